@@ -1,0 +1,142 @@
+//! Wall time as an argument, and the store's time as an estimate.
+//!
+//! Nothing reads the system clock but [`SystemClock`], so tests own time. What a client's wall
+//! clock says is no basis for decisions between machines: [`StoreClock`] estimates the store's
+//! time on the monotonic clock, so that setting a client's clock changes nothing.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+/// A source of wall time.
+pub trait Clock: Debug + Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> SystemTime;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// A clock that moves only when told to. Clones share the time.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<Mutex<SystemTime>>);
+
+impl ManualClock {
+    /// Starts at `now`.
+    pub fn new(now: SystemTime) -> Self {
+        Self(Arc::new(Mutex::new(now)))
+    }
+
+    /// Moves forward by `by`.
+    pub fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
+    /// Jumps to `to`, backwards too.
+    pub fn set(&self, to: SystemTime) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The store's time with the bound of its error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "an estimate is a value and its error")]
+pub struct StoreTime {
+    /// The estimate.
+    pub now: SystemTime,
+    /// The store's time lies within this distance of it.
+    pub error: Duration,
+}
+
+/// One observation: the store said `server` between `sent` and `received`.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    middle: Instant,
+    server: SystemTime,
+    error: Duration,
+}
+
+/// Estimates the store's time from its own time stamps, on the monotonic clock.
+///
+/// The sample with the shortest round trip of the last minute counts. Clones share the samples.
+#[derive(Clone, Debug, Default)]
+pub struct StoreClock(Arc<Mutex<Option<Sample>>>);
+
+/// A better sample than the present one always replaces it; a worse one does after this long,
+/// in which a quartz clock drifts by less than 10 ms.
+const SAMPLE_AGE_MAX: Duration = Duration::from_secs(60);
+/// How much two good clocks drift apart: 100 parts per million.
+const DRIFT_PER_SECOND: Duration = Duration::from_micros(100);
+
+impl StoreClock {
+    /// Takes a sample: a request left at `sent`, its answer came at `received` and was stamped
+    /// `server` in between.
+    pub fn observe(&self, sent: Instant, received: Instant, server: SystemTime) {
+        let round_trip = received.saturating_duration_since(sent);
+        let sample = Sample { middle: sent + round_trip / 2, server, error: round_trip / 2 };
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let replace = held.as_ref().is_none_or(|old| {
+            sample.error <= old.error
+                || received.saturating_duration_since(old.middle) > SAMPLE_AGE_MAX
+        });
+        if replace {
+            *held = Some(sample);
+        }
+    }
+
+    /// The store's time now; `None` before the first sample.
+    pub fn now(&self) -> Option<StoreTime> {
+        self.at(Instant::now())
+    }
+
+    /// The store's time at `instant`; `None` before the first sample.
+    pub fn at(&self, instant: Instant) -> Option<StoreTime> {
+        let sample = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let since = instant.saturating_duration_since(sample.middle);
+        let drift = DRIFT_PER_SECOND.mul_f64(since.as_secs_f64());
+        Some(StoreTime { now: sample.server + since, error: sample.error + drift })
+    }
+
+    /// True if there is no sample, or it is older than a minute.
+    pub fn is_stale(&self) -> bool {
+        let held = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.is_none_or(|sample| sample.middle.elapsed() > SAMPLE_AGE_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
+
+    #[test]
+    fn the_shortest_round_trip_wins() {
+        let clock = StoreClock::default();
+        assert_eq!(clock.now(), None);
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        clock.observe(start, start + ms(10), EPOCH + ms(5));
+        clock.observe(start, start + ms(100), EPOCH + ms(90));
+        let read = clock.at(start + ms(5)).unwrap();
+        assert_eq!((read.now, read.error), (EPOCH + ms(5), ms(5)));
+        clock.observe(start, start + ms(2), EPOCH + ms(1));
+        assert_eq!(clock.at(start + ms(1)).unwrap().error, ms(1));
+    }
+}

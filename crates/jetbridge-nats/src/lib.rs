@@ -1,0 +1,5 @@
+//! The seam on nats-server: see `docs/guide`.
+
+mod options;
+
+pub use options::*;
