@@ -1,2 +1,52 @@
-//! Under construction.
-fn main() {}
+//! The only automation of the project: no scripts, no Makefile. `cargo xtask` lists what it does.
+//!
+//! It has no dependencies, so that the first command on a fresh machine compiles in a second.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that talks to a person")]
+
+mod check;
+mod process;
+mod servers;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+  ci                 check, then test: what decides whether a change lands
+  check              fmt, clippy, tidy, and cargo-deny where it is installed
+  tidy               the rules of the house that no compiler holds: crate graph, files, links
+  test [--slow] [FILTER…]
+                     the tests, with the servers they need, the counts and the contract matrix
+  servers            installs the nats-servers that the tests run on into target/servers
+";
+
+/// What a command of this program ends with.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("", [].as_slice()),
+    };
+    let outcome = match command {
+        "check" => check::run_all(),
+        "ci" => check::run_all().and_then(|()| test::run(rest)),
+        "servers" => servers::ensure(&servers::TESTED).map(|_directory| ()),
+        "test" => test::run(rest),
+        "tidy" => tidy::run(),
+        "" | "help" | "--help" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        unknown => Err(format!("there is no command `{unknown}`\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
