@@ -1,1 +1,4 @@
-//! Under construction.
+//! Everything an application keeps in NATS JetStream or in an embedded store: settings that say
+//! where the store is, and the connection to it.
+
+pub mod settings;
