@@ -1,1 +1,15 @@
-//! Under construction.
+//! The executable contract of the seam, and the tools to break it.
+//!
+//! For the tests of Jetbridge and of anybody who writes a backend for it; no stable interface.
+//! A test library fails by panicking with what it saw, so this crate does what the others may
+//! not: it panics.
+
+pub mod certs;
+pub mod jwt;
+pub mod server;
+mod wait;
+mod wire;
+
+pub use certs::Certificates;
+pub use server::{NatsCluster, NatsServer, Release, ServerOptions};
+pub use wait::eventually;

@@ -1,0 +1,5 @@
+//! The testkit tested on itself.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod login;
+mod server;
