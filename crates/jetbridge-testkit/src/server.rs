@@ -19,12 +19,15 @@ use tokio::time::Instant;
 pub use cluster::NatsCluster;
 pub use config::ServerOptions;
 
-use config::Ports;
-use supervisor::Supervisor;
+use self::config::Ports;
+use self::supervisor::Supervisor;
+use crate::wait::eventually;
 
 /// How long a server may take to listen: it recovers its streams first, and shares the machine
 /// with every other test.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long the threads of a server may take to notice that they are stopped.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks whether it listens.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Starts with other ports after another process took one in between.
@@ -212,15 +215,31 @@ impl NatsServer {
         assert!(up.is_ok(), "another process took port {}", self.ports.client);
     }
 
-    /// Stops it in its tracks (`SIGSTOP`): connections stay, nothing answers.
-    pub fn pause(&self) {
+    /// Stops it in its tracks (`SIGSTOP`): connections stay, nothing answers. Returns when every
+    /// thread stands still.
+    pub async fn pause(&self) {
         self.supervisor.signal("STOP");
+        let Some(pid) = self.pid() else { return };
+        eventually("the server stands still", STOPPED_WITHIN, async || {
+            is_stopped(pid).then_some(())
+        })
+        .await;
     }
 
     /// Lets a paused server go on (`SIGCONT`).
     pub fn resume(&self) {
         self.supervisor.signal("CONT");
     }
+}
+
+/// True if each thread of the process is stopped, as far as the system tells.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    tasks.flatten().all(|task| {
+        let state = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which stands in parentheses and may hold anything.
+        state.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
 }
 
 /// Another process took one of the ports first.
