@@ -1,5 +1,27 @@
-//! The seam on nats-server: see `docs/guide`.
+//! The seam of Jetbridge on nats-server, from 2.9 to the newest.
+//!
+//! `async_nats` keeps the connection; everything above it is this crate's own: requests that are
+//! settled when a connection dies, JetStream's API, keys, watches. What a server can do is read
+//! off what it answers, never assumed from its version alone and never from the absence of an
+//! error: old servers ignore what they do not know.
 
+#![expect(dead_code, reason = "the request layer stands before what is built on it")]
+
+mod api;
+mod auth;
+mod backend;
+mod connect;
+mod error;
+mod headers;
+mod link;
 mod options;
+mod probe;
+mod publish;
+mod request;
+mod time;
+mod tls;
+mod waiters;
+mod wire;
 
+pub use backend::NatsBackend;
 pub use options::*;
