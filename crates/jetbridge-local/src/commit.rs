@@ -1,0 +1,401 @@
+//! Group commit: many callers, one transaction, no thread of its own.
+//!
+//! A write is a job in a queue. Whoever finds the queue unled becomes its leader and commits on
+//! its own thread: a lone caller pays no wake-up. Jobs that arrive meanwhile are the next group,
+//! which the leader commits too, up to [`GROUPS_INLINE_MAX`]; under sustained load, when another
+//! process has the turn, or when every commit waits for the disk, a blocking thread takes over
+//! the lead, so that the async threads go on feeding it.
+//!
+//! Between processes the turn passes by [`TurnLock`], once per group. Because of it SQLite never
+//! finds the database busy. Only the leader touches the lock: to the threads of one process its
+//! files are always open to all.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jetbridge_core::{Error, ErrorKind, Result};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::db::{DbOptions, Durability, State, closed, gone};
+use crate::fault::{Fault, JobResult, copy_sqlite, from_io, from_sqlite};
+use crate::lock::{Turn, TurnLock};
+
+/// Jobs in one transaction at most: what one commit is shared by, and how long the first of them
+/// waits for the last, which is about a millisecond.
+const GROUP_JOBS_MAX: usize = 256;
+/// Groups an async caller commits before a blocking thread takes over: its own, and the one that
+/// gathered meanwhile.
+const GROUPS_INLINE_MAX: usize = 2;
+
+/// The writing side of a database. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Committer(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    options: DbOptions,
+    lock: TurnLock,
+    queue: Mutex<Queue>,
+    /// `None` once closed. Locked by the leader alone, so never contended.
+    writer: Mutex<Option<Connection>>,
+}
+
+/// Bounded by the callers at work: each waits for its one job.
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Box<dyn Job>>,
+    led: bool,
+    closed: bool,
+    /// Who waits for the connection to be closed.
+    closing: Vec<oneshot::Sender<()>>,
+}
+
+/// A transaction under way.
+pub(crate) struct Tx<'c> {
+    connection: &'c Connection,
+    /// The database's state; what a job changes here is committed with its rows.
+    pub(crate) state: State,
+}
+
+impl Tx<'_> {
+    /// The connection, for statements. Never begin or end a transaction on it.
+    pub(crate) fn sql(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl Committer {
+    pub(crate) fn new(
+        path: PathBuf,
+        lock: TurnLock,
+        writer: Connection,
+        options: DbOptions,
+    ) -> Self {
+        let (queue, writer) = (Mutex::default(), Mutex::new(Some(writer)));
+        Self(Arc::new(Inner { path, options, lock, queue, writer }))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// See [`Database::write`](crate::db::Database::write).
+    pub(crate) async fn write<T, F>(&self, operation: &'static str, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> JobResult<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let leads = {
+            let mut queue = self.queue();
+            if queue.closed {
+                return Err(closed(operation));
+            }
+            queue.jobs.push_back(Box::new(Typed { operation, job, done: None, reply }));
+            !std::mem::replace(&mut queue.led, true)
+        };
+        if leads {
+            Lead::new(self).commit_inline();
+        }
+        answer.await.unwrap_or_else(|_unanswered| Err(lost(operation)))
+    }
+
+    /// Refuses new jobs, waits for those under way, then closes the connection.
+    pub(crate) async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        let leads = {
+            let mut queue = self.queue();
+            queue.closed = true;
+            queue.closing.push(reply);
+            !std::mem::replace(&mut queue.led, true)
+        };
+        if leads {
+            Lead::new(self).move_to_blocking_thread();
+        }
+        if done.await.is_err() {
+            tracing::debug!(path = %self.path().display(), "closing a database was cut short");
+        }
+    }
+
+    /// Runs, commits and answers one group.
+    fn commit_group(&self, turn: Turn<'_>) {
+        let mut group = self.take_group();
+        let mut writer = self.writer();
+        let Some(connection) = writer.as_mut() else {
+            return group.into_iter().for_each(|slot| slot.job.refuse(&closed));
+        };
+        let committed = run_group(connection, &mut group);
+        drop(writer);
+        drop(turn);
+        let path = self.path();
+        match committed {
+            Ok(Group::Committed { changed }) => {
+                if changed {
+                    (self.0.options.committed)();
+                }
+                group.into_iter().for_each(|slot| slot.job.answer(path));
+            }
+            Ok(Group::Gone) => group.into_iter().for_each(|slot| slot.job.refuse(&gone)),
+            Err(Broken { cause, unknown }) => {
+                let error = |operation| {
+                    let error = from_sqlite(copy_sqlite(&cause), operation, path);
+                    if unknown { error.outcome_unknown() } else { error }
+                };
+                group.into_iter().for_each(|slot| slot.job.refuse(&error));
+            }
+        }
+    }
+
+    fn take_group(&self) -> Vec<Slot> {
+        let mut queue = self.queue();
+        let size = queue.jobs.len().min(GROUP_JOBS_MAX);
+        queue.jobs.drain(..size).map(|job| Slot { job, failed: false }).collect()
+    }
+
+    /// The lock itself failed: nobody can write.
+    fn refuse_all(&self, cause: &std::io::Error) {
+        let (kind, text) = (cause.kind(), cause.to_string());
+        let error =
+            |operation| from_io(std::io::Error::new(kind, text.clone()), operation, self.path());
+        let jobs = std::mem::take(&mut self.queue().jobs);
+        jobs.into_iter().for_each(|job| job.refuse(&error));
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lead of a queue. Dropped before its end (the runtime that was to run it stopped, a job
+/// panicked), it passes to a thread of its own: others, of other runtimes, may be waiting.
+struct Lead {
+    committer: Committer,
+    ended: bool,
+}
+
+impl Lead {
+    fn new(committer: &Committer) -> Self {
+        Self { committer: committer.clone(), ended: false }
+    }
+
+    /// Commits on this thread as long as that is cheap.
+    fn commit_inline(mut self) {
+        if self.committer.0.options.durability == Durability::Full {
+            return self.move_to_blocking_thread();
+        }
+        for _ in 0..GROUPS_INLINE_MAX {
+            match self.committer.0.lock.try_acquire() {
+                Ok(Some(turn)) => self.committer.commit_group(turn),
+                Ok(None) => break,
+                Err(error) => self.committer.refuse_all(&error),
+            }
+            if self.ends_if_idle() {
+                return;
+            }
+        }
+        self.move_to_blocking_thread();
+    }
+
+    fn move_to_blocking_thread(self) {
+        drop(tokio::task::spawn_blocking(move || self.commit_blocking()));
+    }
+
+    fn commit_blocking(mut self) {
+        loop {
+            match self.committer.0.lock.acquire() {
+                Ok(turn) => self.committer.commit_group(turn),
+                Err(error) => self.committer.refuse_all(&error),
+            }
+            if self.ends_if_idle() {
+                return;
+            }
+            self.close_if_asked();
+        }
+    }
+
+    /// Lays the lead down if there is nothing to do.
+    fn ends_if_idle(&mut self) -> bool {
+        let mut queue = self.committer.queue();
+        self.ended = queue.jobs.is_empty() && queue.closing.is_empty();
+        queue.led = !self.ended;
+        self.ended
+    }
+
+    /// Closes the connection under the lock: the last one of all processes folds the log into
+    /// the database and removes it, and nobody may open it in that instant.
+    fn close_if_asked(&self) {
+        let waiting = {
+            let mut queue = self.committer.queue();
+            if !queue.jobs.is_empty() {
+                return;
+            }
+            std::mem::take(&mut queue.closing)
+        };
+        if waiting.is_empty() {
+            return;
+        }
+        let turn = self.committer.0.lock.acquire();
+        drop(self.committer.writer().take());
+        drop(turn);
+        for reply in waiting {
+            // Who gave up waiting needs no answer.
+            reply.send(()).unwrap_or(());
+        }
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if self.ended || self.ends_if_idle() {
+            return;
+        }
+        let committer = self.committer.clone();
+        let thread = std::thread::Builder::new().name("jetbridge-commit".to_owned());
+        if let Err(error) = thread.spawn(move || Self::new(&committer).commit_blocking()) {
+            tracing::error!(%error, "nobody is left to commit: the writes that wait fail");
+            let mut queue = self.committer.queue();
+            queue.led = false;
+            queue.closing.clear();
+            queue.jobs.clear();
+        }
+    }
+}
+
+/// One caller's part of a group.
+trait Job: Send {
+    /// Runs it; its result waits for the commit.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Ran;
+    /// Hands over the result.
+    fn answer(self: Box<Self>, path: &Path);
+    /// Hands over `error` of the job's operation.
+    fn refuse(self: Box<Self>, error: &dyn Fn(&'static str) -> Error);
+}
+
+enum Ran {
+    Done,
+    /// It said no before it changed anything, if the transaction shows no change.
+    Refused,
+    /// SQLite failed in it: what it did must be undone.
+    Failed,
+}
+
+struct Typed<T, F> {
+    operation: &'static str,
+    job: F,
+    done: Option<JobResult<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Job for Typed<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Tx<'_>) -> JobResult<T> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Ran {
+        if self.reply.is_closed() {
+            // The caller has gone away: not begun is as good as done.
+            return Ran::Done;
+        }
+        let done = (self.job)(tx);
+        let ran = match &done {
+            Ok(_) => Ran::Done,
+            Err(Fault::Ours(_)) => Ran::Refused,
+            Err(Fault::Sql(_)) => Ran::Failed,
+        };
+        self.done = Some(done);
+        ran
+    }
+
+    fn answer(self: Box<Self>, path: &Path) {
+        let Self { operation, done, reply, .. } = *self;
+        let done = done.unwrap_or_else(|| Err(lost(operation).into()));
+        // Who gave up waiting needs no answer.
+        drop(reply.send(done.map_err(|fault| fault.into_error(operation, path))));
+    }
+
+    fn refuse(self: Box<Self>, error: &dyn Fn(&'static str) -> Error) {
+        drop(self.reply.send(Err(error(self.operation))));
+    }
+}
+
+/// A job, and whether it has failed and is left out when the group runs again.
+struct Slot {
+    job: Box<dyn Job>,
+    failed: bool,
+}
+
+enum Group {
+    Committed { changed: bool },
+    Gone,
+}
+
+/// The transaction itself failed; every job of it has this error.
+struct Broken {
+    cause: rusqlite::Error,
+    unknown: bool,
+}
+
+impl From<rusqlite::Error> for Broken {
+    fn from(cause: rusqlite::Error) -> Self {
+        Self { cause, unknown: false }
+    }
+}
+
+/// Runs a group until it goes through without the jobs that fail half way.
+fn run_group(connection: &mut Connection, group: &mut [Slot]) -> Result<Group, Broken> {
+    loop {
+        roll_back(connection)?;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let before = State::load(connection)?;
+        if before.deleted {
+            roll_back(connection)?;
+            return Ok(Group::Gone);
+        }
+        let Some(after) = run_jobs(connection, before, group) else { continue };
+        if after != before {
+            after.store(connection)?;
+        }
+        if let Err(cause) = connection.prepare_cached("COMMIT")?.execute([]) {
+            // A disk that failed under the commit may have it or not.
+            let unknown = cause.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
+            roll_back(connection)?;
+            return Err(Broken { cause, unknown });
+        }
+        return Ok(Group::Committed { changed: after != before });
+    }
+}
+
+/// The state after all jobs; `None` if one failed half way, which is then marked.
+fn run_jobs(connection: &Connection, before: State, group: &mut [Slot]) -> Option<State> {
+    let mut tx = Tx { connection, state: before };
+    for slot in group.iter_mut().filter(|slot| !slot.failed) {
+        let (state, changes) = (tx.state, connection.total_changes());
+        match slot.job.run(&mut tx) {
+            Ran::Done => {}
+            Ran::Refused if connection.total_changes() == changes => tx.state = state,
+            Ran::Refused | Ran::Failed => {
+                slot.failed = true;
+                return None;
+            }
+        }
+    }
+    Some(tx.state)
+}
+
+/// Ends a transaction that an error, or a panic of an earlier leader, left open.
+fn roll_back(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK") }
+}
+
+/// The answer to a job whose leader ended before it.
+fn lost(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Unavailable, operation)
+        .because("the write's group ended before it was settled")
+        .outcome_unknown()
+}
