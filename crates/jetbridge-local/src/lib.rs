@@ -5,6 +5,7 @@
 mod commit;
 mod db;
 mod fault;
+mod hub;
 mod lock;
 
 pub use db::Durability;

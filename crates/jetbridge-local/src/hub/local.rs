@@ -1,0 +1,215 @@
+//! What this process is interested in: its subscriptions, the answers it waits for, and the
+//! topics it wants to be woken for.
+//!
+//! This is the truth that is announced to every new owner; owners come and go, it stays. It
+//! knows nothing of sockets.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use jetbridge_core::{GroupName, Message, Pattern, Result};
+use tokio::sync::watch;
+
+use super::frame::Frame;
+use super::queue::Queue;
+use super::reply::Replies;
+use super::trie::Trie;
+
+/// The interest of one process.
+#[derive(Debug)]
+pub(super) struct Local {
+    subs: RwLock<Subs>,
+    sids: AtomicU64,
+    topics: Mutex<HashMap<Box<str>, watch::Sender<()>>>,
+    replies: Arc<Replies>,
+}
+
+#[derive(Debug, Default)]
+struct Subs {
+    trie: Trie<Arc<Sub>>,
+    by_sid: HashMap<u64, Arc<Sub>>,
+}
+
+/// One subscription of this process.
+#[derive(Debug)]
+pub(super) struct Sub {
+    /// Its id, unique in this process.
+    pub(super) sid: u64,
+    pattern: Pattern,
+    /// The group it shares with.
+    pub(super) group: Option<GroupName>,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Queue(Arc<Queue>),
+    Replies(Arc<Replies>),
+}
+
+impl Sub {
+    /// Hands `message` to the reader, or drops and counts it.
+    pub(super) fn deliver(&self, message: &Message) {
+        match &self.sink {
+            Sink::Queue(queue) => queue.push(message),
+            Sink::Replies(replies) => replies.deliver(message),
+        }
+    }
+
+    /// True if [`Sub::deliver`] would not drop.
+    pub(super) fn has_room(&self) -> bool {
+        match &self.sink {
+            Sink::Queue(queue) => queue.has_room(),
+            Sink::Replies(_) => true,
+        }
+    }
+
+    fn announcement(&self) -> Frame {
+        Frame::Subscribe { sid: self.sid, group: self.group.clone(), pattern: self.pattern.clone() }
+    }
+}
+
+impl Local {
+    /// The interest of the process `member`: at first, answers.
+    pub(super) fn new(member: u64) -> Result<Self> {
+        let replies = Arc::new(Replies::new(member));
+        let local = Self {
+            subs: RwLock::default(),
+            sids: AtomicU64::new(0),
+            topics: Mutex::default(),
+            replies: Arc::clone(&replies),
+        };
+        local.add(Pattern::parse(replies.pattern())?, None, Sink::Replies(replies));
+        Ok(local)
+    }
+
+    /// The answers this process waits for.
+    pub(super) fn replies(&self) -> &Replies {
+        &self.replies
+    }
+
+    /// Adds a subscription that delivers to `queue`; returns how it is announced.
+    pub(super) fn subscribe(
+        &self,
+        pattern: Pattern,
+        group: Option<GroupName>,
+        queue: Arc<Queue>,
+    ) -> (u64, Frame) {
+        let sub = self.add(pattern, group, Sink::Queue(queue));
+        (sub.sid, sub.announcement())
+    }
+
+    fn add(&self, pattern: Pattern, group: Option<GroupName>, sink: Sink) -> Arc<Sub> {
+        let sid = self.sids.fetch_add(1, Ordering::Relaxed);
+        let sub = Arc::new(Sub { sid, pattern, group, sink });
+        let mut subs = self.subs.write().unwrap_or_else(PoisonError::into_inner);
+        subs.trie.insert(&sub.pattern, Arc::clone(&sub));
+        subs.by_sid.insert(sid, Arc::clone(&sub));
+        sub
+    }
+
+    /// Ends a subscription; what it holds can still be read.
+    pub(super) fn unsubscribe(&self, sid: u64) {
+        let mut subs = self.subs.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(sub) = subs.by_sid.remove(&sid) else { return };
+        subs.trie.remove(&sub.pattern, |other| other.sid == sid);
+        if let Sink::Queue(queue) = &sub.sink {
+            queue.close();
+        }
+    }
+
+    /// Shows `visit` every subscription that matches `subject`.
+    pub(super) fn each(&self, subject: &str, visit: impl FnMut(&Arc<Sub>)) {
+        self.subs.read().unwrap_or_else(PoisonError::into_inner).trie.each(subject, visit);
+    }
+
+    /// Delivers to the subscriptions without a group; returns to how many.
+    pub(super) fn deliver_plain(&self, message: &Message) -> usize {
+        let mut reached = 0;
+        self.each(message.subject.as_str(), |sub| {
+            if sub.group.is_none() {
+                sub.deliver(message);
+                reached += 1;
+            }
+        });
+        reached
+    }
+
+    /// Delivers to one subscription, if it is still there.
+    pub(super) fn deliver_to(&self, sid: u64, message: &Message) {
+        let subs = self.subs.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sub) = subs.by_sid.get(&sid) {
+            sub.deliver(message);
+        }
+    }
+
+    /// Reports messages that were dropped on the way to one subscription.
+    pub(super) fn report_dropped(&self, sid: u64, count: u64) {
+        let subs = self.subs.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Sink::Queue(queue)) = subs.by_sid.get(&sid).map(|sub| &sub.sink) {
+            queue.report_dropped(count);
+        }
+    }
+
+    /// Everything a new owner must know.
+    pub(super) fn announcements(&self) -> Vec<Frame> {
+        let subs = self.subs.read().unwrap_or_else(PoisonError::into_inner);
+        let mut frames: Vec<Frame> = subs.by_sid.values().map(|sub| sub.announcement()).collect();
+        drop(subs);
+        frames.extend(self.topics().keys().map(|topic| Frame::Watch { topic: topic.clone() }));
+        frames
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashMap<Box<str>, watch::Sender<()>>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A receiver of wake-ups; true if it is the first one for `topic`.
+    pub(super) fn watch(&self, topic: &str) -> (watch::Receiver<()>, bool) {
+        let mut topics = self.topics();
+        match topics.get(topic) {
+            Some(sender) => (sender.subscribe(), false),
+            None => {
+                let (sender, receiver) = watch::channel(());
+                topics.insert(topic.into(), sender);
+                (receiver, true)
+            }
+        }
+    }
+
+    /// To be called before a receiver is dropped; true if it is the last one for `topic`.
+    pub(super) fn unwatch(&self, topic: &str) -> bool {
+        let mut topics = self.topics();
+        let last = topics.get(topic).is_some_and(|sender| sender.receiver_count() == 1);
+        if last {
+            topics.remove(topic);
+        }
+        last
+    }
+
+    /// Wakes who waits for `topic`.
+    pub(super) fn wake(&self, topic: &str) {
+        if let Some(sender) = self.topics().get(topic) {
+            sender.send_replace(());
+        }
+    }
+
+    /// Wakes everybody.
+    pub(super) fn wake_all(&self) {
+        for sender in self.topics().values() {
+            sender.send_replace(());
+        }
+    }
+
+    /// Ends every subscription, request and wait.
+    pub(super) fn close(&self) {
+        self.topics().clear();
+        self.replies.fail_all();
+        let sids: Vec<u64> = {
+            let subs = self.subs.read().unwrap_or_else(PoisonError::into_inner);
+            subs.by_sid.keys().copied().collect()
+        };
+        sids.into_iter().for_each(|sid| self.unsubscribe(sid));
+    }
+}

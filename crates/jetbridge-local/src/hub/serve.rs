@@ -1,0 +1,186 @@
+//! The owner's work: accepting members, and reading what each of them sends.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use jetbridge_core::Tasks;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::frame::Frame;
+use super::owner::{Interest, Origin, Owner};
+
+/// Bytes asked of the kernel at once.
+pub(super) const READ_BYTES: usize = 64 << 10;
+/// How long a new connection may take to say hello.
+const HELLO_WAIT: Duration = Duration::from_secs(2);
+/// Publishes are confirmed after this many, or [`RECEIPT_WAIT`] after the first.
+const RECEIPT_EVERY: u64 = 1024;
+/// Longer than a burst, so that it is confirmed once; shorter than anybody minds.
+const RECEIPT_WAIT: Duration = Duration::from_millis(20);
+/// Pause after the process or the machine is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long an owner that ends goes on writing to members that do not read.
+const STOP_WAIT: Duration = Duration::from_secs(1);
+
+/// Accepts members until `tasks` stop; then ends all connections.
+pub(super) async fn accept(owner: &Arc<Owner>, listener: UnixListener, tasks: &Tasks) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = tasks.stopping() => break,
+            Some(_ended) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _unnamed)) => {
+                let owner = Arc::clone(owner);
+                connections.spawn(async move { serve(&owner, stream).await });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a process that wants to join");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    owner.close();
+    // What is left after that is aborted when the set is dropped.
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {
+        tracing::debug!("left while a member was not reading");
+    }
+}
+
+async fn serve(owner: &Owner, stream: UnixStream) {
+    let (read, write) = stream.into_split();
+    let mut frames = FrameReader::new(read);
+    let hello = tokio::time::timeout(HELLO_WAIT, frames.next()).await;
+    let Ok(Ok(Some(Frame::Hello { member, rejoins }))) = hello else {
+        tracing::warn!("a process that speaks another protocol was sent away");
+        return send_away(write).await;
+    };
+    let connection = Arc::new(Connection::new(member));
+    owner.enter(&connection);
+    connection.tell(&Frame::Welcome);
+    let mut reader =
+        MemberReader { owner, connection: &connection, rejoins, interest: Interest::default() };
+    let read = async {
+        let end = reader.run(&mut frames).await;
+        connection.close();
+        end
+    };
+    if let (Err(error), _) = tokio::join!(read, connection.write_to(write)) {
+        tracing::warn!(%error, "a member sent what is no frame");
+    }
+    owner.leave(&connection, reader.interest);
+}
+
+/// Shows the other end our version, from which it can tell why.
+async fn send_away(mut write: OwnedWriteHalf) {
+    let mut welcome = BytesMut::new();
+    Frame::Welcome.encode(&mut welcome);
+    if let Err(error) = write.write_all(&welcome).await {
+        tracing::debug!(%error, "it had gone already");
+    }
+}
+
+/// Reads what one member sends.
+struct MemberReader<'a> {
+    owner: &'a Owner,
+    connection: &'a Arc<Connection>,
+    rejoins: bool,
+    interest: Interest,
+}
+
+impl MemberReader<'_> {
+    async fn run(&mut self, frames: &mut FrameReader) -> io::Result<()> {
+        let (mut received, mut confirmed) = (0_u64, 0_u64);
+        let mut due = Instant::now();
+        loop {
+            let next = if confirmed == received {
+                due = Instant::now() + RECEIPT_WAIT;
+                frames.next().await?
+            } else {
+                match tokio::time::timeout_at(due, frames.next()).await {
+                    Ok(next) => next?,
+                    Err(_due) => {
+                        confirmed = received;
+                        self.connection.tell(&Frame::Received { count: received });
+                        continue;
+                    }
+                }
+            };
+            let Some(frame) = next else { return Ok(()) };
+            let publish = matches!(frame, Frame::Publish { .. });
+            self.handle(frame, received).await;
+            received += u64::from(publish);
+            if received - confirmed >= RECEIPT_EVERY {
+                confirmed = received;
+                self.connection.tell(&Frame::Received { count: received });
+            }
+        }
+    }
+
+    async fn handle(&mut self, frame: Frame, received: u64) {
+        let Some(frame) = self.interest.apply(self.owner, self.connection, frame) else { return };
+        match frame {
+            Frame::Publish { asks, message } => {
+                self.owner.settled().await;
+                let reached = self.owner.route(Origin::Member(self.connection), &message);
+                if let (0, true, Some(reply)) = (reached, asks, message.reply) {
+                    self.connection.tell(&Frame::Unanswered { reply });
+                }
+            }
+            Frame::Wake { topic } => self.owner.wake(Some(self.connection), &topic),
+            Frame::Ping { token } => self.connection.tell(&Frame::Pong { token, received }),
+            Frame::Synced => {
+                self.owner.arrived(self.connection);
+                // It may have sent wake-ups that the last owner did not pass on.
+                if self.rejoins {
+                    self.owner.wake_all();
+                }
+            }
+            unexpected => tracing::warn!(?unexpected, "a member sent what only owners send"),
+        }
+    }
+}
+
+/// Frames off a socket.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    half: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    pub(super) fn new(half: OwnedReadHalf) -> Self {
+        Self { half, buffer: BytesMut::new() }
+    }
+
+    /// The next frame; `None` when the other end has closed. Can be dropped and called again.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
+        loop {
+            let decoded = Frame::decode(&mut self.buffer);
+            if let Some(frame) =
+                decoded.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?
+            {
+                return Ok(Some(frame));
+            }
+            self.buffer.reserve(READ_BYTES);
+            match self.half.read_buf(&mut self.buffer).await {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                // Killed processes end like this too: it is an end, not a fault.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
