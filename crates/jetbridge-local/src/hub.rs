@@ -50,6 +50,8 @@ mod serve;
 mod trie;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
 
 /// How long [`Hub::join`] tries: an owner that does not answer for this long is stopped or stuck.
@@ -374,8 +376,13 @@ impl Inner {
         tracing::debug!(directory = %self.place.path().display(), "owner of the directory");
         let accept = serve::accept(owner, listener, &self.tasks);
         let take_over = async {
-            owner.settled().await;
+            tokio::select! {
+                () = owner.settled() => {}
+                () = self.tasks.stopping() => {}
+            }
             self.take_over(owner);
+            self.tasks.stopping().await;
+            self.close();
         };
         tokio::join!(accept, take_over);
     }
@@ -397,8 +404,8 @@ impl Inner {
         }
         *role = Role::Owner(Arc::clone(owner));
         drop(role);
-        self.pings.answer_all();
         owner.wake_all();
+        self.pings.answer_all();
     }
 
     fn close(&self) {

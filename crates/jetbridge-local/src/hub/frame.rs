@@ -60,6 +60,8 @@ pub(super) enum Frame {
     Unanswered { reply: Subject },
     /// So many publishes of this connection have been handled.
     Received { count: u64 },
+    /// Last: the owner leaves in order, and has handled only what it said it has.
+    Leaving,
 }
 
 /// Why bytes are not a frame.
@@ -97,6 +99,7 @@ const DROPPED: u8 = 34;
 const PONG: u8 = 35;
 const UNANSWERED: u8 = 36;
 const RECEIVED: u8 = 37;
+const LEAVING: u8 = 38;
 
 impl Frame {
     /// Appends the frame to `out`.
@@ -137,6 +140,7 @@ impl Frame {
                 framed(out, UNANSWERED, |out| put_text(out, reply.as_str()));
             }
             Self::Received { count } => framed(out, RECEIVED, |out| out.put_u64_le(*count)),
+            Self::Leaving => framed(out, LEAVING, |_| {}),
         }
     }
 
@@ -311,6 +315,7 @@ fn parse(mut fields: Fields) -> Result<Frame, Malformed> {
         PONG => Frame::Pong { token: fields.u64()?, received: fields.u64()? },
         UNANSWERED => Frame::Unanswered { reply: fields.subject()? },
         RECEIVED => Frame::Received { count: fields.u64()? },
+        LEAVING => Frame::Leaving,
         _ => return Err(Malformed::Layout),
     })
 }
@@ -352,6 +357,7 @@ mod tests {
             Frame::Pong { token: 9, received: 10 },
             Frame::Unanswered { reply: Subject::parse("r").unwrap() },
             Frame::Received { count: 11 },
+            Frame::Leaving,
         ]
     }
 

@@ -1,8 +1,9 @@
 //! The work of a member: one connection to the owner, from hello to its end.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -79,47 +80,61 @@ impl Session<'_> {
             announcements.extend(self.pings.open_tokens().map(|token| Frame::Ping { token }));
             announcements
         });
-        let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+        let sent = Sent::default();
         let ended = {
             let writing = pin!(self.write(&mut write, &sent));
-            self.until_end(&mut frames, &received, writing).await
+            self.until_end(&mut frames, &sent, writing).await
         };
+        let unhandled = sent.unhandled();
         match ended {
-            Ok(()) if self.tasks.is_stopping() => return Ended::Stopped,
-            Ok(()) => tracing::debug!("the owner ended"),
-            Err(error) => tracing::debug!(%error, "the connection to the owner broke"),
+            Ok(_) if self.tasks.is_stopping() => Ended::Stopped,
+            Ok(OwnerEnd::Left) => {
+                self.outbox.disconnect(unhandled.into_iter());
+                Ended::Lost(0)
+            }
+            Ok(OwnerEnd::Died) => self.lost(unhandled),
+            Err(error) => {
+                tracing::debug!(%error, "the connection to the owner broke");
+                self.lost(unhandled)
+            }
         }
-        self.outbox.disconnect();
+    }
+
+    /// What the owner had not confirmed, it may or may not have handled: at most once means that
+    /// it is not sent again.
+    fn lost(self, unhandled: VecDeque<Frame>) -> Ended {
+        self.outbox.disconnect(std::iter::empty());
         self.local.replies().fail_sent();
-        Ended::Lost(sent.into_inner().saturating_sub(received.into_inner()))
+        Ended::Lost(u64::try_from(unhandled.len()).unwrap_or(u64::MAX))
     }
 
     async fn until_end(
         self,
         frames: &mut FrameReader,
-        received: &AtomicU64,
+        sent: &Sent,
         mut writing: Pin<&mut impl Future<Output = io::Result<()>>>,
-    ) -> io::Result<()> {
+    ) -> io::Result<OwnerEnd> {
         tokio::select! {
             // The reader comes first: what the owner sent before it ended is to be delivered.
             biased;
-            end = self.read(frames, received) => end,
+            end = self.read(frames, sent) => end,
             end = &mut writing => {
-                // Behind what is left to read, the reader finds the end.
-                let rest = self.read(frames, received);
-                tokio::time::timeout(STOP_WAIT, rest).await.unwrap_or(end)
+                // Behind what is left to read, the reader finds how the owner ended.
+                let rest = self.read(frames, sent);
+                let rest = tokio::time::timeout(STOP_WAIT, rest).await;
+                rest.unwrap_or(end.map(|()| OwnerEnd::Died))
             }
             () = self.tasks.stopping() => {
                 self.outbox.close();
                 if tokio::time::timeout(STOP_WAIT, writing).await.is_err() {
                     tracing::debug!("left while the owner was not reading");
                 }
-                Ok(())
+                Ok(OwnerEnd::Died)
             }
         }
     }
 
-    async fn read(self, frames: &mut FrameReader, received: &AtomicU64) -> io::Result<()> {
+    async fn read(self, frames: &mut FrameReader, sent: &Sent) -> io::Result<OwnerEnd> {
         while let Some(frame) = frames.next().await? {
             match frame {
                 Frame::Deliver { plain, picks, message } => {
@@ -132,28 +147,31 @@ impl Session<'_> {
                 }
                 Frame::Dropped { sid, count } => self.local.report_dropped(sid, count),
                 Frame::Wake { topic } => self.local.wake(&topic),
-                Frame::Pong { token, received: count } => {
-                    received.store(count, Ordering::Relaxed);
+                Frame::Pong { token, received } => {
+                    sent.handled(received);
                     self.pings.answer(token);
                 }
                 Frame::Unanswered { reply } => self.local.replies().nobody(&reply),
-                Frame::Received { count } => received.store(count, Ordering::Relaxed),
+                Frame::Received { count } => sent.handled(count),
+                Frame::Leaving => return Ok(OwnerEnd::Left),
                 unexpected => tracing::warn!(?unexpected, "the owner sent what only members send"),
             }
         }
-        Ok(())
+        Ok(OwnerEnd::Died)
     }
 
     /// Writes what is in the outbox, until it is closed and empty.
-    async fn write(self, write: &mut OwnedWriteHalf, sent: &AtomicU64) -> io::Result<()> {
+    async fn write(self, write: &mut OwnedWriteHalf, sent: &Sent) -> io::Result<()> {
         let mut buffer = BytesMut::new();
-        while let Some(taken) = self.outbox.take().await {
-            sent.fetch_add(taken.publishes, Ordering::Relaxed);
-            for frame in taken.frames {
-                if let Frame::Publish { asks: true, message } = &frame {
-                    self.local.replies().sent(message.reply.as_ref());
-                }
+        while let Some(frames) = self.outbox.take().await {
+            for frame in frames {
                 frame.encode(&mut buffer);
+                if let Frame::Publish { asks, message } = &frame {
+                    if *asks {
+                        self.local.replies().sent(message.reply.as_ref());
+                    }
+                    sent.push(frame);
+                }
                 if buffer.len() >= WRITE_BYTES {
                     write.write_all(&buffer).await?;
                     buffer.clear();
@@ -163,5 +181,37 @@ impl Session<'_> {
             buffer.clear();
         }
         write.shutdown().await
+    }
+}
+
+/// How an owner ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum OwnerEnd {
+    /// Without a word.
+    Died,
+    /// In order: what it has not confirmed, it has not handled.
+    Left,
+}
+
+/// The publishes on their way to the owner: no more than the kernel and a receipt's worth.
+#[derive(Debug, Default)]
+struct Sent(Mutex<(u64, VecDeque<Frame>)>);
+
+impl Sent {
+    fn push(&self, frame: Frame) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.push_back(frame);
+    }
+
+    /// The owner has handled so many since the beginning.
+    fn handled(&self, count: u64) {
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (handled, frames) = &mut *sent;
+        while *handled < count && frames.pop_front().is_some() {
+            *handled += 1;
+        }
+    }
+
+    fn unhandled(self) -> VecDeque<Frame> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner).1
     }
 }

@@ -37,15 +37,6 @@ struct State {
     closed: bool,
 }
 
-/// Frames off the queue.
-#[derive(Debug)]
-pub(super) struct Taken {
-    /// In order.
-    pub(super) frames: Vec<Frame>,
-    /// How many of them are publishes.
-    pub(super) publishes: u64,
-}
-
 impl Outbox {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -103,11 +94,14 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// The owner is gone: keeps what the next one is to have.
-    pub(super) fn disconnect(&self) {
+    /// The owner is gone: keeps what the next one is to have, behind what it left unhandled.
+    pub(super) fn disconnect(&self, unhandled: impl DoubleEndedIterator<Item = Frame>) {
         let mut state = self.lock();
         state.connected = false;
         state.frames.retain(|frame| matches!(frame, Frame::Publish { .. } | Frame::Wake { .. }));
+        for frame in unhandled.rev() {
+            state.frames.push_front(frame);
+        }
     }
 
     /// No more frames: what is queued can still be taken.
@@ -118,7 +112,7 @@ impl Outbox {
     }
 
     /// The next frames, when there are any; `None` when the outbox is closed and empty.
-    pub(super) async fn take(&self) -> Option<Taken> {
+    pub(super) async fn take(&self) -> Option<Vec<Frame>> {
         loop {
             {
                 let mut state = self.lock();
@@ -149,23 +143,20 @@ impl Outbox {
 }
 
 impl State {
-    fn take(&mut self) -> Taken {
-        let mut taken = Taken { frames: Vec::new(), publishes: 0 };
+    fn take(&mut self) -> Vec<Frame> {
+        let mut taken = Vec::new();
         let mut bytes = 0;
         while bytes < TAKE_BYTES
             && let Some(frame) = self.frames.pop_front()
         {
             match &frame {
-                Frame::Publish { message, .. } => {
-                    bytes += message_bytes(message);
-                    taken.publishes += 1;
-                }
+                Frame::Publish { message, .. } => bytes += message_bytes(message),
                 Frame::Wake { topic } => {
                     self.wakes.remove(topic);
                 }
                 _ => {}
             }
-            taken.frames.push(frame);
+            taken.push(frame);
         }
         self.bytes = self.bytes.saturating_sub(bytes);
         taken

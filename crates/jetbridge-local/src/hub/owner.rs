@@ -9,11 +9,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use jetbridge_core::{GroupName, Message, Pattern};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::frame::Frame;
@@ -34,6 +35,9 @@ pub(super) struct Owner {
     /// Members of the last owner that have not come back.
     awaited: Mutex<HashSet<u64>>,
     settled: watch::Sender<bool>,
+    /// How many members are read from.
+    reading: watch::Sender<usize>,
+    leaving: CancellationToken,
     turn: AtomicU64,
 }
 
@@ -67,14 +71,22 @@ impl Owner {
     pub(super) fn new(member: u64, local: Arc<Local>, ownership: Ownership) -> Self {
         let awaited: HashSet<u64> =
             ownership.members().into_iter().filter(|other| *other != member).collect();
-        Self {
+        let owner = Self {
             local,
             ownership,
             remote: RwLock::default(),
             settled: watch::Sender::new(awaited.is_empty()),
             awaited: Mutex::new(awaited),
+            reading: watch::Sender::new(0),
+            leaving: CancellationToken::new(),
             turn: AtomicU64::new(0),
-        }
+        };
+        owner.record();
+        owner
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remote(&self) -> RwLockReadGuard<'_, Remote> {
@@ -92,14 +104,10 @@ impl Owner {
         }
         let mut settled = self.settled.subscribe();
         if tokio::time::timeout(SETTLE_WAIT, settled.wait_for(|settled| *settled)).await.is_err() {
+            self.awaited().clear();
             self.settled.send_replace(true);
             self.record();
         }
-    }
-
-    /// True if no other process is connected.
-    pub(super) fn is_alone(&self) -> bool {
-        self.remote().connections.is_empty()
     }
 
     /// Takes `connection` in.
@@ -110,16 +118,15 @@ impl Owner {
         if let Some(before) = before {
             before.close();
         }
+        self.reading.send_modify(|reading| *reading += 1);
         self.record();
     }
 
     /// `connection` has announced all its interest.
     pub(super) fn arrived(&self, connection: &Connection) {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut awaited = self.awaited();
         if awaited.remove(&connection.member) && awaited.is_empty() {
-            drop(awaited);
             self.settled.send_replace(true);
-            self.record();
         }
     }
 
@@ -140,21 +147,37 @@ impl Owner {
         self.record();
     }
 
-    /// Notes who is connected. While members are awaited the last owner's list stands.
+    /// Notes who is connected or awaited. When the owner leaves, those it leaves behind stand.
     fn record(&self) {
-        if !*self.settled.borrow() {
+        if self.leaving.is_cancelled() {
             return;
         }
-        if let Err(error) = self.ownership.record(self.remote().connections.keys().copied()) {
+        let mut members = self.awaited().clone();
+        members.extend(self.remote().connections.keys());
+        if let Err(error) = self.ownership.record(members.into_iter()) {
             tracing::warn!(%error, "a takeover will not wait for the processes connected now");
         }
     }
 
-    /// Ends all connections once what is queued for them is written.
-    pub(super) fn close(&self) {
+    /// Begins to leave: nothing more is read.
+    pub(super) fn begin_leaving(&self) {
         self.ownership.remove_socket();
-        for connection in self.remote().connections.values() {
-            connection.close();
+        self.leaving.cancel();
+    }
+
+    /// Resolves when leaving has begun.
+    pub(super) async fn leaving(&self) {
+        self.leaving.cancelled().await;
+    }
+
+    /// A member is no longer read from. Returns when none is, if that is because the owner
+    /// leaves: only then has everybody got what others have sent.
+    pub(super) async fn stopped_reading(&self) {
+        let mut reading = self.reading.subscribe();
+        self.reading.send_modify(|reading| *reading -= 1);
+        if self.leaving.is_cancelled() {
+            // It ends well: the sender is ours.
+            drop(reading.wait_for(|reading| *reading == 0).await);
         }
     }
 
@@ -376,10 +399,10 @@ impl Interest {
         match frame {
             Frame::Subscribe { sid, group, pattern } => {
                 // Announced again: it arose while everything was being announced.
-                if !self.subs.contains_key(&sid) {
+                self.subs.entry(sid).or_insert_with(|| {
                     owner.subscribe(connection, sid, group, &pattern);
-                    self.subs.insert(sid, pattern);
-                }
+                    pattern
+                });
             }
             Frame::Unsubscribe { sid } => {
                 if let Some(pattern) = self.subs.remove(&sid) {

@@ -1,6 +1,7 @@
 //! The owner's work: accepting members, and reading what each of them sends.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +14,18 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::frame::Frame;
+use super::frame::{Frame, message_bytes};
 use super::owner::{Interest, Origin, Owner};
 
 /// Bytes asked of the kernel at once.
 pub(super) const READ_BYTES: usize = 64 << 10;
 /// How long a new connection may take to say hello.
 const HELLO_WAIT: Duration = Duration::from_secs(2);
-/// Publishes are confirmed after this many, or [`RECEIPT_WAIT`] after the first.
+/// Publishes are confirmed after this many, [`RECEIPT_BYTES`] or [`RECEIPT_WAIT`]. Until then
+/// their publisher keeps them.
 const RECEIPT_EVERY: u64 = 1024;
+/// About what the kernel holds of a connection.
+const RECEIPT_BYTES: usize = 256 << 10;
 /// Longer than a burst, so that it is confirmed once; shorter than anybody minds.
 const RECEIPT_WAIT: Duration = Duration::from_millis(20);
 /// Pause after the process or the machine is out of descriptors.
@@ -50,7 +54,7 @@ pub(super) async fn accept(owner: &Arc<Owner>, listener: UnixListener, tasks: &T
         }
     }
     drop(listener);
-    owner.close();
+    owner.begin_leaving();
     // What is left after that is aborted when the set is dropped.
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {
@@ -73,6 +77,8 @@ async fn serve(owner: &Owner, stream: UnixStream) {
         MemberReader { owner, connection: &connection, rejoins, interest: Interest::default() };
     let read = async {
         let end = reader.run(&mut frames).await;
+        owner.stopped_reading().await;
+        connection.tell(&Frame::Leaving);
         connection.close();
         end
     };
@@ -101,29 +107,30 @@ struct MemberReader<'a> {
 
 impl MemberReader<'_> {
     async fn run(&mut self, frames: &mut FrameReader) -> io::Result<()> {
-        let (mut received, mut confirmed) = (0_u64, 0_u64);
-        let mut due = Instant::now();
+        let owner = self.owner;
+        let mut leaving = pin!(owner.leaving());
+        let mut receipts = Receipts::default();
         loop {
-            let next = if confirmed == received {
-                due = Instant::now() + RECEIPT_WAIT;
-                frames.next().await?
-            } else {
-                match tokio::time::timeout_at(due, frames.next()).await {
-                    Ok(next) => next?,
-                    Err(_due) => {
-                        confirmed = received;
-                        self.connection.tell(&Frame::Received { count: received });
-                        continue;
-                    }
+            let next = tokio::select! {
+                biased;
+                () = &mut leaving => {
+                    self.connection.tell(&receipts.now());
+                    return Ok(());
+                }
+                next = frames.next() => next?,
+                () = receipts.due() => {
+                    self.connection.tell(&receipts.now());
+                    continue;
                 }
             };
             let Some(frame) = next else { return Ok(()) };
-            let publish = matches!(frame, Frame::Publish { .. });
-            self.handle(frame, received).await;
-            received += u64::from(publish);
-            if received - confirmed >= RECEIPT_EVERY {
-                confirmed = received;
-                self.connection.tell(&Frame::Received { count: received });
+            let publish = match &frame {
+                Frame::Publish { message, .. } => Some(message_bytes(message)),
+                _ => None,
+            };
+            self.handle(frame, receipts.received).await;
+            if publish.is_some_and(|bytes| receipts.count(bytes)) {
+                self.connection.tell(&receipts.now());
             }
         }
     }
@@ -149,6 +156,47 @@ impl MemberReader<'_> {
             }
             unexpected => tracing::warn!(?unexpected, "a member sent what only owners send"),
         }
+    }
+}
+
+/// Which publishes of a member have been handled, and which of them it knows of.
+#[derive(Debug)]
+struct Receipts {
+    received: u64,
+    confirmed: u64,
+    bytes: usize,
+    due: Instant,
+}
+
+impl Default for Receipts {
+    fn default() -> Self {
+        Self { received: 0, confirmed: 0, bytes: 0, due: Instant::now() }
+    }
+}
+
+impl Receipts {
+    /// Counts a publish; true if it is time for a receipt.
+    fn count(&mut self, bytes: usize) -> bool {
+        if self.received == self.confirmed {
+            self.due = Instant::now() + RECEIPT_WAIT;
+        }
+        self.received += 1;
+        self.bytes += bytes;
+        self.received - self.confirmed >= RECEIPT_EVERY || self.bytes >= RECEIPT_BYTES
+    }
+
+    /// Resolves when a receipt is due.
+    async fn due(&self) {
+        if self.received == self.confirmed {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep_until(self.due).await;
+    }
+
+    fn now(&mut self) -> Frame {
+        self.confirmed = self.received;
+        self.bytes = 0;
+        Frame::Received { count: self.received }
     }
 }
 
