@@ -8,13 +8,31 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_core::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// A source of wall time.
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> SystemTime;
+
+    /// Resolves once [`Clock::now`] is `at` or later.
+    fn sleep_until(&self, at: SystemTime) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            while let Ok(left) = at.duration_since(self.now()) {
+                if left.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(left.min(SLEEP_SLICE)).await;
+            }
+        })
+    }
 }
+
+/// Longest sleep between two looks at the wall clock: within this time it is noticed that
+/// somebody has set it.
+const SLEEP_SLICE: Duration = Duration::from_secs(1);
 
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,28 +47,49 @@ impl Clock for SystemClock {
 
 /// A clock that moves only when told to. Clones share the time.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<SystemTime>>);
+pub struct ManualClock(Arc<Manual>);
+
+#[derive(Debug)]
+struct Manual {
+    now: Mutex<SystemTime>,
+    moved: Notify,
+}
 
 impl ManualClock {
     /// Starts at `now`.
     pub fn new(now: SystemTime) -> Self {
-        Self(Arc::new(Mutex::new(now)))
+        Self(Arc::new(Manual { now: Mutex::new(now), moved: Notify::new() }))
     }
 
     /// Moves forward by `by`.
     pub fn advance(&self, by: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        self.0.moved.notify_waiters();
     }
 
     /// Jumps to `to`, backwards too.
     pub fn set(&self, to: SystemTime) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        self.0.moved.notify_waiters();
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep_until(&self, at: SystemTime) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            loop {
+                // Taken before the look at the time, so that no move in between is missed.
+                let moved = self.0.moved.notified();
+                if self.now() >= at {
+                    return;
+                }
+                moved.await;
+            }
+        })
     }
 }
 
@@ -125,6 +164,25 @@ mod tests {
     use super::*;
 
     const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
+
+    #[tokio::test]
+    async fn a_sleeper_wakes_when_a_manual_clock_is_moved() {
+        let clock = ManualClock::new(EPOCH);
+        let wake = EPOCH + Duration::from_secs(3600);
+        let mut sleeper = std::pin::pin!(clock.sleep_until(wake));
+        assert!(futures_util::poll!(&mut sleeper).is_pending());
+        clock.advance(Duration::from_secs(3599));
+        assert!(futures_util::poll!(&mut sleeper).is_pending());
+        clock.advance(Duration::from_secs(1));
+        assert!(futures_util::poll!(&mut sleeper).is_ready());
+    }
+
+    #[tokio::test]
+    async fn the_system_clock_sleeps_at_least_as_long_as_told() {
+        let wake = SystemClock.now() + Duration::from_millis(5);
+        SystemClock.sleep_until(wake).await;
+        assert!(SystemClock.now() >= wake);
+    }
 
     #[test]
     fn the_shortest_round_trip_wins() {

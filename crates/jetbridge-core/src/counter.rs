@@ -80,6 +80,33 @@ impl CounterEncoding {
     }
 }
 
+impl CounterEncoding {
+    /// The number that `entry` holds.
+    pub(crate) fn number(self, entry: &Entry) -> Result<i64> {
+        self.decode(&entry.value).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "kv.increment")
+                .because("the value is not a number")
+                .with("key", &entry.key)
+                .with("encoding", format!("{self:?}"))
+                .with("revision", entry.revision)
+        })
+    }
+}
+
+impl IncrementOpts {
+    /// `number` and `delta` together, if the sum is one that may be written.
+    pub(crate) fn add(&self, key: &Key, number: i64, delta: i64) -> Result<i64> {
+        let sum = number.checked_add(delta).filter(|sum| self.min.is_none_or(|min| *sum >= min));
+        sum.ok_or_else(|| {
+            Error::new(ErrorKind::LimitExceeded, "kv.increment")
+                .because("the sum is out of range")
+                .with("key", key)
+                .with("value", number)
+                .with("delta", delta)
+        })
+    }
+}
+
 /// A bucket of numbers to add to, where reading first is not needed.
 #[async_trait]
 pub trait Counters: Debug + Display + Send + Sync + 'static {
@@ -126,7 +153,7 @@ impl Counters for KvCounters {
 
     async fn value(&self, key: &Key) -> Result<Option<i64>> {
         let Some(entry) = self.0.get(key, Read::Fresh).await? else { return Ok(None) };
-        parse(CounterEncoding::Decimal, &entry).map(Some)
+        CounterEncoding::Decimal.number(&entry).map(Some)
     }
 
     async fn remove(&self, key: &Key) -> Result<bool> {
@@ -172,6 +199,11 @@ impl KvShared {
         &self.0.flights
     }
 
+    /// The name of this writer, which nobody else has.
+    pub(crate) fn writer(&self) -> &str {
+        &self.0.writer
+    }
+
     fn slot(&self, key: &Key) -> Arc<Slot> {
         let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= SLOTS_MAX {
@@ -209,7 +241,7 @@ impl State {
         };
         Ok(Self {
             revision: Some(entry.revision),
-            number: parse(encoding, entry)?,
+            number: encoding.number(entry)?,
             expires: entry.expires,
             headers: entry.headers.clone(),
             writers: entry.headers.get(WRITERS_HEADER).map(parse_writers).unwrap_or_default(),
@@ -225,17 +257,8 @@ impl State {
         writer: &str,
         operation: u64,
     ) -> Result<Self> {
-        let sum =
-            self.number.checked_add(delta).filter(|sum| opts.min.is_none_or(|min| *sum >= min));
-        let Some(number) = sum else {
-            return Err(Error::new(ErrorKind::LimitExceeded, "kv.increment")
-                .because("the sum is out of range")
-                .with("key", key)
-                .with("value", self.number)
-                .with("delta", delta));
-        };
         let mut next = self.clone();
-        next.number = number;
+        next.number = opts.add(key, self.number, delta)?;
         next.writers.retain(|(known, _)| **known != *writer);
         next.writers.insert(0, (writer.into(), operation));
         next.writers.truncate(WRITERS_MAX);
@@ -246,16 +269,6 @@ impl State {
     fn includes(&self, writer: &str, operation: u64) -> bool {
         self.writers.iter().any(|(known, last)| **known == *writer && *last == operation)
     }
-}
-
-fn parse(encoding: CounterEncoding, entry: &Entry) -> Result<i64> {
-    encoding.decode(&entry.value).ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, "kv.increment")
-            .because("the value is not a number")
-            .with("key", &entry.key)
-            .with("encoding", format!("{encoding:?}"))
-            .with("revision", entry.revision)
-    })
 }
 
 fn parse_writers(text: &str) -> Vec<(Box<str>, u64)> {
@@ -341,9 +354,9 @@ async fn attempt(
     put.headers = next.headers.clone();
     put.ttl = match next.expires.map(|at| at.duration_since(now())) {
         None => None,
-        Some(Ok(left)) => Some(left),
+        Some(Ok(left)) if !left.is_zero() => Some(left),
         // It expired just now: to the store the key is absent, which the conflict will tell.
-        Some(Err(_past)) => {
+        Some(_past) => {
             return Err(Error::new(ErrorKind::Conflict, "kv.increment").with("key", key));
         }
     };

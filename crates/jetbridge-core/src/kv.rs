@@ -119,7 +119,8 @@ pub struct Entry {
     pub revision: Revision,
     /// When the store took it, by the store's clock.
     pub written: SystemTime,
-    /// When it expires, by the store's clock; `None` if it stays.
+    /// When its own TTL ends, by the store's clock; `None` if it has none. A bucket's `max_age`
+    /// may remove it before.
     pub expires: Option<SystemTime>,
     /// The writer's headers, without those the store adds.
     pub headers: Headers,

@@ -17,6 +17,7 @@ mod error;
 mod flight;
 mod headers;
 mod kv;
+mod memory;
 mod name;
 mod object;
 pub mod random;
@@ -35,6 +36,7 @@ pub use counter::{
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use headers::Headers;
 pub use kv::*;
+pub use memory::MemoryBackend;
 pub use name::*;
 pub use object::*;
 pub use secret::Secret;

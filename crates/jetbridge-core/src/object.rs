@@ -48,7 +48,8 @@ pub trait Objects: Debug + Display + Send + Sync + 'static {
     /// link, are [`InvalidInput`](ErrorKind::InvalidInput).
     async fn link(&self, name: &ObjectName, target: Link) -> Result<ObjectInfo>;
 
-    /// Forbids every further write to the bucket, for ever.
+    /// Forbids every further write to the bucket, for ever: each is then
+    /// [`InvalidInput`](ErrorKind::InvalidInput).
     async fn seal(&self) -> Result<()>;
 
     /// The live objects in `scope`.
