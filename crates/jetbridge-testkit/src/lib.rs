@@ -5,11 +5,13 @@
 //! not: it panics.
 
 pub mod certs;
+pub mod contract;
 pub mod jwt;
 pub mod server;
 mod wait;
 mod wire;
 
 pub use certs::Certificates;
+pub use contract::Fixture;
 pub use server::{NatsCluster, NatsServer, Release, ServerOptions};
 pub use wait::eventually;

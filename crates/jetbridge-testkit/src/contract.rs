@@ -1,0 +1,62 @@
+//! The promises of the seam, as cases that any backend can be run through.
+//!
+//! Each macro turns its whole list of cases into tests, so a case cannot be written and then not
+//! run, and a backend cannot leave one out:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # fn my_backend() -> Arc<dyn jetbridge_core::Backend> { unimplemented!() }
+//! mod mine {
+//!     use jetbridge_testkit::Fixture;
+//!
+//!     async fn open() -> Fixture {
+//!         Fixture::new(super::my_backend(), super::my_backend(), ())
+//!     }
+//!
+//!     jetbridge_testkit::contract!(open);
+//! }
+//! ```
+//!
+//! The tests are called `mine::kv::…`, `mine::object::…`, `mine::bus::…` and `mine::backend::…`.
+//! What a backend cannot do it must refuse: the cases ask [`Capabilities`] which of the two to
+//! expect, they never pass over anything.
+//!
+//! Cases wait for what must come true, with a deadline; they never sleep for a guessed time. A
+//! value with a time to live is expected to be there only while its time has surely not come.
+//!
+//! [`Capabilities`]: jetbridge_core::Capabilities
+#![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
+
+/// Defines cases *and* the macro that turns each into a test.
+macro_rules! cases {
+    ($d:tt $name:ident = $group:ident::$module:ident;
+     $( $(#[$doc:meta])+ async fn $case:ident($f:ident) $body:block )+) => {
+        $(
+            $(#[$doc])+
+            pub fn $case($f: &$crate::Fixture) -> futures_util::future::LocalBoxFuture<'_, ()> {
+                Box::pin(async move $body)
+            }
+        )+
+
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! $name {
+            ($d open:path) => {
+                $(
+                    #[test]
+                    fn $case() {
+                        $crate::contract::run($d open(), $crate::contract::$group::$module::$case);
+                    }
+                )+
+            };
+        }
+    };
+}
+
+mod fixture;
+pub mod kv;
+mod run;
+mod steps;
+
+pub use fixture::Fixture;
+pub use run::{Case, run};

@@ -1,0 +1,12 @@
+//! The contract over the store in memory.
+
+use std::sync::Arc;
+
+use jetbridge_core::MemoryBackend;
+use jetbridge_testkit::Fixture;
+
+async fn open() -> Fixture {
+    let backend = Arc::new(MemoryBackend::new());
+    Fixture::new(backend.clone(), backend, ())
+}
+jetbridge_testkit::kv_contract!(open);
