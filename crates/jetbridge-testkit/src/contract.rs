@@ -3,21 +3,23 @@
 //! Each macro turns its whole list of cases into tests, so a case cannot be written and then not
 //! run, and a backend cannot leave one out:
 //!
-//! ```no_run
-//! # use std::sync::Arc;
-//! # fn my_backend() -> Arc<dyn jetbridge_core::Backend> { unimplemented!() }
+//! ```
 //! mod mine {
+//!     use std::sync::Arc;
+//!
+//!     use jetbridge_core::MemoryBackend;
 //!     use jetbridge_testkit::Fixture;
 //!
 //!     async fn open() -> Fixture {
-//!         Fixture::new(super::my_backend(), super::my_backend(), ())
+//!         let backend = Arc::new(MemoryBackend::new());
+//!         Fixture::new(Arc::clone(&backend) as _, backend, ())
 //!     }
 //!
-//!     jetbridge_testkit::contract!(open);
+//!     jetbridge_testkit::kv_contract!(open);
 //! }
 //! ```
 //!
-//! The tests are called `mine::kv::…`, `mine::object::…`, `mine::bus::…` and `mine::backend::…`.
+//! The tests are called `mine::kv::…`.
 //! What a backend cannot do it must refuse: the cases ask [`Capabilities`] which of the two to
 //! expect, they never pass over anything.
 //!
@@ -41,11 +43,11 @@ macro_rules! cases {
         #[doc(hidden)]
         #[macro_export]
         macro_rules! $name {
-            ($d open:path) => {
+            ($d open:ident) => {
                 $(
                     #[test]
                     fn $case() {
-                        $crate::contract::run($d open(), $crate::contract::$group::$module::$case);
+                        $crate::contract::run(super::$d open(), $crate::contract::$group::$module::$case);
                     }
                 )+
             };

@@ -5,9 +5,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetbridge_core::{
-    Backend, BucketName, BucketSpec, Kv, Objects, Open, StreamName, Subject, Support,
-};
+use jetbridge_core::{Backend, BucketName, BucketSpec, Kv, Open, Support};
 
 /// How long a backend may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
@@ -73,21 +71,6 @@ impl Fixture {
     pub(crate) async fn peer_kv(&self, kv: &Arc<dyn Kv>) -> Arc<dyn Kv> {
         self.peer.kv(kv.bucket(), Open::existing()).await.unwrap()
     }
-
-    /// A new bucket of objects.
-    pub(crate) async fn objects(&self) -> Arc<dyn Objects> {
-        self.objects_with(BucketSpec::default()).await
-    }
-
-    /// A new bucket of objects.
-    pub(crate) async fn objects_with(&self, spec: BucketSpec) -> Arc<dyn Objects> {
-        self.backend.objects(&fresh_bucket(), Open::ensure(spec)).await.unwrap()
-    }
-
-    /// The same bucket through the other connection.
-    pub(crate) async fn peer_objects(&self, objects: &Arc<dyn Objects>) -> Arc<dyn Objects> {
-        self.peer.objects(objects.bucket(), Open::existing()).await.unwrap()
-    }
 }
 
 impl Debug for Fixture {
@@ -108,14 +91,4 @@ async fn close(backend: &dyn Backend) {
 /// A bucket that nobody else uses.
 pub(crate) fn fresh_bucket() -> BucketName {
     BucketName::parse(format!("T-{}", jetbridge_core::random::name())).unwrap()
-}
-
-/// A stream that nobody else uses.
-pub(crate) fn fresh_stream() -> StreamName {
-    StreamName::parse(format!("T-{}", jetbridge_core::random::name())).unwrap()
-}
-
-/// A subject that nobody else uses, to hang others below.
-pub(crate) fn fresh_subject() -> Subject {
-    Subject::parse(format!("t.{}", jetbridge_core::random::name())).unwrap()
 }

@@ -11,15 +11,12 @@ pub mod robust;
 pub mod value;
 pub mod watch;
 
-/// Makes the tests of [`contract::kv`](crate::contract::kv) over what `$open` opens: the path of
-/// an `async fn() -> Fixture`.
+/// Makes the tests of [`contract::kv`](crate::contract::kv) over what `$open` opens: an
+/// `async fn() -> Fixture` next to it.
 #[macro_export]
 macro_rules! kv_contract {
-    ($open:path) => {
+    ($open:ident) => {
         mod kv {
-            #[allow(unused_imports, reason = "the path may be absolute")]
-            use super::*;
-
             $crate::__kv_condition!($open);
             $crate::__kv_counter!($open);
             $crate::__kv_expiry!($open);

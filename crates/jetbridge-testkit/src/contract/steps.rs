@@ -121,13 +121,28 @@ impl Watching {
         }
     }
 
-    /// The next `count` changes, as text.
+    /// The next `count` changes as text, sorted: only the changes of one key have an order.
     pub(crate) async fn take(&mut self, count: usize) -> Vec<String> {
         let mut seen = Vec::new();
         for _ in 0..count {
             seen.push(show(&self.next().await));
         }
+        seen.sort();
         seen
+    }
+
+    /// Waits for this change, passing over those of the same key that came before it.
+    pub(crate) async fn until(&mut self, expected: &str) {
+        loop {
+            let change = self.next().await;
+            let name = change.key().map(ToString::to_string).unwrap_or_default();
+            let shown = show(&change);
+            if shown == expected {
+                return;
+            }
+            let same = !name.is_empty() && expected.trim_start_matches('-').starts_with(&name);
+            assert!(same, "{shown:?} instead of {expected:?}");
+        }
     }
 
     /// How the stream ends: its error, or `None` if it just ends.

@@ -7,6 +7,7 @@ use jetbridge_testkit::Fixture;
 
 async fn open() -> Fixture {
     let backend = Arc::new(MemoryBackend::new());
-    Fixture::new(backend.clone(), backend, ())
+    Fixture::new(Arc::clone(&backend) as _, backend, ())
 }
+
 jetbridge_testkit::kv_contract!(open);
