@@ -174,6 +174,14 @@ impl UrlLogin {
             Self::UserPassword { user, password } => Auth::UserPassword { user, password },
         }
     }
+
+    /// What the login is called in a warning.
+    pub(super) fn describe(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "the token of the URL",
+            Self::UserPassword { .. } => "the user and password of the URL",
+        }
+    }
 }
 
 #[cfg(test)]

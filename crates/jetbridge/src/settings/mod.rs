@@ -8,15 +8,26 @@
 //! Errors are [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput), say the file, line and
 //! column or the variable, and what to write instead. No secret is ever in one.
 
+mod context;
+mod draft;
 mod environment;
 mod location;
+mod login;
 mod place;
+mod read;
 mod resolve;
+mod source;
+mod table;
 mod url;
 mod value;
 
 pub use environment::Environment;
 pub use location::{Location, SyncMode};
 pub use place::Place;
+pub use read::{NatsSettings, Source, read, target_variable};
 pub use resolve::{Origin, Resolved, StoreRequest, resolve};
+pub use source::{
+    Entry, Expansion, Node, Scalar, Value, parse_pairs, parse_toml, parse_yaml, read_file,
+};
+pub use table::Dialect;
 pub use value::{parse_bool, parse_duration, parse_size};

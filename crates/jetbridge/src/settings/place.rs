@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use jetbridge_core::{Error, ErrorKind};
 
+use super::source::Entry;
+
 /// Where a setting was written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -67,6 +69,27 @@ impl Problem {
         self
     }
 
+    /// Adds the nearest of `known` as the hint, if one is near.
+    pub(super) fn suggest<'a>(
+        self,
+        written: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        match nearest(written, known) {
+            Some(name) => self.hint(format!("did you mean `{name}`?")),
+            None => self,
+        }
+    }
+
+    /// The error of an entry: a name is said unless the place is a variable, which says it.
+    pub(super) fn of(self, entry: &Entry) -> Error {
+        let message = match entry.place {
+            Place::Variable(_) => self.message,
+            _ => format!("`{}`: {}", entry.name, self.message),
+        };
+        Self { message, hint: self.hint }.at(&entry.place)
+    }
+
     pub(super) fn at(self, place: &Place) -> Error {
         self.into_error(Some(place))
     }
@@ -108,7 +131,7 @@ mod tests {
     #[test]
     fn an_error_says_where_what_and_what_instead() {
         let error = Problem::new("unknown key `tokn`")
-            .hint("did you mean `token`?")
+            .suggest("tokn", ["server", "token"])
             .at(&Place::file("app.yml", 3, 7));
         assert_eq!(
             format!("{error:?}"),

@@ -3,18 +3,23 @@
 use std::fmt::{self, Display};
 
 use jetbridge_core::Result;
-use jetbridge_nats::ConnectOptions;
 
+use super::context::read_context;
 use super::environment::Environment;
 use super::location::{Location, StoreUrl};
 use super::place::{Place, Problem};
-use super::url::ServerList;
+use super::read::{NatsSettings, Source, read};
+use super::source::{Entry, Node, Value};
+use super::table::Dialect;
 
 /// What the user wrote about the store, beside the variables.
 #[derive(Clone, Debug, Default)]
 pub struct StoreRequest {
     store: Option<String>,
     context: Option<String>,
+    file_stores: Vec<Entry>,
+    file_evo: Vec<Source>,
+    arguments_evo: Option<Source>,
 }
 
 impl StoreRequest {
@@ -36,6 +41,26 @@ impl StoreRequest {
         self.context = name;
         self
     }
+
+    /// A file, its variables expanded: its `store:`, a URL or a map with `url`; and evo's
+    /// settings, as a map `nats:` or as `NATS.KEY` entries. May be said of several files.
+    #[must_use]
+    pub fn file(mut self, root: &Node) -> Self {
+        self.file_stores.extend(root.entry("store").cloned());
+        let evo = Source::evo(root);
+        if !evo.is_empty() {
+            self.file_evo.push(evo);
+        }
+        self
+    }
+
+    /// `NATS.KEY=value` arguments of the command line, as [`parse_pairs`](super::parse_pairs)
+    /// reads them. They override the same settings of files.
+    #[must_use]
+    pub fn arguments(mut self, root: &Node) -> Self {
+        self.arguments_evo = Some(Source::evo(root)).filter(|evo| !evo.is_empty());
+        self
+    }
 }
 
 /// A store's place, who named it, and what the user should know about it.
@@ -50,6 +75,13 @@ pub struct Resolved {
     pub notices: Vec<String>,
     /// Lines to warn with: settings that contradict each other or do nothing.
     pub warnings: Vec<String>,
+}
+
+impl Resolved {
+    fn quiet(location: Location, place: Place) -> Self {
+        let origin = Origin::Written(place);
+        Self { location, origin, notices: Vec::new(), warnings: Vec::new() }
+    }
 }
 
 /// Who said where the store is.
@@ -74,34 +106,54 @@ impl Display for Origin {
 /// The directory of the embedded store when nobody names a store.
 const DIRECTORY_DEFAULT: &str = "./jetbridge-data";
 
-/// The variables that name a store, first come, first served.
-const VARIABLES: &[&str] = &["JETBRIDGE_STORE", "NATS_CONTEXT", "NATS_URL", "NATS_SERVER"];
-
-/// Finds the store: `--store` or `--context`, `JETBRIDGE_STORE`, `NATS_CONTEXT`, `NATS_URL`,
-/// `NATS_SERVER`, else `local:./jetbridge-data` with a notice.
+/// Finds the store: `--store` or `--context`, `JETBRIDGE_STORE`, the file's `store:` or its
+/// settings in evo's names, `NATS_CONTEXT`, `NATS_URL` or `NATS_SERVER`, else
+/// `local:./jetbridge-data` with a notice.
+///
+/// A server that is named without a login or without TLS settings takes them from the `NATS_*`
+/// variables; options in the URL (`?creds=…&tls_ca=…`) come before those. A context takes
+/// nothing from elsewhere.
 ///
 /// # Errors
 /// [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput) if `--store` and `--context` are
-/// both given, or what is written cannot be read.
+/// both given, two files name different stores, or what is written cannot be read.
 pub fn resolve(request: &StoreRequest, environment: &Environment) -> Result<Resolved> {
+    let resolver = Resolver { request, environment };
     match (&request.store, &request.context) {
         (Some(_), Some(_)) => Err(Problem::new("`--store` and `--context` exclude each other")
             .hint("give one of them")
             .into_error(None)),
-        (Some(store), None) => written(store, Place::argument("--store")),
-        (None, Some(name)) => written(&format!("context:{name}"), Place::argument("--context")),
-        (None, None) => from_variables(environment),
+        (Some(url), None) => resolver.url(url, Place::argument("--store"), Vec::new()),
+        (None, Some(name)) => resolver.context(Some(name), Place::argument("--context")),
+        (None, None) => resolver.unflagged(),
     }
 }
 
-fn from_variables(environment: &Environment) -> Result<Resolved> {
-    let found = VARIABLES.iter().find_map(|name| Some((*name, environment.get(name)?)));
-    match found {
-        Some(("NATS_CONTEXT", name)) => {
-            written(&format!("context:{name}"), Place::variable("NATS_CONTEXT"))
+struct Resolver<'a> {
+    request: &'a StoreRequest,
+    environment: &'a Environment,
+}
+
+impl Resolver<'_> {
+    fn unflagged(&self) -> Result<Resolved> {
+        let variable = |name| self.environment.get(name).map(|text| (text, Place::variable(name)));
+        if let Some((url, place)) = variable("JETBRIDGE_STORE") {
+            return self.url(url, place, Vec::new());
         }
-        Some((name, store)) => written(store, Place::variable(name)),
-        None => Ok(Resolved {
+        if let Some(entry) = self.file_store()? {
+            return self.file(entry);
+        }
+        let evo = self.evo();
+        if !evo.is_empty() {
+            return self.servers(evo);
+        }
+        if let Some((name, place)) = variable("NATS_CONTEXT") {
+            return self.context(Some(name), place);
+        }
+        if variable("NATS_URL").or_else(|| variable("NATS_SERVER")).is_some() {
+            return self.servers(Vec::new());
+        }
+        Ok(Resolved {
             location: Location::local(DIRECTORY_DEFAULT),
             origin: Origin::Default,
             notices: vec![format!(
@@ -109,31 +161,123 @@ fn from_variables(environment: &Environment) -> Result<Resolved> {
                  (choose with --store, --context or JETBRIDGE_STORE)"
             )],
             warnings: Vec::new(),
-        }),
+        })
     }
-}
 
-fn written(url: &str, place: Place) -> Result<Resolved> {
-    let location = match StoreUrl::parse(url).map_err(|problem| problem.at(&place))? {
-        StoreUrl::Location(location) => location,
-        StoreUrl::Servers(list) => Location::Nats(Box::new(options(list))),
-        StoreUrl::Context(_) => {
-            return Err(Problem::new("contexts cannot be read yet").at(&place));
+    /// The `store:` of the files, which must agree.
+    fn file_store(&self) -> Result<Option<&Entry>> {
+        let mut stores = self.request.file_stores.iter();
+        let Some(first) = stores.next() else { return Ok(None) };
+        match stores.find(|other| !same_value(&first.node, &other.node)) {
+            None => Ok(Some(first)),
+            Some(other) => Err(Problem::new(format!("another `store` is at {}", first.place))
+                .hint("keep one of them")
+                .at(&other.place)),
         }
-    };
-    Ok(Resolved {
-        location,
-        origin: Origin::Written(place),
-        notices: Vec::new(),
-        warnings: Vec::new(),
-    })
+    }
+
+    fn file(&self, entry: &Entry) -> Result<Resolved> {
+        let place = entry.node.place.clone();
+        match &entry.node.value {
+            Value::Scalar(scalar) => self.url(&scalar.text, place, self.evo()),
+            Value::Map(entries) => self.map(entries, place),
+            Value::List(_) | Value::Null => {
+                Err(Problem::new(format!("`store` is {}", entry.node.kind()))
+                    .hint("write a URL, such as `store: nats://host:4222`")
+                    .at(&place))
+            }
+        }
+    }
+
+    /// A `store:` that is a map: its `url`, and our own names for the rest.
+    fn map(&self, entries: &[Entry], place: Place) -> Result<Resolved> {
+        let is_url = |entry: &&Entry| matches!(entry.name.as_str(), "server" | "servers" | "url");
+        let (url, others): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(is_url);
+        let [url] = url.as_slice() else {
+            return Err(Problem::new("a `store` that is a map has one `url`").at(&place));
+        };
+        let text = url.node.text().unwrap_or_default();
+        let parsed = StoreUrl::parse(text).map_err(|problem| problem.of(url))?;
+        let servers = matches!(parsed, StoreUrl::Servers(_));
+        if let (false, Some(other)) = (servers, others.first()) {
+            return Err(Problem::new(format!("`{}` is for servers of NATS only", other.name))
+                .at(&other.place));
+        }
+        let mut before = self.evo();
+        if servers {
+            let others: Vec<Entry> = others.into_iter().cloned().collect();
+            before.push(Source::new(Dialect::Store, &others));
+        }
+        self.url(text, url.node.place.clone(), before)
+    }
+
+    /// evo's settings, the stronger ones last.
+    fn evo(&self) -> Vec<Source> {
+        self.request.file_evo.iter().chain(&self.request.arguments_evo).cloned().collect()
+    }
+
+    /// A store URL; `before` are settings that its own options override.
+    fn url(&self, url: &str, place: Place, mut before: Vec<Source>) -> Result<Resolved> {
+        match StoreUrl::parse(url).map_err(|problem| problem.at(&place))? {
+            StoreUrl::Context(name) => self.context(name.as_deref(), place),
+            StoreUrl::Location(location) => Ok(Resolved::quiet(location, place)),
+            StoreUrl::Servers(list) => {
+                let addresses = url.split_once('?').map_or(url, |(addresses, _)| addresses);
+                let entry = |name: &str, text: &str| Entry {
+                    name: name.to_owned(),
+                    place: place.clone(),
+                    node: Node::scalar(text, place.clone()),
+                };
+                let options = list.query.iter().map(|(name, value)| entry(name, value.expose()));
+                let entries: Vec<Entry> =
+                    std::iter::once(entry("server", addresses)).chain(options).collect();
+                before.push(Source::new(Dialect::Store, &entries));
+                self.servers(before)
+            }
+        }
+    }
+
+    /// What `sources` say, over what the variables say.
+    fn servers(&self, mut sources: Vec<Source>) -> Result<Resolved> {
+        let place_of_first = sources.iter().find_map(Source::place).cloned();
+        sources.insert(0, Source::variables(self.environment));
+        let settings = read(Dialect::Store, &sources, self.environment)?;
+        let place = settings.server_place.clone().or(place_of_first);
+        let place = place.unwrap_or_else(|| Place::variable("NATS_URL"));
+        if settings.path.is_some() {
+            return Err(Problem::new("a store of NATS has no path").at(&place));
+        }
+        Ok(nats(settings, place))
+    }
+
+    fn context(&self, name: Option<&str>, place: Place) -> Result<Resolved> {
+        let settings = read_context(name, &place, self.environment)?;
+        Ok(nats(settings, place))
+    }
 }
 
-fn options(list: ServerList) -> ConnectOptions {
-    let mut options = ConnectOptions::default();
-    options.servers = list.servers;
-    if let Some(login) = list.login {
-        options.auth = login.into_auth();
+fn nats(settings: NatsSettings, place: Place) -> Resolved {
+    let warnings = settings.warnings;
+    let location = Location::Nats(Box::new(settings.connect));
+    Resolved { warnings, ..Resolved::quiet(location, place) }
+}
+
+/// True if two values are the same wherever they stand.
+fn same_value(a: &Node, b: &Node) -> bool {
+    match (&a.value, &b.value) {
+        (Value::List(a), Value::List(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b))
+        }
+        (Value::Map(a), Value::Map(b)) => {
+            a.len() == b.len()
+                && a.iter().all(|entry| {
+                    b.iter().any(|other| {
+                        other.name == entry.name && same_value(&entry.node, &other.node)
+                    })
+                })
+        }
+        (Value::Scalar(a), Value::Scalar(b)) => a.text == b.text,
+        (Value::Null, Value::Null) => true,
+        _ => false,
     }
-    options
 }

@@ -103,6 +103,24 @@ pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
     Duration::try_from_secs_f64(seconds).map_err(|_range| bad("is not a duration"))
 }
 
+/// A number of seconds without a unit, as Python's settings have them; or a duration.
+pub(super) fn seconds(text: &str) -> Result<Duration, Problem> {
+    match text.trim().parse::<f64>() {
+        Ok(number) => Duration::try_from_secs_f64(number)
+            .map_err(|_range| Problem::new(format!("`{text}` is not a number of seconds"))),
+        Err(_not_a_number) => duration(text),
+    }
+}
+
+/// A number of milliseconds without a unit; or a duration.
+pub(super) fn milliseconds(text: &str) -> Result<Duration, Problem> {
+    match text.trim().parse::<f64>() {
+        Ok(number) => Duration::try_from_secs_f64(number / 1e3)
+            .map_err(|_range| Problem::new(format!("`{text}` is not a number of milliseconds"))),
+        Err(_not_a_number) => duration(text),
+    }
+}
+
 pub(super) fn boolean(text: &str) -> Result<bool, Problem> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "on" | "t" | "true" | "y" | "yes" => Ok(true),
@@ -122,6 +140,29 @@ pub(super) fn size(text: &str) -> Result<u64, Problem> {
     let unit = unit.trim().to_ascii_lowercase();
     let (_, bytes) = SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
     number.checked_mul(*bytes).ok_or_else(bad)
+}
+
+/// A whole number that is not below zero.
+pub(super) fn count(text: &str) -> Result<u64, Problem> {
+    text.trim().parse().map_err(|_syntax| Problem::new(format!("`{text}` is not a whole number")))
+}
+
+/// A number above zero, as growth factors are.
+pub(super) fn factor(text: &str) -> Result<f64, Problem> {
+    match text.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err(Problem::new(format!("`{text}` is not a number above zero"))),
+    }
+}
+
+/// Attempts to reconnect: `-1` is for ever, which is `None`.
+pub(super) fn reconnects(text: &str) -> Result<Option<usize>, Problem> {
+    match text.trim().parse::<i64>() {
+        Ok(-1) => Ok(None),
+        Ok(number) if number >= 0 => Ok(usize::try_from(number).ok()),
+        _ => Err(Problem::new(format!("`{text}` is not a number of attempts"))
+            .hint("write a whole number, or `-1` to reconnect for ever")),
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +207,14 @@ mod tests {
     }
 
     #[test]
+    fn plain_numbers_are_seconds_or_milliseconds_where_the_source_says_so() {
+        assert_eq!(seconds("0.05").unwrap(), Duration::from_millis(50));
+        assert_eq!(seconds("2s").unwrap(), Duration::from_secs(2));
+        assert_eq!(milliseconds("10.0").unwrap(), Duration::from_millis(10));
+        assert!(seconds("-1").is_err() && seconds("NaN").is_err() && milliseconds("-1").is_err());
+    }
+
+    #[test]
     fn sizes_have_binary_and_decimal_units() {
         for (text, bytes) in [
             ("0", 0),
@@ -192,5 +241,10 @@ mod tests {
             parse_bool("maybe").unwrap_err().message(),
             Some("`maybe` is neither true nor false")
         );
+        assert_eq!(reconnects("-1").unwrap(), None);
+        assert_eq!(reconnects("0").unwrap(), Some(0));
+        assert!(reconnects("-2").is_err() && reconnects("many").is_err());
+        assert!(count("3").is_ok() && count("-3").is_err() && count("3.0").is_err());
+        assert!(factor("2.0").is_ok() && factor("0").is_err() && factor("inf").is_err());
     }
 }
