@@ -78,7 +78,8 @@ impl StoreUrl {
         if let Some(rest) = text.strip_prefix("local:") {
             return parse_local(rest).map(Self::Location);
         }
-        if matches!(text, "memory:" | "memory://") {
+        // YAML would take `store: memory:` for a map.
+        if matches!(text, "memory" | "memory:" | "memory://") {
             return Ok(Self::Location(Location::Memory));
         }
         if text.contains("://") || has_port(text) {
@@ -198,6 +199,7 @@ mod tests {
     #[test]
     fn stores_of_this_machine() {
         assert_eq!(location("memory:"), Location::Memory);
+        assert_eq!(location("memory"), Location::Memory);
         assert_eq!(location("local:./data"), Location::local("./data"));
         assert_eq!(location("local:/var/lib/jetbridge"), Location::local("/var/lib/jetbridge"));
         assert_eq!(location("local:///var/data"), Location::local("/var/data"));
@@ -229,7 +231,7 @@ mod tests {
                 "write `local:data` for a directory, `nats://data` for a server, \
                  `context:data` for a context of the nats CLI",
             ),
-            ("memory", "`memory` does not say what kind of store it is", "did you mean `memory:`?"),
+            ("memry:", "`memry:` does not say what kind of store it is", "did you mean `memory:`?"),
             (
                 "lokal://x",
                 "`lokal://x`: `lokal` is not a scheme of NATS servers",

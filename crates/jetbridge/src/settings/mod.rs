@@ -18,6 +18,8 @@ mod read;
 mod resolve;
 mod source;
 mod table;
+#[cfg(test)]
+mod tests;
 mod url;
 mod value;
 

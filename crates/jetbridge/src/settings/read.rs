@@ -1,6 +1,5 @@
 //! Settings from one or several sources become what a connection needs to know.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jetbridge_core::Result;
@@ -12,6 +11,7 @@ use super::login::take_login;
 use super::place::{Place, Problem};
 use super::source::{Entry, Node};
 use super::table::{Dialect, TABLE};
+use super::url::ServerList;
 
 /// A set of settings, all written in one dialect.
 #[derive(Clone, Debug)]
@@ -205,7 +205,7 @@ pub fn read(
     warnings.extend(warning);
     let mut connect = dialect.defaults();
     connect.auth = auth;
-    warnings.extend(encryption(&mut draft, &mut connect, dialect, environment)?);
+    warnings.extend(encryption(&mut draft, &mut connect, dialect)?);
     pace(&mut draft, &mut connect);
     let reconnects_are_written = draft.reconnects.value().is_some();
     if let Some(reconnects) = draft.reconnects.take() {
@@ -302,46 +302,49 @@ fn encryption(
     draft: &mut Draft,
     connect: &mut ConnectOptions,
     dialect: Dialect,
-    environment: &Environment,
 ) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    warnings.extend(authorities(draft, connect, environment));
-    connect.tls.client = client_certificate(draft, dialect)?;
-    connect.tls.handshake_first = draft.tls_first.value() == Some(&true);
-    connect.tls.insecure = draft.insecure.value() == Some(&true);
-    if let Some(insecure) = draft.insecure.written().filter(|written| written.value) {
-        let name = insecure.mention.describe();
-        warnings.push(format!("{name} trusts any certificate: for tests only"));
-    }
+    let client = client_certificate(draft, dialect)?;
+    let first = draft.tls_first.written().filter(|written| written.value);
+    let insecure = draft.insecure.written().filter(|written| written.value);
     let implied_by = [
         draft.authorities.mention(),
         draft.authority_text.mention(),
         draft.certificate.mention(),
-        draft.tls_first.mention().filter(|_| connect.tls.handshake_first),
+        first.map(|written| &written.mention),
     ]
     .into_iter()
     .flatten()
     .next();
-    connect.tls.required = match (draft.tls.written(), implied_by) {
-        (Some(tls), Some(other)) if !tls.value => {
-            warnings.push(format!(
-                "{} is false, so {} matters only if the server encrypts of itself",
-                tls.mention.describe(),
-                other.describe()
-            ));
-            false
+    if let Some(off) = draft.tls.written().filter(|written| !written.value) {
+        let name = off.mention.describe();
+        if let Some(server) = draft.servers.value().and_then(ServerList::encrypted) {
+            return Err(Problem::new(format!(
+                "`{}` is false, but a server is `{server}`",
+                off.mention.name
+            ))
+            .hint("leave one of them out")
+            .at(&off.mention.place));
         }
-        (Some(tls), _) => tls.value,
-        (None, implied) => implied.is_some(),
-    };
+        let ignored =
+            implied_by.map(|other| format!("{name} is false, so {} is not used", other.describe()));
+        return Ok(ignored.into_iter().collect());
+    }
+    if let Some(insecure) = insecure {
+        let name = insecure.mention.describe();
+        warnings.push(format!("{name} trusts any certificate: for tests only"));
+    }
+    connect.tls.required = draft.tls.value().is_some() || implied_by.is_some();
+    connect.tls.handshake_first = first.is_some();
+    connect.tls.insecure = insecure.is_some();
+    connect.tls.client = client;
+    warnings.extend(authorities(draft, connect));
     Ok(warnings)
 }
 
-fn authorities(
-    draft: &Draft,
-    connect: &mut ConnectOptions,
-    environment: &Environment,
-) -> Option<String> {
+/// Fills in who is trusted. Nobody named is the system's authorities, which the connection looks
+/// up: they honour `SSL_CERT_FILE`.
+fn authorities(draft: &Draft, connect: &mut ConnectOptions) -> Option<String> {
     if let Some(text) = draft.authority_text.written() {
         connect.tls.ca_pem.push(text.value.clone());
         return draft.authorities.mention().map(|files| {
@@ -355,20 +358,7 @@ fn authorities(
             FileOrText::Text(pem) => connect.tls.ca_pem.push(pem.expose().clone()),
         }
     }
-    if draft.authorities.value().is_some() {
-        return None;
-    }
-    let file = PathBuf::from(environment.get("SSL_CERT_FILE")?);
-    match std::fs::File::open(&file) {
-        Ok(_) => {
-            connect.tls.ca_files.push(file);
-            None
-        }
-        Err(cause) => Some(format!(
-            "SSL_CERT_FILE: `{}` cannot be read ({cause}); the system's authorities are used",
-            file.display()
-        )),
-    }
+    None
 }
 
 fn client_certificate(draft: &mut Draft, dialect: Dialect) -> Result<Option<ClientCertificate>> {

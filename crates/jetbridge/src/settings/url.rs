@@ -18,6 +18,14 @@ pub(super) struct ServerList {
     pub(super) query: Vec<(String, Secret<String>)>,
 }
 
+impl ServerList {
+    /// The first scheme of the list that is always encrypted.
+    pub(super) fn encrypted(&self) -> Option<&'static str> {
+        let has = |scheme: &&str| self.servers.iter().any(|server| server.starts_with(*scheme));
+        ["tls://", "wss://"].into_iter().find(has)
+    }
+}
+
 /// A login written into an address.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum UrlLogin {

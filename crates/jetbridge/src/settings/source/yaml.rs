@@ -36,10 +36,17 @@ pub fn parse_yaml(file: &str, text: &str) -> Result<Node> {
         Err(error) => {
             let (line, column) =
                 error.location().map_or((1, 1), |location| (location.line(), location.column()));
-            Err(Problem::new(words_of(&error)).at(&reader.place(line, column)))
+            let words = words_of(&error);
+            let problem = match words.starts_with("mapping values are not allowed") {
+                true => Problem::new(words).hint(QUOTE_HINT),
+                false => Problem::new(words),
+            };
+            Err(problem.at(&reader.place(line, column)))
         }
     }
 }
+
+const QUOTE_HINT: &str = "put a value that contains `: ` or ends in `:` into quotes";
 
 /// What the parser says, without the place, which stands before it, and without advice that is
 /// meant for programmers.
@@ -311,6 +318,7 @@ mod tests {
             ("a: [1\nb: 2\n", "a.yml:2:2: illegal placement of ':' indicator"),
             ("a: *nope\n", "a.yml:1:4: alias references unknown anchor"),
             ("a: \"s3cr3t\n", "a.yml:1:4: unclosed quote"),
+            ("store: memory:\n", "a.yml:1:14: mapping values are not allowed in this context"),
         ] {
             let error = parse_yaml("a.yml", yaml).unwrap_err();
             assert_eq!(error.message(), Some(message));
