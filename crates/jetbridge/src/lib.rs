@@ -4,4 +4,6 @@
 mod connect;
 pub mod settings;
 
-pub use connect::{connect, connect_url};
+pub use jetbridge_core::{Error, ErrorKind, Outcome, Result};
+
+pub use connect::{Target, connect};

@@ -63,6 +63,7 @@ pub(super) const TABLE: &[Row] = &[
     // Where.
     Row {
         own: &["server", "servers", "url"],
+        evo: &["server"],
         variables: &["URL", "SERVER"],
         graft: &["url"],
         link: &["cluster_uri"],
@@ -75,6 +76,7 @@ pub(super) const TABLE: &[Row] = &[
     // How to log in.
     Row {
         own: &["credentials", "creds"],
+        evo: &["credentials"],
         variables: &["CREDENTIALS", "CREDS"],
         litestream: &["creds"],
         context: &["creds"],
@@ -110,6 +112,7 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         own: &["token"],
+        evo: &["token"],
         variables: &["TOKEN"],
         litestream: &["token"],
         rate_sync: &["token"],
@@ -119,6 +122,7 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         own: &["username", "user"],
+        evo: &["username"],
         variables: &["USERNAME", "USER"],
         litestream: &["username"],
         context: &["user"],
@@ -127,6 +131,7 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         own: &["password"],
+        evo: &["password"],
         variables: &["PASSWORD"],
         litestream: &["password"],
         context: &["password"],
@@ -196,6 +201,7 @@ pub(super) const TABLE: &[Row] = &[
     // How patient to be.
     Row {
         own: &["max_reconnect", "max_reconnects"],
+        evo: &["max_reconnect"],
         variables: &["MAX_RECONNECT", "RETRIES"],
         graft: &["retries"],
         litestream: &["max-reconnects"],
@@ -204,6 +210,7 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         own: &["reconnect_wait"],
+        evo: &["reconnect_wait"],
         variables: &["RECONNECT_WAIT", "RETRY_INTERVAL"],
         graft: &["retry_interval"],
         litestream: &["reconnect-wait"],
@@ -233,6 +240,7 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         own: &["randomize"],
+        evo: &["randomize"],
         variables: &["RANDOMIZE"],
         read: |draft, raw| draft.randomize.put(raw, |raw| raw.parse(value::boolean)),
         ..NO_NAMES
@@ -286,6 +294,7 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         own: &["drain_timeout"],
+        evo: &["drain_timeout"],
         variables: &["DRAIN_TIMEOUT"],
         read: |draft, raw| draft.drain_timeout.put(raw, |raw| raw.parse(value::duration)),
         ..NO_NAMES
@@ -387,7 +396,7 @@ impl Dialect {
 }
 
 impl Row {
-    fn names_in(&self, dialect: Dialect) -> &'static [&'static str] {
+    pub(super) fn names_in(&self, dialect: Dialect) -> &'static [&'static str] {
         match dialect {
             Dialect::Context => self.context,
             Dialect::Evo => self.evo,

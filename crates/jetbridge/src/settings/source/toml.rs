@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ::toml::Spanned;
-use ::toml::de::{DeString, DeTable, DeValue};
+use ::toml::de::{DeInteger, DeString, DeTable, DeValue};
 use jetbridge_core::Result;
 
 use super::{Entry, Node, Scalar, Value, line_and_column};
@@ -65,12 +65,20 @@ impl Reader<'_> {
                 DeValue::Boolean(truth) => scalar(if *truth { "true" } else { "false" }, false),
                 DeValue::Datetime(date) => scalar(&date.to_string(), false),
                 DeValue::Float(number) => scalar(number.as_str(), false),
-                DeValue::Integer(number) => scalar(number.as_str(), false),
+                DeValue::Integer(number) => scalar(&decimal(number), false),
                 DeValue::String(text) => scalar(text, true),
                 DeValue::Table(table) => Value::Map(self.entries(table)),
             },
             place: self.place(&value.span()),
         }
+    }
+}
+
+/// The number without its base: `0x10` is 16 for whoever reads it.
+fn decimal(number: &DeInteger<'_>) -> String {
+    match i128::from_str_radix(number.as_str(), number.radix()) {
+        Ok(value) if number.radix() != 10 => value.to_string(),
+        _ => number.as_str().to_owned(),
     }
 }
 
@@ -86,6 +94,7 @@ token = "${NATS_TOKEN:-}"        # Optional auth token
 auto_create = false               # Create bucket if missing
 retry_interval = 0.05             # CAS retry interval (seconds)
 max_retries = 1_000
+mode = 0o640
 "#;
 
     #[test]
@@ -104,6 +113,7 @@ max_retries = 1_000
             ("auto_create", "false"),
             ("retry_interval", "0.05"),
             ("max_retries", "1000"),
+            ("mode", "416"),
         ];
         assert_eq!(texts, expected);
         let token = store.entry("token").unwrap();

@@ -2,6 +2,7 @@
 
 mod contexts;
 mod errors;
+mod guide;
 mod keys;
 mod logins;
 mod secrets;
