@@ -35,15 +35,19 @@ pub(super) struct Record<V> {
 }
 
 impl<V> Record<V> {
-    /// A deletion that is remembered for a while.
+    /// A deletion that is remembered for a while. It is no part of what the bucket holds.
     pub(super) fn marker(name: &Arc<str>, at: SystemTime, now: SystemTime) -> Self {
         let expires = now.checked_add(MARKER_AGE);
-        Self { name: Arc::clone(name), at, expires, value: None, bytes: name.len() as u64 }
+        Self { name: Arc::clone(name), at, expires, value: None, bytes: 0 }
+    }
+
+    fn is_marker(&self) -> bool {
+        self.value.is_none() && self.expires.is_some()
     }
 
     /// When it goes. A marker outlives the bucket's `max_age`, which may have passed already.
     fn due(&self, limits: &Limits) -> Option<SystemTime> {
-        if self.value.is_none() && self.expires.is_some() {
+        if self.is_marker() {
             return self.expires;
         }
         let aged = limits.max_age.and_then(|age| self.at.checked_add(age));
@@ -149,8 +153,9 @@ impl<V> Journal<V> {
         self.bytes
     }
 
+    /// Records it holds, markers left out.
     pub(super) fn len(&self) -> usize {
-        self.records.len()
+        self.records.values().filter(|record| !record.is_marker()).count()
     }
 
     /// The record of `revision`.
