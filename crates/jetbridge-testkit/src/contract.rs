@@ -57,6 +57,7 @@ macro_rules! cases {
 
 mod fixture;
 pub mod kv;
+pub mod object;
 mod run;
 mod steps;
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetbridge_core::{Backend, BucketName, BucketSpec, Kv, Open, Support};
+use jetbridge_core::{Backend, BucketName, BucketSpec, Kv, Objects, Open, Support};
 
 /// How long a backend may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
@@ -70,6 +70,21 @@ impl Fixture {
     /// The same bucket through the other connection.
     pub(crate) async fn peer_kv(&self, kv: &Arc<dyn Kv>) -> Arc<dyn Kv> {
         self.peer.kv(kv.bucket(), Open::existing()).await.unwrap()
+    }
+
+    /// A new bucket of objects.
+    pub(crate) async fn objects(&self) -> Arc<dyn Objects> {
+        self.objects_with(BucketSpec::default()).await
+    }
+
+    /// A new bucket of objects.
+    pub(crate) async fn objects_with(&self, spec: BucketSpec) -> Arc<dyn Objects> {
+        self.backend.objects(&fresh_bucket(), Open::ensure(spec)).await.unwrap()
+    }
+
+    /// The same bucket through the other connection.
+    pub(crate) async fn peer_objects(&self, objects: &Arc<dyn Objects>) -> Arc<dyn Objects> {
+        self.peer.objects(objects.bucket(), Open::existing()).await.unwrap()
     }
 }
 

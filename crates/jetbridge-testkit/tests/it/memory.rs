@@ -11,3 +11,4 @@ async fn open() -> Fixture {
 }
 
 jetbridge_testkit::kv_contract!(open);
+jetbridge_testkit::object_contract!(open);
