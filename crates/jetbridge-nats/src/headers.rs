@@ -59,6 +59,23 @@ pub(crate) fn to_wire(headers: &Headers, operation: &'static str) -> Result<Head
     Ok(map)
 }
 
+/// Adds one of the store's headers whose value comes from outside.
+pub(crate) fn insert(
+    map: &mut HeaderMap,
+    name: &'static str,
+    value: &str,
+    operation: &'static str,
+) -> Result<()> {
+    let value = HeaderValue::from_str(value).map_err(|cause| {
+        Error::new(ErrorKind::InvalidInput, operation)
+            .because("a header value is one line")
+            .with("header", name)
+            .caused_by(cause)
+    })?;
+    map.insert(name, value);
+    Ok(())
+}
+
 /// A message's headers as its writer set them, by name; those of the store are left out.
 pub(crate) fn from_wire(map: Option<&HeaderMap>) -> Headers {
     let mut headers = Headers::new();

@@ -8,16 +8,23 @@
 #![expect(dead_code, reason = "the request layer stands before what is built on it")]
 
 mod api;
+mod append;
 mod auth;
 mod backend;
+mod bus;
 mod connect;
+mod consumer;
+mod delivered;
 mod error;
 mod headers;
 mod link;
+mod mailbox;
+mod message;
 mod options;
 mod probe;
 mod publish;
 mod request;
+mod stream;
 mod time;
 mod tls;
 mod waiters;

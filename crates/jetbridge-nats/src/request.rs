@@ -258,9 +258,18 @@ impl Link {
 
     /// Hands `out` to the client without expecting an answer; waits while it is offline.
     pub(crate) async fn tell(&self, out: &Outgoing, call: &Call) -> Result<()> {
+        self.tell_with(out, None, call).await
+    }
+
+    /// As [`Link::tell`], with `reply` as the subject that answers go to, if there are any.
+    pub(crate) async fn tell_from(&self, out: &Outgoing, reply: String, call: &Call) -> Result<()> {
+        self.tell_with(out, Some(reply), call).await
+    }
+
+    async fn tell_with(&self, out: &Outgoing, reply: Option<String>, call: &Call) -> Result<()> {
         self.online(call.operation, call.deadline).await?;
         self.check(out, call.operation)?;
-        match tokio::time::timeout_at(call.deadline, self.send(out, None)).await {
+        match tokio::time::timeout_at(call.deadline, self.send(out, reply)).await {
             Ok(sent) => sent.map_err(|cause| self.refused(&cause, out, call.operation)),
             Err(_elapsed) => {
                 Err(not_sent(call.operation, "the connection does not take the message"))

@@ -1,0 +1,276 @@
+//! Subjects and streams on NATS.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+
+use jetbridge_core::{
+    AppendOpts, Appended, Bus, Consume, Consumer, ConsumerName, Error, ErrorKind, Message, Pattern,
+    ReadStream, Received, Result, StreamInfo, StreamMessage, StreamName, StreamSpec, Subscribe,
+    Subscription,
+};
+
+use crate::api::{Api, Purge};
+use crate::error::{code, lost, not_sent};
+use crate::link::{Feed, Link};
+use crate::mailbox::Mailbox;
+use crate::request::{Call, Ended, Repeat, denied};
+use crate::{append, consumer, message, stream};
+
+/// Messages that go from the connection to a reader in one turn.
+const TURN_MAX: usize = 512;
+/// Streams behind buckets, which are no streams to the seam's users.
+const BUCKET_PREFIXES: [&str; 2] = ["KV_", "OBJ_"];
+
+/// The bus of one account.
+#[derive(Clone, Debug)]
+pub(crate) struct NatsBus {
+    api: Api,
+}
+
+impl NatsBus {
+    pub(crate) fn new(api: Api) -> Self {
+        Self { api }
+    }
+
+    fn link(&self) -> &Link {
+        self.api.link()
+    }
+
+    async fn find_stream(
+        &self,
+        name: &StreamName,
+        operation: &'static str,
+    ) -> Result<crate::wire::StreamInfo> {
+        let call = self.link().repeatable(operation);
+        let found = self.api.stream(name.as_str(), &call).await?;
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, operation)
+                .because("the stream is not there")
+                .with("stream", name)
+                .hint(format!("make it with `jetbridge stream add {name}`"))
+        })
+    }
+}
+
+impl Display for NatsBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bus of {}", self.link().location())
+    }
+}
+
+#[async_trait]
+impl Bus for NatsBus {
+    async fn publish(&self, message: Message) -> Result<()> {
+        let out = message::to_wire(&message, HeaderMap::new(), "bus.publish")?;
+        let call = self.link().once("bus.publish");
+        match message.reply {
+            Some(reply) => self.link().tell_from(&out, reply.to_string(), &call).await,
+            None => self.link().tell(&out, &call).await,
+        }
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.link().barrier(&self.link().repeatable("bus.flush")).await
+    }
+
+    async fn append(&self, message: Message, opts: AppendOpts) -> Result<Appended> {
+        append::append(&self.api, &message, &opts).await
+    }
+
+    async fn request(&self, message: Message, timeout: Duration) -> Result<Message> {
+        let out = message::to_wire(&message, HeaderMap::new(), "bus.request")?;
+        let call = Call::new("bus.request", Repeat::Never, timeout).patient();
+        let ended = match self.link().begin(&out, &call, None).await {
+            Ok(pending) => match pending.answer().await {
+                Ok(answer) => return message::from_wire(answer),
+                Err(ended) => ended,
+            },
+            Err(ended) => ended,
+        };
+        Err(match ended {
+            Ended::Final(error) => error,
+            Ended::NoResponders => not_sent("bus.request", "nobody listens on this subject")
+                .with("subject", &message.subject),
+            Ended::NotSent => not_sent("bus.request", "the connection was lost"),
+            Ended::Unclear(why) => lost("bus.request", why).with("subject", &message.subject),
+        })
+    }
+
+    async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription> {
+        let call = self.link().repeatable("bus.subscribe");
+        let group = subscribe.group.as_ref().map(AsRef::as_ref);
+        let feed = self.link().subscribe(subscribe.pattern.as_str(), group, &call).await?;
+        let mailbox = Mailbox::new(subscribe.capacity);
+        let (stop, stopping) = watch::channel(false);
+        let pump = Pump { feed, mailbox: mailbox.clone(), stopping };
+        self.link().tasks().spawn_until_stop(pump.run());
+        Ok(Subscription::new(read(mailbox), move || {
+            stop.send_replace(true);
+        }))
+    }
+
+    async fn consume(&self, consume: Consume) -> Result<Consumer> {
+        consumer::open(&self.api, consume).await
+    }
+
+    async fn delete_consumer(&self, stream: &StreamName, durable: &ConsumerName) -> Result<bool> {
+        let call = self.link().repeatable("bus.delete_consumer");
+        self.api.delete_consumer(stream.as_str(), durable.as_str(), &call).await
+    }
+
+    async fn create_stream(&self, spec: &StreamSpec) -> Result<StreamInfo> {
+        const OPERATION: &str = "stream.create";
+        let call = self.link().repeatable(OPERATION);
+        match self.api.create_stream(&stream::config(spec), &call).await? {
+            Ok(made) => stream::info(&made, OPERATION),
+            Err(refused) if refused.err_code == code::STREAM_NAME_IN_USE => {
+                let present =
+                    stream::info(&self.find_stream(&spec.name, OPERATION).await?, OPERATION)?;
+                if stream::differences(spec, &present.spec).is_empty() {
+                    return Ok(present);
+                }
+                Err(stream::exists(spec, &present.spec))
+            }
+            Err(refused) => Err(refused.into_error(OPERATION).with("stream", &spec.name)),
+        }
+    }
+
+    async fn update_stream(&self, spec: &StreamSpec) -> Result<StreamInfo> {
+        const OPERATION: &str = "stream.update";
+        let mut config = self.find_stream(&spec.name, OPERATION).await?.config;
+        stream::apply(spec, &mut config);
+        let call = self.link().repeatable(OPERATION);
+        let updated = self.api.update_stream(&config, &call).await;
+        stream::info(&updated.map_err(|error| error.with("stream", &spec.name))?, OPERATION)
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamInfo>> {
+        let call = self.link().repeatable("stream.list");
+        let all = self.api.streams(None, &call).await?;
+        let is_bucket = |name: &str| BUCKET_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let mut found = all
+            .iter()
+            .filter(|info| !is_bucket(&info.config.name))
+            .map(|info| stream::info(info, "stream.list"))
+            .collect::<Result<Vec<_>>>()?;
+        found.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        Ok(found)
+    }
+
+    async fn stream(&self, name: &StreamName) -> Result<StreamInfo> {
+        stream::info(&self.find_stream(name, "stream.info").await?, "stream.info")
+    }
+
+    async fn delete_stream(&self, name: &StreamName) -> Result<bool> {
+        self.api.delete_stream(name.as_str(), &self.link().repeatable("stream.delete")).await
+    }
+
+    async fn purge_stream(&self, name: &StreamName, filter: Option<&Pattern>) -> Result<u64> {
+        let purge = Purge { filter: filter.map(Pattern::as_str), ..Purge::default() };
+        let call = self.link().repeatable("stream.purge");
+        let purged = self.api.purge(name.as_str(), &purge, &call).await;
+        purged.map_err(|error| error.with("stream", name))
+    }
+
+    fn read_stream(
+        &self,
+        name: &StreamName,
+        read: ReadStream,
+    ) -> BoxStream<'static, Result<StreamMessage>> {
+        drop((name, read));
+        Box::pin(futures_util::stream::empty())
+    }
+}
+
+/// Moves what a subscription brings into its mailbox.
+struct Pump {
+    feed: Feed,
+    mailbox: Mailbox,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        let end = self.pump().await;
+        self.mailbox.end(end);
+    }
+
+    async fn pump(&mut self) -> Result<()> {
+        let mut draining = false;
+        loop {
+            let first = tokio::select! {
+                biased;
+                arrived = self.feed.next() => arrived,
+                () = is_set(&mut self.stopping), if !draining => {
+                    draining = true;
+                    self.feed.drain().await;
+                    continue;
+                }
+            };
+            let mut arrived = Vec::new();
+            let mut next = first;
+            let end = loop {
+                match next {
+                    Some(Ok(message)) => arrived.push(message::from_wire(message)?),
+                    Some(Err(denial)) => break Some(Err(denied("bus.subscribe", &denial))),
+                    None if draining => break Some(Ok(())),
+                    None => break Some(Err(not_sent("bus.subscribe", "the connection is closed"))),
+                }
+                if arrived.len() >= TURN_MAX {
+                    break None;
+                }
+                match self.feed.next().now_or_never() {
+                    Some(another) => next = another,
+                    None => break None,
+                }
+            };
+            self.mailbox.push(arrived);
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+}
+
+impl Drop for Pump {
+    /// Reached without an end only when the connection's tasks are stopped.
+    fn drop(&mut self) {
+        self.mailbox.end(Err(not_sent("bus.subscribe", "the connection is closed")));
+    }
+}
+
+/// Resolves when the subscription is drained or dropped.
+async fn is_set(stopping: &mut watch::Receiver<bool>) {
+    drop(stopping.wait_for(|stop| *stop).await);
+}
+
+/// The reading end of a mailbox.
+fn read(mailbox: Mailbox) -> BoxStream<'static, Result<Received>> {
+    let mut taken = VecDeque::new();
+    let mut over = false;
+    Box::pin(futures_util::stream::poll_fn(move |cx| {
+        loop {
+            if let Some(received) = taken.pop_front() {
+                return std::task::Poll::Ready(Some(Ok(received)));
+            }
+            if over {
+                return std::task::Poll::Ready(None);
+            }
+            match std::task::ready!(mailbox.poll(&mut taken, cx)) {
+                None => {}
+                Some(Ok(())) => over = true,
+                Some(Err(error)) => {
+                    over = true;
+                    return std::task::Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }))
+}

@@ -1,0 +1,41 @@
+//! Messages between the seam and the wire.
+
+use async_nats::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use jetbridge_core::{Message, Result, Subject};
+
+use crate::headers;
+use crate::request::Outgoing;
+
+/// What the client delivered, as the seam has it; headers of the store are left out.
+pub(crate) fn from_wire(message: async_nats::Message) -> Result<Message> {
+    let subject = subject_from_wire(message.subject)?;
+    let mut core = Message::new(subject, message.payload);
+    if let Some(reply) = message.reply {
+        core = core.reply(subject_from_wire(reply)?);
+    }
+    Ok(match &message.headers {
+        Some(map) => core.headers(headers::from_wire(Some(map))),
+        None => core,
+    })
+}
+
+pub(crate) fn subject_from_wire(subject: async_nats::Subject) -> Result<Subject> {
+    Subject::from_wire(Bytes::from(subject.into_string()))
+}
+
+/// A message on its way out, with the store's headers in `store` beside the writer's.
+pub(crate) fn to_wire(
+    message: &Message,
+    store: HeaderMap,
+    operation: &'static str,
+) -> Result<Outgoing> {
+    let mut map = headers::to_wire(&message.headers, operation)?;
+    for (name, values) in store.iter() {
+        for value in values {
+            map.insert(name.clone(), HeaderValue::clone(value));
+        }
+    }
+    let out = Outgoing::new(message.subject.as_str().to_owned(), message.payload.clone());
+    Ok(out.headers(map))
+}
