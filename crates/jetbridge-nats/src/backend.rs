@@ -1,13 +1,15 @@
 //! [`NatsBackend`]: one account on nats-server.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::stream::BoxStream;
 
-use jetbridge_core::{ConnectionState, Result, StopReport};
+use jetbridge_core::{Bus, ConnectionState, Result, StopReport};
 
 use crate::api::Api;
+use crate::bus::NatsBus;
 use crate::connect::connect;
 use crate::link::Link;
 use crate::options::ConnectOptions;
@@ -51,6 +53,11 @@ impl NatsBackend {
     /// promises.
     pub fn client(&self) -> &async_nats::Client {
         self.link().client()
+    }
+
+    /// Subjects and streams.
+    pub fn bus(&self) -> Arc<dyn Bus> {
+        Arc::new(NatsBus::new(self.api.clone()))
     }
 
     /// The state of the connection now, then every change of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 
 use jetbridge_core::{
@@ -20,8 +20,9 @@ use crate::api::{Api, Purge};
 use crate::error::{code, lost, not_sent};
 use crate::link::{Feed, Link};
 use crate::mailbox::Mailbox;
+use crate::reader::{self, BATCH_SMALL, Begin, Event, Follow, ReadMessage, ReaderSpec};
 use crate::request::{Call, Ended, Repeat, denied};
-use crate::{append, consumer, message, stream};
+use crate::{append, consumer, headers, message, stream};
 
 /// Messages that go from the connection to a reader in one turn.
 const TURN_MAX: usize = 512;
@@ -184,9 +185,31 @@ impl Bus for NatsBus {
         name: &StreamName,
         read: ReadStream,
     ) -> BoxStream<'static, Result<StreamMessage>> {
-        drop((name, read));
-        Box::pin(futures_util::stream::empty())
+        let spec = ReaderSpec {
+            operation: "stream.read",
+            stream: name.to_string(),
+            filter: read.filter.as_ref().map_or(">", Pattern::as_str).to_owned(),
+            from: Begin::After(read.after),
+            headers_only: false,
+            batch: BATCH_SMALL,
+        };
+        let follow = if read.follow { Follow::Yes } else { Follow::No };
+        let events = reader::events(self.api.clone(), spec, follow);
+        Box::pin(events.filter_map(|event| async {
+            match event {
+                Ok(Event::Message(read)) => Some(stream_message(read)),
+                Ok(Event::CaughtUp) => None,
+                Err(error) => Some(Err(error)),
+            }
+        }))
     }
+}
+
+fn stream_message(read: ReadMessage) -> Result<StreamMessage> {
+    let subject = message::subject_from_wire(read.subject)?;
+    let headers = headers::from_wire(read.headers.as_ref());
+    let message = Message::new(subject, read.payload).headers(headers);
+    Ok(StreamMessage::new(message, read.sequence, read.time))
 }
 
 /// Moves what a subscription brings into its mailbox.

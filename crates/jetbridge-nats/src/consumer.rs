@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use jetbridge_core::{
-    Acker, Consume, ConsumeStart, Consumer, Delivery, Error, ErrorKind, Result, Settle, random,
+    Acker, Consume, ConsumeStart, Consumer, Delivery, Error, ErrorKind, Result, Settle,
 };
 
 use crate::api::Api;
@@ -46,7 +46,7 @@ const REFUSED_WAIT: Duration = Duration::from_millis(250);
 pub(crate) async fn open(api: &Api, consume: Consume) -> Result<Consumer> {
     ensure(api, &consume).await?;
     let call = api.link().repeatable("bus.consume");
-    let inbox = format!("{}.{}", prefix(api.link()), random::name());
+    let inbox = api.link().inbox().sibling();
     let feed = api.link().subscribe(&inbox, None, &call).await?;
     let (stop, stopping) = watch::channel(false);
     let puller = Puller {
@@ -75,13 +75,6 @@ pub(crate) async fn open(api: &Api, consume: Consume) -> Result<Consumer> {
     Ok(Consumer::new(Box::pin(stream), move || {
         stop.send_replace(true);
     }))
-}
-
-/// Where this connection's own subscriptions live.
-fn prefix(link: &Link) -> String {
-    let pattern = link.inbox().pattern();
-    // `PREFIX.NAME.*`: one level up from the subscription of answers.
-    pattern.rsplitn(3, '.').nth(2).unwrap_or("_INBOX").to_owned()
 }
 
 /// Makes the durable, or brings one that is there to the settings asked for.

@@ -23,6 +23,7 @@ mod message;
 mod options;
 mod probe;
 mod publish;
+mod reader;
 mod request;
 mod stream;
 mod time;

@@ -39,6 +39,7 @@ struct Inner {
     waiters: Arc<Waiters>,
     inbox: Inbox,
     tasks: Tasks,
+    cleanups: Tasks,
     clock: StoreClock,
     in_flight: Arc<Semaphore>,
     request_timeout: Duration,
@@ -78,6 +79,13 @@ impl Inbox {
         format!("{}{token}", self.stem)
     }
 
+    /// A subject of its own beside the answers, under the same prefix.
+    pub(crate) fn sibling(&self) -> String {
+        let prefix =
+            self.stem.trim_end_matches('.').rsplit_once('.').map_or("_INBOX", |(it, _)| it);
+        format!("{prefix}.{}", random::name())
+    }
+
     fn token(&self, subject: &str) -> Option<u64> {
         subject.strip_prefix(&self.stem)?.parse().ok()
     }
@@ -107,6 +115,7 @@ impl Link {
             waiters: parts.waiters,
             inbox: parts.inbox,
             tasks,
+            cleanups: Tasks::new(),
             clock: StoreClock::default(),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_UNITS as usize)),
             request_timeout: parts.request_timeout,
@@ -130,6 +139,12 @@ impl Link {
     /// Background work that ends with the connection.
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.0.tasks
+    }
+
+    /// Background work that removes what nobody needs any more, each under its own deadline:
+    /// closing waits for it while the connection still answers.
+    pub(crate) fn cleanups(&self) -> &Tasks {
+        &self.0.cleanups
     }
 
     /// The store's time, fed by whoever sees a time stamp.
@@ -250,13 +265,15 @@ impl Link {
             // A window that does not empty in time is what the report's count is for.
             drop(tokio::time::timeout_at(deadline, everything).await);
         }
+        let cleanups = self.0.cleanups.stop(deadline.saturating_duration_since(Instant::now()));
+        let cleaning = cleanups.await;
         let unanswered = self.0.waiters.len();
         self.0.waiters.closed();
         // An error means that the client has ended already; a time-out, that it is offline and
         // will never get to it.
         drop(tokio::time::timeout_at(deadline, client.drain()).await);
         let left = self.0.tasks.stop(deadline.saturating_duration_since(Instant::now())).await;
-        (left, unanswered)
+        (left + cleaning, unanswered)
     }
 }
 
@@ -362,6 +379,9 @@ mod tests {
         let inbox = Inbox::new("_INBOX_me");
         assert_eq!(inbox.token(&inbox.subject(17)), Some(17));
         assert_eq!(inbox.token("_INBOX_me.other.17"), None);
+        assert!(
+            inbox.sibling().starts_with("_INBOX_me.") && inbox.token(&inbox.sibling()).is_none()
+        );
         assert!(inbox.pattern().starts_with("_INBOX_me.") && inbox.pattern().ends_with(".*"));
     }
 }

@@ -122,6 +122,13 @@ impl Window {
         Ok(acks)
     }
 
+    /// Waits until nothing is out any more, however it went.
+    pub(crate) async fn settle(mut self) {
+        while let Some(sent) = self.out.pop_front() {
+            drop(sent.pending.answer().await);
+        }
+    }
+
     async fn oldest(&mut self) -> Result<PubAck> {
         let Some(sent) = self.out.pop_front() else {
             return Err(Error::new(ErrorKind::Internal, "nats.window").because("it is empty"));

@@ -270,6 +270,16 @@ pub(crate) struct ConsumerInfo {
     pub(crate) config: ConsumerConfig,
     #[serde(default)]
     pub(crate) num_pending: u64,
+    #[serde(default)]
+    pub(crate) delivered: DeliveredState,
+}
+
+/// How far a consumer has come.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct DeliveredState {
+    /// The last sequence it has passed in the stream.
+    #[serde(default)]
+    pub(crate) stream_seq: u64,
 }
 
 /// Every answer of the API: an error, or what was asked for.

@@ -1,0 +1,171 @@
+//! Subjects, streams, consumers: what the contract does not ask of every store.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use jetbridge_core::{
+    AppendOpts, Bus, Consume, ConsumerName, ErrorKind, Message, Pattern, ReadStream, StreamName,
+    StreamSpec, Subject,
+};
+use jetbridge_testkit::{Release, eventually};
+
+use crate::store::Store;
+
+fn name(raw: &str) -> StreamName {
+    StreamName::parse(raw).unwrap()
+}
+
+async fn make_stream(bus: &dyn Bus) {
+    let spec = StreamSpec::new(name("S"), vec![Pattern::parse("s.>").unwrap()]);
+    bus.create_stream(&spec).await.unwrap();
+}
+
+fn message(subject: &str, n: u64) -> Message {
+    Message::new(Subject::parse(subject).unwrap(), n.to_string())
+}
+
+async fn append(bus: &dyn Bus, n: u64) {
+    // With an id, so that a lost acknowledgement is settled by sending again.
+    let opts = AppendOpts::new().id(&n.to_string());
+    bus.append(message("s.a", n), opts).await.unwrap();
+}
+
+async fn consumers(bus: &dyn Bus) -> u64 {
+    bus.stream(&name("S")).await.unwrap().consumers
+}
+
+async fn reading_survives_restarts_and_leaves_no_consumer(release: Release) {
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    make_stream(&*bus).await;
+    for n in 1..=1000 {
+        append(&*bus, n).await;
+    }
+    let mut reading = bus.read_stream(&name("S"), ReadStream::all().follow());
+    for n in 1..=500 {
+        assert_eq!(reading.next().await.unwrap().unwrap().sequence, n);
+    }
+    store.server.kill();
+    store.server.restart().await;
+    for n in 1001..=1010 {
+        append(&*bus, n).await;
+    }
+    for n in 501..=1010 {
+        assert_eq!(reading.next().await.unwrap().unwrap().sequence, n);
+    }
+    drop(reading);
+    eventually("the reader's consumer is gone", Duration::from_secs(20), async || {
+        (consumers(&*bus).await == 0).then_some(())
+    })
+    .await;
+    let all: Vec<_> = bus.read_stream(&name("S"), ReadStream::all().after(1000)).collect().await;
+    assert_eq!(all.len(), 10);
+    store.close().await;
+}
+
+async fn an_expected_append_is_exact_over_a_killed_server(release: Release) {
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    make_stream(&*bus).await;
+    let writer = store.backend.bus();
+    let (sent, mut progress) = tokio::sync::watch::channel(0_u64);
+    let writing = async move {
+        let mut last = 0;
+        for n in 1..=400 {
+            let opts = AppendOpts::new().expect_last_on_subject(last);
+            last = loop {
+                match writer.append(message("s.a", n), opts.clone()).await {
+                    Ok(appended) => break appended.sequence,
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+                }
+            };
+            sent.send_replace(n);
+        }
+    };
+    let killing = async {
+        for at in [100, 200, 300] {
+            progress.wait_for(|n| *n >= at).await.unwrap();
+            store.server.kill();
+            store.server.restart().await;
+        }
+    };
+    tokio::join!(writing, killing);
+    let all: Vec<_> = bus.read_stream(&name("S"), ReadStream::all()).collect().await;
+    let payloads: Vec<u64> = all
+        .into_iter()
+        .map(|read| std::str::from_utf8(&read.unwrap().message.payload).unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(payloads, (1..=400).collect::<Vec<_>>());
+    store.close().await;
+}
+
+async fn a_consumer_goes_on_after_a_restart(release: Release) {
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    make_stream(&*bus).await;
+    let consume =
+        Consume::new(name("S"), ConsumerName::parse("d").unwrap()).ack_wait(Duration::from_secs(2));
+    let mut consumer = bus.consume(consume).await.unwrap();
+    for n in 1..=20 {
+        append(&*bus, n).await;
+    }
+    for n in 1..=10 {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        assert_eq!(delivery.sequence, n);
+        delivery.ack().await.unwrap();
+    }
+    store.server.kill();
+    store.server.restart().await;
+    // A killed server may have forgotten the newest acknowledgements, and an acknowledgement of
+    // before the kill may find no delivery to settle: what counts is that everything comes.
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 10 {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        let sequence = delivery.sequence;
+        if delivery.ack().await.is_ok() && sequence > 10 {
+            seen.insert(sequence);
+        }
+    }
+    consumer.drain();
+    assert!(consumer.next().await.is_none());
+    store.close().await;
+}
+
+async fn a_deleted_durable_ends_with_words(release: Release) {
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    make_stream(&*bus).await;
+    let durable = ConsumerName::parse("d").unwrap();
+    let mut consumer = bus.consume(Consume::new(name("S"), durable.clone())).await.unwrap();
+    let deleting = bus.clone();
+    let (ended, deleted) = tokio::join!(consumer.next(), async {
+        eventually("the consumer waits", Duration::from_secs(10), async || {
+            (consumers(&*deleting).await == 1).then_some(())
+        })
+        .await;
+        deleting.delete_consumer(&name("S"), &durable).await.unwrap()
+    });
+    assert!(deleted);
+    assert_eq!(ended.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+    store.close().await;
+}
+
+macro_rules! on_every_server {
+    ($($case:ident),+ $(,)?) => {
+        mod nats_2_9_25 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(jetbridge_testkit::Release::Oldest).await })+
+        }
+        mod nats_2_15_2 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(jetbridge_testkit::Release::Newest).await })+
+        }
+    };
+}
+
+on_every_server!(
+    reading_survives_restarts_and_leaves_no_consumer,
+    an_expected_append_is_exact_over_a_killed_server,
+    a_consumer_goes_on_after_a_restart,
+    a_deleted_durable_ends_with_words,
+);

@@ -1,0 +1,4 @@
+//! What `jetbridge-nats` promises, on real servers.
+
+mod bus;
+mod store;
