@@ -29,7 +29,8 @@ pub use place::Place;
 pub use read::{NatsSettings, Source, read, target_variable};
 pub use resolve::{Origin, Resolved, StoreRequest, resolve};
 pub use source::{
-    Entry, Expansion, Node, Scalar, Value, parse_pairs, parse_toml, parse_yaml, read_file,
+    ByteSize, Entry, Expansion, GoDuration, Node, Scalar, Value, parse_pairs, parse_toml,
+    parse_yaml, read_file,
 };
 pub use table::Dialect;
 pub use value::{parse_bool, parse_duration, parse_size};

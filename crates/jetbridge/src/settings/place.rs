@@ -41,6 +41,11 @@ impl Place {
     pub fn variable(name: impl Into<Arc<str>>) -> Self {
         Self::Variable(name.into())
     }
+
+    /// An error about what is written here. The message must not hold a secret.
+    pub fn error(&self, message: impl Into<String>) -> Error {
+        Problem::new(message).at(self)
+    }
 }
 
 impl Display for Place {

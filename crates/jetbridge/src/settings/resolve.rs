@@ -168,7 +168,7 @@ impl Resolver<'_> {
     fn file_store(&self) -> Result<Option<&Entry>> {
         let mut stores = self.request.file_stores.iter();
         let Some(first) = stores.next() else { return Ok(None) };
-        match stores.find(|other| !same_value(&first.node, &other.node)) {
+        match stores.find(|other| !first.node.says_the_same_as(&other.node)) {
             None => Ok(Some(first)),
             Some(other) => Err(Problem::new(format!("another `store` is at {}", first.place))
                 .hint("keep one of them")
@@ -260,24 +260,4 @@ fn nats(settings: NatsSettings, place: Place) -> Resolved {
     let warnings = settings.warnings;
     let location = Location::Nats(Box::new(settings.connect));
     Resolved { warnings, ..Resolved::quiet(location, place) }
-}
-
-/// True if two values are the same wherever they stand.
-fn same_value(a: &Node, b: &Node) -> bool {
-    match (&a.value, &b.value) {
-        (Value::List(a), Value::List(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b))
-        }
-        (Value::Map(a), Value::Map(b)) => {
-            a.len() == b.len()
-                && a.iter().all(|entry| {
-                    b.iter().any(|other| {
-                        other.name == entry.name && same_value(&entry.node, &other.node)
-                    })
-                })
-        }
-        (Value::Scalar(a), Value::Scalar(b)) => a.text == b.text,
-        (Value::Null, Value::Null) => true,
-        _ => false,
-    }
 }

@@ -71,7 +71,6 @@ pub(super) const TABLE: &[Row] = &[
         rate_sync: &["url"],
         context: &["url"],
         read: |draft, raw| draft.servers.put(raw, Raw::servers),
-        ..NO_NAMES
     },
     // How to log in.
     Row {
@@ -366,6 +365,12 @@ pub(super) const TABLE: &[Row] = &[
 ];
 
 impl Dialect {
+    /// True if `name` is a setting here: whoever reads other things from the same map leaves
+    /// these to [`read`](super::read()).
+    pub fn knows(self, name: &str) -> bool {
+        self.row(name).is_some()
+    }
+
     /// The row that `name` means here, if any. Case, `-`, `_` and `.` make no difference.
     pub(super) fn row(self, name: &str) -> Option<&'static Row> {
         let has = |names: &[&str]| names.iter().any(|known| same_name(known, name));
@@ -445,6 +450,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_dialect_knows_its_own_names_and_ours() {
+        assert!(Dialect::Litestream.knows("root-cas") && Dialect::Litestream.knows("domain"));
+        assert!(!Dialect::Litestream.knows("sync-interval") && !Dialect::Context.knows("domain"));
+        assert!(Dialect::Link.knows("CLUSTER_URI"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod expand;
 mod pairs;
 mod toml;
+mod typed;
 mod yaml;
 
 use std::fmt;
@@ -16,6 +17,7 @@ pub use expand::Expansion;
 pub(super) use expand::expand_text;
 pub use pairs::parse_pairs;
 pub use toml::parse_toml;
+pub use typed::{ByteSize, GoDuration};
 pub use yaml::parse_yaml;
 
 use super::place::{Place, Problem};
@@ -98,6 +100,27 @@ impl Node {
         Self { value: Value::Scalar(Scalar { text: text.into(), quoted: true }), place }
     }
 
+    /// True if both say the same, wherever and however they were written: places, quotes and the
+    /// order of names make no difference.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(a), Value::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same_as(b))
+            }
+            (Value::Map(a), Value::Map(b)) => {
+                let has = |entry: &Entry| {
+                    b.iter().any(|other| {
+                        other.name == entry.name && other.node.says_the_same_as(&entry.node)
+                    })
+                };
+                a.len() == b.len() && a.iter().all(has)
+            }
+            (Value::Scalar(a), Value::Scalar(b)) => a.text == b.text,
+            (Value::Null, Value::Null) => true,
+            _ => false,
+        }
+    }
+
     /// What the value is called in an error.
     pub(super) fn kind(&self) -> &'static str {
         match self.value {
@@ -145,4 +168,43 @@ fn line_and_column(text: &str, offset: usize) -> (u64, u64) {
 /// The error of a name that a map has twice.
 fn twice(name: &str, first: &Place, second: &Place) -> Error {
     Problem::new(format!("`{name}` is there already, at {first}")).hint("keep one").at(second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_say_the_same_however_they_are_written() {
+        let node = |yaml: &str| parse_yaml("a.yml", yaml).unwrap();
+        let yaml = "a: 1\nb: [x, {c: ~}]\n";
+        let toml = parse_toml("a.toml", "b = []\na = 1\n").unwrap();
+        assert!(node(yaml).says_the_same_as(&node("{b: ['x', {\"c\": null}], \"a\": \"1\"}")));
+        assert!(node("{a: 1, b: []}").says_the_same_as(&toml));
+        for other in ["a: 2\nb: [x, {c: ~}]", "a: 1", "a: 1\nb: [x]", "a: 1\nb: x", "[a, b]"] {
+            assert!(!node(yaml).says_the_same_as(&node(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_by_its_extension() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("a.yml", "k: v"),
+            ("a.yaml", "k: v"),
+            ("a.json", "{\"k\": \"v\"}"),
+            ("a.toml", "k = \"v\""),
+            ("a.conf", "k=v"),
+            (".env", "k=v"),
+        ] {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let root = read_file(&path).unwrap();
+            assert_eq!(root.get("k").and_then(Node::text), Some("v"), "{name}");
+            assert!(root.entries()[0].place.to_string().contains(name));
+        }
+        let error = read_file(&directory.path().join("none.yml")).unwrap_err();
+        assert!(error.message().unwrap().ends_with("none.yml cannot be read"), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
 }
