@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
 
 use crate::error::Result;
 use crate::headers::Headers;
@@ -236,6 +237,16 @@ impl Subscription {
             stop();
         }
     }
+
+    /// The same with every item changed by `change`, for wrappers.
+    pub(crate) fn map_items(
+        mut self,
+        mut change: impl FnMut(Received) -> Result<Received> + Send + 'static,
+    ) -> Self {
+        let stop = self.stop.take();
+        let stream = std::mem::replace(&mut self.stream, stream::empty().boxed());
+        Self { stream: stream.map(move |item| change(item?)).boxed(), stop }
+    }
 }
 
 impl Stream for Subscription {
@@ -361,6 +372,16 @@ impl Consumer {
         if let Some(stop) = self.stop.take() {
             stop();
         }
+    }
+
+    /// The same with every item changed by `change`, for wrappers.
+    pub(crate) fn map_items(
+        mut self,
+        mut change: impl FnMut(Delivery) -> Result<Delivery> + Send + 'static,
+    ) -> Self {
+        let stop = self.stop.take();
+        let stream = std::mem::replace(&mut self.stream, stream::empty().boxed());
+        Self { stream: stream.map(move |item| change(item?)).boxed(), stop }
     }
 }
 

@@ -16,12 +16,14 @@ impl Flights {
             let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(flights.entry(key.clone()).or_default())
         };
-        let guard = Arc::clone(&lock).lock_owned().await;
-        Flight { flights: self, key: key.clone(), guard: Some(guard), lock }
+        // Made before the wait, so that one who gives up waiting leaves like everybody else.
+        let mut flight = Flight { flights: self, key: key.clone(), guard: None, lock };
+        flight.guard = Some(Arc::clone(&flight.lock).lock_owned().await);
+        flight
     }
 }
 
-/// The right to make one key; dropping it passes it on.
+/// The right to make one key, or the wait for it; dropping it passes it on.
 #[derive(Debug)]
 pub(crate) struct Flight<'a> {
     flights: &'a Flights,
@@ -38,5 +40,26 @@ impl Drop for Flight<'_> {
         if Arc::strong_count(&self.lock) == 2 {
             flights.remove(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_right_passes_on_and_nothing_is_left_behind() {
+        let flights = Flights::default();
+        let (a, b) = (Key::parse("a").unwrap(), Key::parse("b").unwrap());
+        let first = flights.enter(&a).await;
+        let mut second = Box::pin(flights.enter(&a));
+        let mut third = Box::pin(flights.enter(&a));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        drop(flights.enter(&b).await);
+        drop(first);
+        drop(second);
+        drop(third.await);
+        assert!(flights.0.lock().unwrap().is_empty());
     }
 }

@@ -131,6 +131,11 @@ impl Entry {
     pub fn new(key: Key, value: Bytes, revision: Revision, written: SystemTime) -> Self {
         Self { key, value, revision, written, expires: None, headers: Headers::new() }
     }
+
+    /// How long it has left at `now`, the store's time; `None` if it has no TTL.
+    pub fn ttl(&self, now: SystemTime) -> Option<Duration> {
+        self.expires.map(|at| at.duration_since(now).unwrap_or_default())
+    }
 }
 
 /// What a write left behind.

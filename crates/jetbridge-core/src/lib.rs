@@ -14,9 +14,11 @@ mod clock;
 pub mod codec;
 mod counter;
 mod error;
+mod ext;
 mod flight;
 mod headers;
 mod kv;
+mod lease;
 mod memory;
 mod name;
 mod object;
@@ -24,6 +26,7 @@ pub mod random;
 mod secret;
 mod stream;
 mod tasks;
+pub mod wrap;
 
 pub use backend::*;
 pub use backoff::Backoff;
@@ -34,8 +37,13 @@ pub use counter::{
     CounterEncoding, Counters, KvCounters, KvShared, WRITERS_HEADER, WRITERS_MAX, increment,
 };
 pub use error::{Error, ErrorKind, Outcome, Result};
+pub use ext::{
+    BusExt, CONTENT_TYPE_HEADER, Codec, Json, KvExt, OBJECT_BYTES_MAX_DEFAULT, ObjectsExt, Update,
+    body_of, body_of_reader,
+};
 pub use headers::Headers;
 pub use kv::*;
+pub use lease::{Lease, LeaseOpts};
 pub use memory::MemoryBackend;
 pub use name::*;
 pub use object::*;
