@@ -1,4 +1,4 @@
-//! What only the store in memory promises, or only it can show exactly: time to the instant.
+//! The store in memory: the contract, and what only this store can show, time to the instant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,21 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jetbridge_core::{
     AppendOpts, Backend as _, BucketKind, BucketSpec, Bus, Change, ConnectionState, Consume,
-    ConsumerName, Cursor, DeleteOpts, Discard, ErrorKind, Kv, Link, ManualClock, Message,
-    ObjectChange, ObjectPut, Objects, Open, Pattern, PutOpts, Read, ReadStream, Received,
+    ConsumerName, Cursor, DeleteOpts, Discard, ErrorKind, Kv, Link, ManualClock, MemoryBackend,
+    Message, ObjectChange, ObjectPut, Objects, Open, Pattern, PutOpts, Read, ReadStream, Received,
     Retention, Revision, Scope, Start, StreamName, StreamSpec, Subject, Subscribe, Watch,
 };
+use jetbridge_testkit::Fixture;
 
 use crate::support::{bucket, is_quiet, key, kv_with, next, object, store};
+
+async fn open() -> Fixture {
+    let backend = Arc::new(MemoryBackend::new());
+    Fixture::new(Arc::clone(&backend) as _, backend, ())
+}
+
+jetbridge_testkit::kv_contract!(open);
+jetbridge_testkit::object_contract!(open);
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);

@@ -5,7 +5,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetbridge_core::{Backend, BucketName, BucketSpec, Kv, Objects, Open, Support};
+use jetbridge_core::{Backend, BucketName, BucketSpec, KEY_BYTES_MAX, Kv, Objects, Open, Support};
 
 /// How long a backend may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
@@ -17,6 +17,8 @@ pub struct Fixture {
     /// A second connection to the same store, as another process would have it; the same handle
     /// where there is nothing else.
     pub peer: Arc<dyn Backend>,
+    /// Bytes of the longest key or object name: [`KEY_BYTES_MAX`], less what a wrapper adds.
+    pub name_bytes_max: usize,
     guard: Box<dyn Any + Send + Sync>,
 }
 
@@ -28,7 +30,14 @@ impl Fixture {
         peer: Arc<dyn Backend>,
         guard: impl Any + Send + Sync,
     ) -> Self {
-        Self { backend, peer, guard: Box::new(guard) }
+        Self { backend, peer, name_bytes_max: KEY_BYTES_MAX, guard: Box::new(guard) }
+    }
+
+    /// For wrappers that add to names: says how long the longest may then be.
+    #[must_use]
+    pub fn name_bytes_max(mut self, bytes: usize) -> Self {
+        self.name_bytes_max = bytes;
+        self
     }
 
     /// Closes both connections; what keeps the store alive is dropped last.
@@ -36,7 +45,7 @@ impl Fixture {
     /// # Panics
     /// If a task or a write is left behind.
     pub async fn close(self) {
-        let Self { backend, peer, guard } = self;
+        let Self { backend, peer, guard, .. } = self;
         if !Arc::ptr_eq(&backend, &peer) {
             close(&*peer).await;
         }
