@@ -1,0 +1,91 @@
+//! Addresses: lists, wildcards, WebSocket, domains and prefixes.
+
+use jetbridge::settings::{
+    Dialect, Environment, Location, Source, StoreRequest, parse_yaml, read, resolve,
+};
+use jetbridge_core::ErrorKind;
+use jetbridge_testkit::{Certificates, NatsServer, Release, ServerOptions};
+
+use super::log_in;
+
+fn store(url: &str) -> Location {
+    let request = StoreRequest::new().store(Some(url.to_owned()));
+    resolve(&request, &Environment::default()).unwrap().location
+}
+
+/// A port that nobody listens on.
+const NOBODY: &str = "127.0.0.1:1";
+
+#[tokio::test]
+async fn a_list_reaches_whoever_is_there() {
+    for release in [Release::Oldest, Release::Newest] {
+        let server = NatsServer::start(release, ServerOptions::new()).await;
+        let port = server.address().port();
+        for url in [
+            format!("nats://{NOBODY},nats://127.0.0.1:{port}"),
+            format!("nats://{NOBODY},127.0.0.1:{port}"),
+            format!("{NOBODY},localhost:{port}"),
+            format!("0.0.0.0:{port}"),
+        ] {
+            log_in(&store(&url)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_without_a_scheme_dials_the_loopback_for_any_address() {
+    let server = NatsServer::start(Release::Newest, ServerOptions::new().domain("hub")).await;
+    let yaml = format!("CLUSTER_URI: 0.0.0.0:{}\nJS_DOMAIN: hub\n", server.address().port());
+    let root = parse_yaml("link.yml", &yaml).unwrap();
+    let source = Source::new(Dialect::Link, root.entries());
+    let settings = read(Dialect::Link, &[source], &Environment::default()).unwrap();
+    log_in(&Location::Nats(Box::new(settings.connect))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_domain_and_a_prefix_say_the_same() {
+    for release in [Release::Oldest, Release::Newest] {
+        let server = NatsServer::start(release, ServerOptions::new().domain("hub")).await;
+        for option in ["domain=hub", "api_prefix=$JS.hub.API", "inbox_prefix=_I.me", "tls=false"] {
+            log_in(&store(&format!("{}?{option}", server.url()))).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn websocket_addresses() {
+    let certificates = Certificates::new();
+    for release in [Release::Oldest, Release::Newest] {
+        let options = ServerOptions::new().websocket().config("authorization { token: t }");
+        let server = NatsServer::start(release, options).await;
+        let url = server.websocket_url().replace("ws://", "ws://t@");
+        log_in(&store(&url)).await.unwrap();
+
+        let tls = format!("tls {{\n{}}}", certificates.server_files());
+        let server = NatsServer::start(release, ServerOptions::new().websocket_with(&tls)).await;
+        let url = server.websocket_url().replace("ws://127.0.0.1", "wss://localhost");
+        let ca = certificates.ca_file();
+        log_in(&store(&format!("{url}?tls_ca={}", ca.display()))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_did_not_sign_is_not_trusted() {
+    let (certificates, stranger) = (Certificates::new(), Certificates::new());
+    let options = ServerOptions::new().config(&certificates.server_config(""));
+    let server = NatsServer::start(Release::Newest, options).await;
+    let with =
+        |ca: &Certificates| format!("{}?tls_ca={}", server.tls_url(), ca.ca_file().display());
+    log_in(&store(&with(&certificates))).await.unwrap();
+    let error = log_in(&store(&with(&stranger))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    let insecure = format!("{}?insecure_skip_verify=true", server.tls_url());
+    log_in(&store(&insecure)).await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_is_not_traded_for_a_server_without_it() {
+    let server = NatsServer::start(Release::Newest, ServerOptions::new()).await;
+    let error = log_in(&store(&format!("{}?tls=true", server.url()))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+}

@@ -1,0 +1,79 @@
+//! Every way to log in × every way to encrypt × every way to write it, through the settings, on
+//! the oldest and the newest server: each logs in, and each with a wrong secret is
+//! refused.
+
+mod addresses;
+mod realm;
+mod writing;
+
+use std::time::Duration;
+
+use jetbridge::settings::Location;
+use jetbridge_core::{ErrorKind, Result};
+use jetbridge_nats::NatsBackend;
+use jetbridge_testkit::{NatsServer, Release, ServerOptions};
+
+use realm::{Encryption, Login, Realm};
+
+/// Longest that closing a connection of these tests takes.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Logs in, and leaves in order.
+async fn log_in(location: &Location) -> Result<()> {
+    let Location::Nats(options) = location else { panic!("{location} is no server") };
+    let store = NatsBackend::connect(options).await?;
+    assert!(store.close(GRACE).await.is_clean(), "{store} leaves something behind");
+    Ok(())
+}
+
+async fn every_writing_logs_in(release: Release, login: Login, encryption: Encryption) {
+    let realm = Realm::new(login, encryption);
+    let options = ServerOptions::new().config(&realm.server_config());
+    let server = NatsServer::start(release, options).await;
+    let address = realm.address(&server);
+    for writing in realm.right(&address) {
+        let location = writing.location();
+        if let Err(error) = log_in(&location).await {
+            panic!("{writing:?} does not log in: {error:?}\n{}", server.log());
+        }
+    }
+    for writing in realm.wrong(&address) {
+        let location = writing.location();
+        let error = log_in(&location).await.expect_err("a wrong secret");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{writing:?}: {error:?}");
+        let shown = format!("{location} {location:?} {error} {error:?}");
+        for secret in realm.secrets() {
+            assert!(!shown.contains(secret), "{writing:?} shows a secret: {shown}");
+        }
+    }
+}
+
+macro_rules! matrix {
+    ($release:expr; $($encryption:ident)*) => {
+        matrix! { @login $release; token Token; $($encryption)* }
+        matrix! { @login $release; user_password UserPassword; $($encryption)* }
+        matrix! { @login $release; nkey Nkey; $($encryption)* }
+        matrix! { @login $release; jwt Jwt; $($encryption)* }
+    };
+    (@login $release:expr; $module:ident $login:ident; $($encryption:ident)*) => {
+        mod $module {
+            use super::super::{Encryption, Login, Release, every_writing_logs_in};
+
+            $(
+                #[tokio::test]
+                async fn $encryption() {
+                    let encryption = Encryption::named(stringify!($encryption));
+                    every_writing_logs_in($release, Login::$login, encryption).await;
+                }
+            )*
+        }
+    };
+}
+
+mod nats_2_9_25 {
+    matrix! { Release::Oldest; plain ca_file ca_text several_cas client_certificate }
+}
+
+mod nats_2_15_2 {
+    matrix! { Release::Newest; plain ca_file ca_text several_cas client_certificate handshake_first }
+}
