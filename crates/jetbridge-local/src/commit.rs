@@ -6,6 +6,9 @@
 //! process has the turn, or when every commit waits for the disk, a blocking thread takes over
 //! the lead, so that the async threads go on feeding it.
 //!
+//! Where groups have been larger than one, the leader first lets the other tasks of its thread run
+//! once, so that on one thread, too, many share a commit.
+//!
 //! Between processes the turn passes by [`TurnLock`], once per group. Because of it SQLite never
 //! finds the database busy. Only the leader touches the lock: to the threads of one process its
 //! files are always open to all.
@@ -28,6 +31,10 @@ const GROUP_JOBS_MAX: usize = 256;
 /// Groups an async caller commits before a blocking thread takes over: its own, and the one that
 /// gathered meanwhile.
 const GROUPS_INLINE_MAX: usize = 2;
+/// After this many groups of one job the writer counts as alone, and nobody is waited for.
+const LONE_GROUPS: u32 = 4;
+/// A lone writer looks for company again after this many groups.
+const COMPANY_PROBE: u32 = 32;
 
 /// The writing side of a database. Clones share it.
 #[derive(Clone)]
@@ -47,9 +54,18 @@ struct Inner {
 struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
     led: bool,
+    /// Groups of one job since the last larger one.
+    lone_groups: u32,
     closed: bool,
     /// Who waits for the connection to be closed.
     closing: Vec<oneshot::Sender<()>>,
+}
+
+impl Queue {
+    /// True if whoever leads should let others get their jobs in first.
+    fn expects_company(&self) -> bool {
+        self.lone_groups < LONE_GROUPS || self.lone_groups % COMPANY_PROBE == 0
+    }
 }
 
 /// A transaction under way.
@@ -88,16 +104,21 @@ impl Committer {
         F: FnMut(&mut Tx<'_>) -> JobResult<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let leads = {
+        let (leads, company) = {
             let mut queue = self.queue();
             if queue.closed {
                 return Err(closed(operation));
             }
             queue.jobs.push_back(Box::new(Typed { operation, job, done: None, reply }));
-            !std::mem::replace(&mut queue.led, true)
+            (!std::mem::replace(&mut queue.led, true), queue.expects_company())
         };
         if leads {
-            Lead::new(self).commit_inline();
+            let lead = Lead::new(self);
+            if company {
+                // Others who are about to write, on this very thread too, get their jobs in.
+                tokio::task::yield_now().await;
+            }
+            lead.commit_inline();
         }
         answer.await.unwrap_or_else(|_unanswered| Err(lost(operation)))
     }
@@ -151,6 +172,7 @@ impl Committer {
     fn take_group(&self) -> Vec<Slot> {
         let mut queue = self.queue();
         let size = queue.jobs.len().min(GROUP_JOBS_MAX);
+        queue.lone_groups = if size > 1 { 0 } else { queue.lone_groups.saturating_add(1) };
         queue.jobs.drain(..size).map(|job| Slot { job, failed: false }).collect()
     }
 

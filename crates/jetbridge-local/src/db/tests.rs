@@ -102,16 +102,20 @@ async fn every_handle_of_a_deleted_database_says_so() {
     let (a, b) = (open(dir.path()).await, open(dir.path()).await);
     a.write("t.delete", |tx| {
         tx.state.deleted = true;
-        Ok(())
+        Ok(tx.sql().execute_batch("ALTER TABLE t RENAME TO deleted_t")?)
     })
     .await
     .unwrap();
+    let read = b.read("t.count", |sql| {
+        Ok(sql.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
+    });
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(insert(&b, 1).await.unwrap_err().kind(), ErrorKind::NotFound);
     for name in ["data.db", "data.db-wal", "data.db-shm"] {
         std::fs::remove_file(dir.path().join(name)).unwrap();
     }
     assert_eq!(insert(&b, 1).await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(b.state("t").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(a.state("t").unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[tokio::test]
@@ -203,4 +207,34 @@ async fn a_panic_in_a_job_is_its_callers_alone() {
     assert!(panicking.await.is_err());
     assert_eq!(insert(&db, 2).await.unwrap(), 1);
     assert_eq!(count(&db), 1);
+}
+
+#[tokio::test]
+async fn a_leader_dropped_before_it_commits_leaves_the_others_a_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let mut first = Box::pin(insert(&db, 1));
+    let mut second = Box::pin(insert(&db, 2));
+    // The first leads and lets others go first; the second queues behind it.
+    assert!(futures_util::poll!(first.as_mut()).is_pending());
+    assert!(futures_util::poll!(second.as_mut()).is_pending());
+    drop(first);
+    second.await.unwrap();
+    // The dropped one may have been taken along, or not.
+    assert!((1..=2).contains(&count(&db)));
+}
+
+#[tokio::test]
+async fn callers_on_one_thread_share_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let committed = Arc::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let options = DbOptions { committed, ..options() };
+    let db = Database::open(dir.path().join("data.db"), options).await.unwrap();
+    let writes = futures_util::future::join_all((0..64).map(|key| insert(&db, key)));
+    assert!(writes.await.into_iter().all(|written| written.is_ok()));
+    assert!(commits.load(Ordering::Relaxed) < 16, "{commits:?} commits for 64 writes");
 }
