@@ -15,11 +15,11 @@
 //!         Fixture::new(Arc::clone(&backend) as _, backend, ())
 //!     }
 //!
-//!     jetbridge_testkit::kv_contract!(open);
+//!     jetbridge_testkit::contract!(open);
 //! }
 //! ```
 //!
-//! The tests are called `mine::kv::…`.
+//! The tests are called `mine::kv::…`, `mine::object::…`, `mine::bus::…` and `mine::backend::…`.
 //! What a backend cannot do it must refuse: the cases ask [`Capabilities`] which of the two to
 //! expect, they never pass over anything.
 //!
@@ -55,6 +55,20 @@ macro_rules! cases {
     };
 }
 
+/// Makes the tests of the whole [`contract`](crate::contract) over what `$open` opens: an
+/// `async fn() -> Fixture` next to it.
+#[macro_export]
+macro_rules! contract {
+    ($open:ident) => {
+        $crate::backend_contract!($open);
+        $crate::bus_contract!($open);
+        $crate::kv_contract!($open);
+        $crate::object_contract!($open);
+    };
+}
+
+pub mod backend;
+pub mod bus;
 mod fixture;
 pub mod kv;
 pub mod object;

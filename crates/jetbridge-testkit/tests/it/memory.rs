@@ -10,5 +10,4 @@ async fn open() -> Fixture {
     Fixture::new(Arc::clone(&backend) as _, backend, ())
 }
 
-jetbridge_testkit::kv_contract!(open);
-jetbridge_testkit::object_contract!(open);
+jetbridge_testkit::contract!(open);
