@@ -257,9 +257,8 @@ impl Raw<'_> {
             return Ok(FileOrText::Text(Secret::new(text.to_owned())));
         }
         if !looks_like_a_path(text) {
-            return Err(
-                Problem::new("is neither the seed of a user's nkey nor a file").hint(SEED_HINT)
-            );
+            return Err(Problem::new("is neither the seed of a user's nkey nor a file")
+                .hint(format!("{SEED_HINT}; write a file of this directory as `./NAME`")));
         }
         self.file(text).map(FileOrText::File)
     }
@@ -272,7 +271,7 @@ impl Raw<'_> {
         }
         if !looks_like_a_path(text) {
             return Err(Problem::new("is neither a creds file nor its text")
-                .hint("write the path of a file as `nsc generate creds` makes it"));
+                .hint("write the path of a creds file; one of this directory as `./NAME`"));
         }
         self.file(text).map(FileOrText::File)
     }

@@ -9,9 +9,9 @@ use super::draft::{Draft, FileOrText, Half, Raw};
 use super::environment::Environment;
 use super::login::take_login;
 use super::place::{Place, Problem};
-use super::source::{Entry, Node};
+use super::source::{Entry, Node, Value};
 use super::table::{Dialect, TABLE};
-use super::url::ServerList;
+use super::url::{ServerList, parse_query};
 
 /// A set of settings, all written in one dialect.
 #[derive(Clone, Debug)]
@@ -38,15 +38,37 @@ impl Source {
         Self::prefixed(&target_prefix(target), environment)
     }
 
+    /// A server by its URL, with the options after its `?`; `place` is who wrote it.
+    pub fn url(dialect: Dialect, url: &str, place: &Place) -> Self {
+        let entry = |name: &str, text: &str| Entry {
+            name: name.to_owned(),
+            place: place.clone(),
+            node: Node::scalar(text, place.clone()),
+        };
+        let server = dialect.name_of("server");
+        let entries = match url.split_once('?').map(|(servers, it)| (servers, parse_query(it))) {
+            Some((servers, Ok(options))) => std::iter::once(entry(server, servers))
+                .chain(options.iter().map(|(name, value)| entry(name, value)))
+                .collect(),
+            // What is wrong with the options is said when the servers are read.
+            Some((_, Err(_))) | None => vec![entry(server, url)],
+        };
+        Self { dialect, entries, also_known: Vec::new() }
+    }
+
     /// evo's settings in a tree: entries `NATS.KEY` or `NATS_KEY`, as in `KEY=value` files and
-    /// on the command line, and the entries of a map called `nats`.
+    /// on the command line, and the entries of a map called `nats`; a text there is the server.
     pub fn evo(root: &Node) -> Self {
         let mut entries = Vec::new();
         for entry in root.entries() {
-            if entry.name.eq_ignore_ascii_case("nats") {
-                entries.extend_from_slice(entry.node.entries());
-            } else if let Some(name) = evo_name(&entry.name) {
-                entries.push(Entry { name: name.to_owned(), ..entry.clone() });
+            let name = evo_name(&entry.name);
+            match (name, &entry.node.value) {
+                (None, _) | (Some(""), Value::Null) => {}
+                (Some(""), Value::Map(settings)) => entries.extend_from_slice(settings),
+                (Some(name), _) => {
+                    let name = if name.is_empty() { "server" } else { name }.to_owned();
+                    entries.push(Entry { name, ..entry.clone() });
+                }
             }
         }
         Self { dialect: Dialect::Evo, entries, also_known: Vec::new() }
@@ -129,9 +151,12 @@ fn target_prefix(target: &str) -> String {
     format!("NATS_{}_", upper.collect::<String>())
 }
 
+/// What `NATS.` or `NATS_` stands before; nothing for `NATS` itself.
 fn evo_name(name: &str) -> Option<&str> {
-    let (domain, key) = name.split_at_checked("NATS.".len())?;
-    (domain.eq_ignore_ascii_case("NATS.") || domain.eq_ignore_ascii_case("NATS_")).then_some(key)
+    const DOMAIN: &str = "NATS";
+    let (domain, key) = name.split_at_checked(DOMAIN.len())?;
+    let key = if key.is_empty() { key } else { key.strip_prefix(['.', '_'])? };
+    domain.eq_ignore_ascii_case(DOMAIN).then_some(key)
 }
 
 /// What settings say about a connection, and what they say to its user.

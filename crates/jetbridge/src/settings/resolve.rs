@@ -47,10 +47,7 @@ impl StoreRequest {
     #[must_use]
     pub fn file(mut self, root: &Node) -> Self {
         self.file_stores.extend(root.entry("store").cloned());
-        let evo = Source::evo(root);
-        if !evo.is_empty() {
-            self.file_evo.push(evo);
-        }
+        self.file_evo.extend(Some(Source::evo(root)).filter(|evo| !evo.is_empty()));
         self
     }
 
@@ -221,17 +218,8 @@ impl Resolver<'_> {
         match StoreUrl::parse(url).map_err(|problem| problem.at(&place))? {
             StoreUrl::Context(name) => self.context(name.as_deref(), place),
             StoreUrl::Location(location) => Ok(Resolved::quiet(location, place)),
-            StoreUrl::Servers(list) => {
-                let addresses = url.split_once('?').map_or(url, |(addresses, _)| addresses);
-                let entry = |name: &str, text: &str| Entry {
-                    name: name.to_owned(),
-                    place: place.clone(),
-                    node: Node::scalar(text, place.clone()),
-                };
-                let options = list.query.iter().map(|(name, value)| entry(name, value.expose()));
-                let entries: Vec<Entry> =
-                    std::iter::once(entry("server", addresses)).chain(options).collect();
-                before.push(Source::new(Dialect::Store, &entries));
+            StoreUrl::Servers(_) => {
+                before.push(Source::url(Dialect::Store, url, &place));
                 self.servers(before)
             }
         }
@@ -244,20 +232,20 @@ impl Resolver<'_> {
         let settings = read(Dialect::Store, &sources, self.environment)?;
         let place = settings.server_place.clone().or(place_of_first);
         let place = place.unwrap_or_else(|| Place::variable("NATS_URL"));
-        if settings.path.is_some() {
-            return Err(Problem::new("a store of NATS has no path").at(&place));
-        }
-        Ok(nats(settings, place))
+        nats(settings, place)
     }
 
     fn context(&self, name: Option<&str>, place: Place) -> Result<Resolved> {
         let settings = read_context(name, &place, self.environment)?;
-        Ok(nats(settings, place))
+        nats(settings, place)
     }
 }
 
-fn nats(settings: NatsSettings, place: Place) -> Resolved {
+fn nats(settings: NatsSettings, place: Place) -> Result<Resolved> {
+    if settings.path.is_some() {
+        return Err(Problem::new("a store of NATS has no path").at(&place));
+    }
     let warnings = settings.warnings;
     let location = Location::Nats(Box::new(settings.connect));
-    Resolved { warnings, ..Resolved::quiet(location, place) }
+    Ok(Resolved { warnings, ..Resolved::quiet(location, place) })
 }

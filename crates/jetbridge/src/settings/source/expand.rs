@@ -15,7 +15,8 @@ use crate::settings::place::Problem;
 pub enum Expansion {
     /// `${VAR}` and `${VAR:-default}`; `$${` stands for `${`.
     Braces,
-    /// As [`Expansion::Braces`], and `$VAR` and `$PID`, as in Litestream's own files.
+    /// As [`Expansion::Braces`], and `$VAR` and `$PID`, as in Litestream's own files; `$$` stands
+    /// for `$`.
     Litestream,
     /// None.
     Off,
@@ -77,9 +78,9 @@ impl Expander<'_> {
         while let Some(dollar) = rest.find('$') {
             expanded.push_str(&rest[..dollar]);
             rest = &rest[dollar..];
-            let taken = if rest.starts_with("$${") {
-                expanded.push_str("${");
-                3
+            let taken = if rest.starts_with("$${") || (self.bare && rest.starts_with("$$")) {
+                expanded.push('$');
+                2
             } else if let Some(end) = reference_end(rest) {
                 expanded.push_str(&self.braced(&rest[2..end - 1], depth)?);
                 end
@@ -125,7 +126,8 @@ impl Expander<'_> {
         match self.environment.get_or_empty(name) {
             Some(value) => Ok(value.to_owned()),
             None if name == "PID" => Ok(std::process::id().to_string()),
-            None => Err(unset(name)),
+            None => Err(Problem::new(format!("the variable `{name}` is not set"))
+                .hint(format!("set it, write `${{{name}:-default}}`, or `$$` for `$` itself"))),
         }
     }
 }
@@ -239,6 +241,7 @@ mod tests {
             "the variable `A_x` is not set"
         );
         assert_eq!(litestream("$A/b $5 $").unwrap(), "a/b $5 $");
+        assert_eq!(litestream("pa$$word $${A}").unwrap(), "pa$word ${A}");
         assert_eq!(litestream("$PID").unwrap(), std::process::id().to_string());
         assert_eq!(expand_text("${A}", &environment(), Expansion::Off).unwrap(), "${A}");
     }

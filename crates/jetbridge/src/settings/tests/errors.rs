@@ -159,7 +159,8 @@ fn files_are_looked_at_before_anything_connects() {
             Litestream,
             "nkey: SUACS34K",
             "`nkey`: is neither the seed of a user's nkey nor a file".to_owned(),
-            seed,
+            "a seed is 58 characters and begins with `SU`; write a file of this directory as \
+             `./NAME`",
         ),
         (
             Link,
@@ -171,7 +172,7 @@ fn files_are_looked_at_before_anything_connects() {
             Evo,
             "credentials: eyJhbGciOiJlZDI1NTE5.x.y",
             "`credentials`: is neither a creds file nor its text".to_owned(),
-            "write the path of a file as `nsc generate creds` makes it",
+            "write the path of a creds file; one of this directory as `./NAME`",
         ),
     ] {
         let expected = (format!("app.yml:1:1: {message}"), hint.to_owned());

@@ -370,3 +370,19 @@ fn what_a_page_does_not_print_is_written_in_our_names_everywhere() {
         }
     }
 }
+
+#[test]
+fn a_url_is_a_source_of_its_own() {
+    let environment = Environment::from_iter([("NATS_TOKEN", "t")]);
+    let place = Place::argument("replica");
+    let url = "nats://a,b/backups?domain=hub";
+    let sources = [Source::variables(&environment), Source::url(Litestream, url, &place)];
+    let settings = read(Litestream, &sources, &environment).unwrap();
+    assert_eq!(servers(&settings), ["nats://a:4222", "nats://b:4222"]);
+    assert_eq!(settings.path.as_deref(), Some("backups"));
+    assert_eq!(settings.connect.domain.as_deref(), Some("hub"));
+    assert_eq!(settings.server_place, Some(place.clone()));
+    let bad = read(Graft, &[Source::url(Graft, "nats://a?x=%zz", &place)], &environment);
+    let message = "replica: `url`: `nats://a?***`: a `%` is not followed by two hexadecimal digits";
+    assert_eq!(bad.unwrap_err().message(), Some(message));
+}

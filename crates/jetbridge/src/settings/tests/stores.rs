@@ -129,7 +129,8 @@ fn the_store_of_a_file_may_be_a_map() {
 fn files_that_name_different_stores_contradict_each_other() {
     let files = Files::new();
     let root = |file, yaml| parse_yaml(file, yaml).unwrap();
-    let one = StoreRequest::new().file(&root("a.yml", "store: memory")).file(&root("b.yml", "{}"));
+    let one = StoreRequest::new().file(&root("a.yml", "store: memory"));
+    let one = one.file(&root("b.yml", "{}"));
     let same = one.clone().file(&root("c.yml", "store: memory"));
     assert_eq!(resolve(&same, &Environment::default()).unwrap().location, Location::Memory);
     let other = one.file(&root("c.yml", "x: 1\nstore: local:d"));
@@ -151,6 +152,9 @@ fn evo_settings_of_files_and_arguments_name_a_store() {
     let arguments = parse_pairs("arguments", "NATS.SERVER=nats://argument").unwrap();
     let resolved = resolve(&request.arguments(&arguments), &environment).unwrap();
     assert_eq!(resolved.location.to_string(), "nats://argument:4222");
+    let scalar = parse_yaml("config.yml", "nats: nats://a").unwrap();
+    let resolved = resolve(&StoreRequest::new().file(&scalar), &environment).unwrap();
+    assert_eq!(resolved.location.to_string(), "nats://a:4222");
 }
 
 #[test]
