@@ -132,6 +132,9 @@ fn reconnect_delay(
     }
 }
 
+/// What rustls says of a certificate that it does not take; the client has no kind for it.
+const UNTRUSTED: &str = "invalid peer certificate";
+
 fn refused(cause: &async_nats::ConnectError) -> Error {
     let text = cause.to_string();
     let error = |kind, why: &str| Error::new(kind, OPERATION).because(why);
@@ -149,6 +152,10 @@ fn refused(cause: &async_nats::ConnectError) -> Error {
         ConnectErrorKind::TimedOut => {
             error(ErrorKind::Unavailable, "the server did not answer in time")
                 .hint("a server with `handshake_first` waits for TLS before it says a word")
+        }
+        ConnectErrorKind::Io | ConnectErrorKind::Tls if text.contains(UNTRUSTED) => {
+            error(ErrorKind::Unavailable, "the server's certificate is not trusted")
+                .hint("name the authority that signed it: `tls_ca`, or SSL_CERT_FILE")
         }
         ConnectErrorKind::Tls => error(ErrorKind::Unavailable, "the encryption failed"),
         ConnectErrorKind::Dns => error(ErrorKind::Unavailable, "the server's name is not known"),

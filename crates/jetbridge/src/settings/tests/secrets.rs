@@ -115,6 +115,27 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Whatever is written, the answer is settings or an error, never a panic.
+    #[test]
+    fn any_text_is_read_or_refused(text in any::<String>(), ascii in "[ -~\n]{0,60}") {
+        let environment = Environment::from_iter([("A", "a")]);
+        for text in [&text, &ascii] {
+            let trees =
+                [parse_yaml("a", text), parse_toml("a", text), parse_pairs("a", text)];
+            for mut root in trees.into_iter().flatten() {
+                let expanded = root.expand(&environment, Expansion::Litestream);
+                let settings = read(Store, &[Source::new(Store, root.entries())], &environment);
+                prop_assert!(expanded.is_ok() || settings.is_ok() || settings.is_err());
+            }
+            let number = parse_duration(text).is_ok() || parse_size(text).is_ok();
+            let store = resolve(&StoreRequest::new().store(Some(text.clone())), &environment);
+            prop_assert!(!number || !text.trim().is_empty());
+            prop_assert!(store.is_ok() || store.unwrap_err().message().is_some());
+        }
+    }
+}
+
 fn percent_encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }

@@ -79,6 +79,7 @@ async fn an_authority_that_did_not_sign_is_not_trusted() {
     log_in(&store(&with(&certificates))).await.unwrap();
     let error = log_in(&store(&with(&stranger))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.hint_text().is_some_and(|hint| hint.contains("tls_ca")), "{error:?}");
     let insecure = format!("{}?insecure_skip_verify=true", server.tls_url());
     log_in(&store(&insecure)).await.unwrap();
 }

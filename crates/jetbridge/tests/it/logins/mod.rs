@@ -4,6 +4,7 @@
 
 mod addresses;
 mod realm;
+mod trust;
 mod writing;
 
 use std::time::Duration;
