@@ -6,12 +6,17 @@
 
 pub mod certs;
 pub mod contract;
+mod dice;
+pub mod fault;
 pub mod jwt;
+pub mod proxy;
 pub mod server;
 mod wait;
 mod wire;
 
 pub use certs::Certificates;
 pub use contract::Fixture;
+pub use fault::{Fault, Faults, Odds};
+pub use proxy::{AckLoss, Proxy};
 pub use server::{NatsCluster, NatsServer, Release, ServerOptions};
 pub use wait::eventually;

@@ -61,6 +61,17 @@ impl Frames {
         let bytes = self.0.split_to(whole).freeze();
         Some(Frame { bytes, body: body.map(|headers| (line + headers).min(whole - 2)) })
     }
+
+    /// True if what is left may become a frame.
+    pub(crate) fn speak_nats(&self) -> bool {
+        let legal = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'+' | b'-');
+        self.0.first().is_none_or(legal)
+    }
+
+    /// What is left, as it is.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        self.0.split().freeze()
+    }
 }
 
 fn number(word: Option<&str>) -> usize {
@@ -127,6 +138,9 @@ mod tests {
         frames.buffer().extend_from_slice(b"\nxy\r\n+OK");
         let message = frames.next().unwrap();
         assert_eq!(message.payload(), Some(b"xy".as_slice()), "{message:?}");
-        assert!(frames.next().is_none());
+        assert!(frames.next().is_none() && frames.speak_nats());
+        assert_eq!(frames.rest(), "+OK");
+        frames.buffer().extend_from_slice(b"\x16\x03\x03");
+        assert!(frames.next().is_none() && !frames.speak_nats());
     }
 }

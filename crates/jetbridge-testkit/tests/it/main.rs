@@ -1,6 +1,8 @@
 //! The testkit tested on itself.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod fault;
 mod login;
 mod memory;
+mod proxy;
 mod server;
