@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures_core::stream::BoxStream;
 
-use jetbridge_core::{Bus, ConnectionState, Result, StopReport};
+use jetbridge_core::{BucketName, Bus, ConnectionState, Objects, Result, StopReport};
 
 use crate::api::Api;
 use crate::bus::NatsBus;
 use crate::connect::connect;
 use crate::link::Link;
+use crate::object::{NatsObjects, Shelf};
 use crate::options::ConnectOptions;
 use crate::probe::Probe;
 
@@ -53,6 +54,12 @@ impl NatsBackend {
     /// promises.
     pub fn client(&self) -> &async_nats::Client {
         self.link().client()
+    }
+
+    /// A bucket of objects that is there.
+    pub async fn open_objects(&self, bucket: &BucketName) -> Result<Arc<dyn Objects>> {
+        let shelf = Shelf::find(&self.api, bucket, "objects.open").await?;
+        Ok(Arc::new(NatsObjects::new(shelf)))
     }
 
     /// Subjects and streams.

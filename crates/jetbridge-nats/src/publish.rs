@@ -114,7 +114,7 @@ impl Window {
     }
 
     /// Waits for everything that is out.
-    pub(crate) async fn finish(mut self) -> Result<Vec<PubAck>> {
+    pub(crate) async fn finish(&mut self) -> Result<Vec<PubAck>> {
         let mut acks = Vec::with_capacity(self.out.len());
         while !self.out.is_empty() {
             acks.push(self.oldest().await?);
@@ -123,7 +123,7 @@ impl Window {
     }
 
     /// Waits until nothing is out any more, however it went.
-    pub(crate) async fn settle(mut self) {
+    pub(crate) async fn settle(&mut self) {
         while let Some(sent) = self.out.pop_front() {
             drop(sent.pending.answer().await);
         }

@@ -24,7 +24,7 @@ use crate::delivered::Delivered;
 use crate::error::{ApiError, code, not_sent};
 use crate::link::{Feed, Link};
 use crate::request::{Outgoing, denied};
-use crate::time::to_nanos;
+use crate::time::{self, to_nanos};
 use crate::waiters::{Phase, State};
 use crate::wire::{AckPolicy, ConsumerConfig, DeliverPolicy};
 
@@ -32,6 +32,9 @@ use crate::wire::{AckPolicy, ConsumerConfig, DeliverPolicy};
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How often it says that it still does, if nothing is delivered.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// As [`HEARTBEAT`], until the reader has caught up: nothing delivered for so long means that
+/// what was to come was removed meanwhile, and only a new consumer says so.
+const HEARTBEAT_LOADING: Duration = Duration::from_secs(1);
 /// Silence after which the consumer is taken for lost: two missed heartbeats.
 const SILENCE_MAX: Duration = Duration::from_secs(12);
 /// After how long without requests the server removes the consumer of a reader that is gone.
@@ -120,6 +123,8 @@ struct LiveConsumer {
 enum Waited {
     Message(Box<ReadMessage>, u64),
     Nothing,
+    /// The server has nothing to deliver.
+    Heartbeat,
     /// The consumer is of no more use.
     Lost,
 }
@@ -145,14 +150,15 @@ impl Reader {
                 self.consumer = Some(consumer);
                 return Ok(Event::CaughtUp);
             }
-            match consumer.wait(&self.spec).await? {
+            match consumer.wait(&self.spec, self.caught_up).await? {
                 Waited::Message(message, pending) => {
                     self.last = Some(message.sequence);
                     consumer.empty = pending == 0;
                     self.consumer = Some(consumer);
                     return Ok(Event::Message(*message));
                 }
-                Waited::Nothing => self.consumer = Some(consumer),
+                Waited::Heartbeat if !self.caught_up => drop(consumer),
+                Waited::Heartbeat | Waited::Nothing => self.consumer = Some(consumer),
                 Waited::Lost => drop(consumer),
             }
         }
@@ -183,8 +189,12 @@ impl Reader {
         let inbox = link.inbox().sibling();
         let feed = link.subscribe_unconfirmed(&inbox, None, &call).await?;
         let config = self.config();
+        let sent = Instant::now();
         let made = self.api.create_consumer(&self.spec.stream, &config, &call).await?;
         let made = made.map_err(|refused| self.refused(refused))?;
+        if let Some(created) = time::parse(&made.created) {
+            link.clock().observe(sent, Instant::now(), created);
+        }
         if self.spec.from == Begin::Now && self.last.is_none() {
             self.last = Some(made.delivered.stream_seq);
         }
@@ -233,9 +243,9 @@ impl Reader {
 
 impl LiveConsumer {
     /// Waits for a message or a word about what was asked for.
-    async fn wait(&mut self, spec: &ReaderSpec) -> Result<Waited> {
+    async fn wait(&mut self, spec: &ReaderSpec, caught_up: bool) -> Result<Waited> {
         if self.outstanding <= spec.batch / 2 {
-            self.ask(spec).await?;
+            self.ask(spec, if caught_up { HEARTBEAT } else { HEARTBEAT_LOADING }).await?;
         }
         let mut states = self.api.link().state();
         let (epoch, silence) = (self.epoch, self.heard + SILENCE_MAX);
@@ -253,12 +263,12 @@ impl LiveConsumer {
         }
     }
 
-    async fn ask(&mut self, spec: &ReaderSpec) -> Result<()> {
+    async fn ask(&mut self, spec: &ReaderSpec, heartbeat: Duration) -> Result<()> {
         let batch = spec.batch.max(2) - self.outstanding;
         let body = json!({
             "batch": batch,
             "expires": to_nanos(EXPIRES),
-            "idle_heartbeat": to_nanos(HEARTBEAT),
+            "idle_heartbeat": to_nanos(heartbeat),
         });
         let subject = self.api.subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name));
         let out = Outgoing::new(subject, body.to_string());
@@ -304,7 +314,7 @@ impl LiveConsumer {
         spec: &ReaderSpec,
     ) -> Result<Waited> {
         match status {
-            100 => Ok(Waited::Nothing),
+            100 => Ok(Waited::Heartbeat),
             404 | 408 => {
                 let pending = message.headers.as_ref().and_then(|map| map.get(PENDING_MESSAGES));
                 let pending = pending.map(HeaderValue::as_str).and_then(|text| text.parse().ok());

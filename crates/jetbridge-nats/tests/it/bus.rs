@@ -137,7 +137,7 @@ async fn a_deleted_durable_ends_with_words(release: Release) {
     make_stream(&*bus).await;
     let durable = ConsumerName::parse("d").unwrap();
     let mut consumer = bus.consume(Consume::new(name("S"), durable.clone())).await.unwrap();
-    let deleting = bus.clone();
+    let deleting = store.backend.bus();
     let (ended, deleted) = tokio::join!(consumer.next(), async {
         eventually("the consumer waits", Duration::from_secs(10), async || {
             (consumers(&*deleting).await == 1).then_some(())
@@ -148,19 +148,6 @@ async fn a_deleted_durable_ends_with_words(release: Release) {
     assert!(deleted);
     assert_eq!(ended.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
     store.close().await;
-}
-
-macro_rules! on_every_server {
-    ($($case:ident),+ $(,)?) => {
-        mod nats_2_9_25 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(jetbridge_testkit::Release::Oldest).await })+
-        }
-        mod nats_2_15_2 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(jetbridge_testkit::Release::Newest).await })+
-        }
-    };
 }
 
 on_every_server!(

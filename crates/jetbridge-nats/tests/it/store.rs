@@ -29,5 +29,7 @@ impl Store {
 pub(crate) async fn connect(server: &NatsServer) -> NatsBackend {
     let mut options = ConnectOptions::default();
     options.servers = vec![server.url()];
+    // Acknowledgements of before a restart find nobody; the tests need not wait long for that.
+    options.request_timeout = Duration::from_secs(2);
     NatsBackend::connect(&options).await.unwrap()
 }

@@ -1,0 +1,393 @@
+//! Getting an object: only what is asked for, checked against size and digest, and no consumer
+//! for what one request can bring.
+//!
+//! One chunk comes by one direct get. More come, where the server can, by requests for a batch,
+//! else through an ordered reader. A whole read ends well only when every byte was there and the
+//! digest is the one its writer stored; chunks that are missing, because the object was replaced
+//! or deleted meanwhile, end it with a conflict and never with other bytes.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use jetbridge_core::{
+    Body, BucketName, Digest, Error, ErrorKind, Object, ObjectInfo, ObjectName, Result,
+};
+
+use crate::api::{Which, stored};
+use crate::object::Shelf;
+use crate::object_meta::Placed;
+use crate::reader::{Begin, Event, Follow, ReaderSpec, events};
+
+const OPERATION: &str = "object.get";
+/// Bytes of chunks that one request asks for, and that are under way at once.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Chunks that one request asks for at most.
+const BATCH_CHUNKS_MAX: u64 = 512;
+
+/// The object called `name`, or `range` of it.
+pub(crate) async fn get(
+    shelf: &Shelf,
+    name: &ObjectName,
+    range: Option<Range<u64>>,
+) -> Result<Option<Object>> {
+    let Some((shelf, placed)) = resolve(shelf, name).await? else { return Ok(None) };
+    let info = placed.info()?;
+    let range = check_range(range, &info)?;
+    let body = body(&shelf, &placed, &info, range)?;
+    Ok(Some(Object::new(info, body)))
+}
+
+/// The object's meta, and where it is; a link is followed once.
+async fn resolve(shelf: &Shelf, name: &ObjectName) -> Result<Option<(Shelf, Placed)>> {
+    let found = shelf.meta(name, OPERATION).await?.filter(|placed| !placed.meta.deleted);
+    let Some(placed) = found else { return Ok(None) };
+    let Some(link) = placed.meta.options.as_ref().and_then(|options| options.link.as_ref()) else {
+        return Ok(Some((shelf.clone(), placed)));
+    };
+    let bad = |why: &str| {
+        Error::new(ErrorKind::InvalidInput, OPERATION).because(why).with("object", name)
+    };
+    let Some(target) = link.name.as_deref().filter(|target| !target.is_empty()) else {
+        return Err(bad("it is a link to a bucket, which cannot be read as an object"));
+    };
+    let there = Shelf::find(&shelf.api, &BucketName::parse(&link.bucket)?, OPERATION).await?;
+    let target = ObjectName::parse(target)?;
+    let found = there.meta(&target, OPERATION).await?.filter(|placed| !placed.meta.deleted);
+    match found {
+        Some(placed) if placed.meta.is_link() => Err(bad("it is a link to a link")),
+        found => Ok(found.map(|placed| (there, placed))),
+    }
+}
+
+/// The range to read; `None` is all of it, whose digest can be checked.
+fn check_range(range: Option<Range<u64>>, info: &ObjectInfo) -> Result<Option<Range<u64>>> {
+    match range {
+        Some(range) if range.start > range.end || range.end > info.size => {
+            Err(Error::new(ErrorKind::InvalidInput, OPERATION)
+                .because("the range is not within the object")
+                .with("object", &info.name)
+                .with("range", format!("{}..{}", range.start, range.end))
+                .with("size", info.size))
+        }
+        Some(range) if range == (0..info.size) => Ok(None),
+        range => Ok(range),
+    }
+}
+
+fn body(
+    shelf: &Shelf,
+    placed: &Placed,
+    info: &ObjectInfo,
+    range: Option<Range<u64>>,
+) -> Result<Body> {
+    let all = Chunks { shelf: shelf.clone(), placed: placed.clone() };
+    let Some(range) = range else {
+        let checked = Check::new(info.clone());
+        return Ok(checked.body(all.from(0)));
+    };
+    if range.is_empty() {
+        return Ok(futures_util::stream::empty().boxed());
+    }
+    let (skip, at) = all.chunk_of(range.start);
+    Ok(cut(all.from(skip), at, range, info.name.clone()))
+}
+
+/// Checks a whole body against what its writer stored.
+struct Check {
+    info: ObjectInfo,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Check {
+    fn new(info: ObjectInfo) -> Self {
+        Self { info, hash: Sha256::new(), size: 0 }
+    }
+
+    /// Passes `chunks` on; the end comes only if everything is right.
+    fn body(self, chunks: BoxStream<'static, Result<Bytes>>) -> Body {
+        let state = Some((self, chunks));
+        Box::pin(futures_util::stream::unfold(state, |state| async move {
+            let (mut check, mut chunks) = state?;
+            match chunks.next().await {
+                Some(Ok(chunk)) => {
+                    check.hash.update(&chunk);
+                    check.size += chunk.len() as u64;
+                    Some((Ok(chunk), Some((check, chunks))))
+                }
+                Some(Err(error)) => Some((Err(error), None)),
+                None => check.verdict().err().map(|error| (Err(error), None)),
+            }
+        }))
+    }
+
+    fn verdict(self) -> Result<()> {
+        let digest = Digest::from_bytes(self.hash.finalize().into());
+        let right = self.info.digest.is_none_or(|stored| stored == digest);
+        if self.size == self.info.size && right {
+            return Ok(());
+        }
+        let corrupt = Error::new(ErrorKind::Corrupt, OPERATION)
+            .because("the stored bytes are not what was written")
+            .with("object", &self.info.name)
+            .with("size", self.size)
+            .with("size_expected", self.info.size)
+            .with("digest", digest);
+        Err(match self.info.digest {
+            Some(expected) => corrupt.with("digest_expected", expected),
+            None => corrupt,
+        })
+    }
+}
+
+/// The part `range` of `chunks`, which begin at byte `at`; ends as soon as it is complete.
+fn cut(
+    chunks: BoxStream<'static, Result<Bytes>>,
+    at: u64,
+    range: Range<u64>,
+    name: ObjectName,
+) -> Body {
+    let state = Some((chunks, at));
+    Box::pin(futures_util::stream::unfold(state, move |state| {
+        let (range, name) = (range.clone(), name.clone());
+        async move {
+            let (mut chunks, mut at) = state?;
+            loop {
+                if at >= range.end {
+                    return None;
+                }
+                match chunks.next().await {
+                    Some(Ok(chunk)) => {
+                        let begin = at;
+                        at += chunk.len() as u64;
+                        let part = part(&chunk, begin, &range);
+                        if !part.is_empty() {
+                            return Some((Ok(part), Some((chunks, at))));
+                        }
+                    }
+                    Some(Err(error)) => return Some((Err(error), None)),
+                    None => {
+                        let short = Error::new(ErrorKind::Corrupt, OPERATION)
+                            .because("the object ends before its size")
+                            .with("object", &name);
+                        return Some((Err(short), None));
+                    }
+                }
+            }
+        }
+    }))
+}
+
+/// What of `chunk`, which begins at byte `begin`, lies in `range`.
+fn part(chunk: &Bytes, begin: u64, range: &Range<u64>) -> Bytes {
+    let within = |byte: u64| {
+        let offset = byte.saturating_sub(begin).min(chunk.len() as u64);
+        usize::try_from(offset).unwrap_or(chunk.len())
+    };
+    chunk.slice(within(range.start)..within(range.end).max(within(range.start)))
+}
+
+/// The chunks of one object.
+#[derive(Clone, Debug)]
+struct Chunks {
+    shelf: Shelf,
+    placed: Placed,
+}
+
+impl Chunks {
+    /// The chunk that holds `byte`, and the byte it begins at; the first if chunks have no
+    /// regular size, as some clients write them.
+    fn chunk_of(&self, byte: u64) -> (u64, u64) {
+        let meta = &self.placed.meta;
+        let size = meta.options.as_ref().and_then(|options| options.max_chunk_size);
+        match size.map(u64::from).filter(|size| *size > 0) {
+            Some(size) if meta.size.div_ceil(size) == meta.chunks => {
+                (byte / size, byte / size * size)
+            }
+            _ => (0, 0),
+        }
+    }
+
+    /// The chunks from number `skip` on, exactly as many as there must be.
+    fn from(self, skip: u64) -> BoxStream<'static, Result<Bytes>> {
+        let wanted = self.placed.meta.chunks.saturating_sub(skip);
+        let subject = self.shelf.chunk_subject(&self.placed.meta.nuid);
+        if wanted == 0 {
+            return futures_util::stream::empty().boxed();
+        }
+        let source = if self.placed.meta.chunks == 1 {
+            self.clone().only(subject)
+        } else {
+            let chunks = self.clone();
+            let stream = async move {
+                match chunks.sequence(skip, &subject).await {
+                    Ok(sequence) if chunks.shelf.batches => chunks.batches(subject, sequence),
+                    Ok(sequence) => chunks.read(subject, sequence),
+                    Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
+                }
+            };
+            futures_util::stream::once(stream).flatten().boxed()
+        };
+        self.exactly(source, wanted)
+    }
+
+    /// One chunk, by one request.
+    fn only(self, subject: String) -> BoxStream<'static, Result<Bytes>> {
+        let get = async move {
+            let stored = self.shelf.last(&subject, OPERATION).await?;
+            stored.map(|stored| stored.payload).ok_or_else(|| self.gone())
+        };
+        futures_util::stream::once(get).boxed()
+    }
+
+    /// Passes `wanted` chunks on; fewer are an object that was replaced or deleted.
+    fn exactly(
+        self,
+        source: BoxStream<'static, Result<Bytes>>,
+        wanted: u64,
+    ) -> BoxStream<'static, Result<Bytes>> {
+        let state = Some((source, wanted));
+        Box::pin(futures_util::stream::unfold(state, move |state| {
+            let chunks = self.clone();
+            async move {
+                let (mut source, left) = state?;
+                if left == 0 {
+                    return None;
+                }
+                match source.next().await {
+                    Some(Ok(chunk)) => Some((Ok(chunk), Some((source, left - 1)))),
+                    Some(Err(error)) => Some((Err(error), None)),
+                    None => Some((Err(chunks.gone()), None)),
+                }
+            }
+        }))
+    }
+
+    fn gone(&self) -> Error {
+        Error::new(ErrorKind::Conflict, OPERATION)
+            .because("the object was replaced or deleted while it was read")
+            .with("object", &self.placed.meta.name)
+            .hint("read it again")
+    }
+
+    /// A sequence that chunk `skip` is at or behind, with no chunk of this object in between.
+    async fn sequence(&self, skip: u64, subject: &str) -> Result<u64> {
+        if skip == 0 {
+            return Ok(1);
+        }
+        let call = self.shelf.api.link().repeatable(OPERATION);
+        let which = Which { seq: Some(1), next_by_subj: Some(subject), ..Which::default() };
+        let first = self.shelf.api.direct(&self.shelf.stream, &which, &call).await?;
+        let first = first.ok_or_else(|| self.gone())?.sequence;
+        let meta = &self.placed.meta;
+        // Nobody else wrote in between: then the meta follows the chunks directly.
+        if first + meta.chunks == self.placed.sequence {
+            return Ok(first + skip);
+        }
+        self.walk(skip, subject).await
+    }
+
+    /// Counts chunks without reading them.
+    async fn walk(&self, skip: u64, subject: &str) -> Result<u64> {
+        let mut headers = events(
+            self.shelf.api.clone(),
+            ReaderSpec { headers_only: true, ..self.spec(subject.to_owned(), 1) },
+            Follow::No,
+        );
+        let mut passed = 0;
+        while let Some(event) = headers.next().await {
+            if let Event::Message(read) = event? {
+                if passed == skip {
+                    return Ok(read.sequence);
+                }
+                passed += 1;
+            }
+        }
+        Err(self.gone())
+    }
+
+    /// Chunks under way at once.
+    fn batch(&self) -> u64 {
+        let meta = &self.placed.meta;
+        let chunk = (meta.size / meta.chunks.max(1)).max(1);
+        (BATCH_BYTES / chunk).clamp(2, BATCH_CHUNKS_MAX)
+    }
+
+    fn spec(&self, subject: String, sequence: u64) -> ReaderSpec {
+        ReaderSpec {
+            operation: OPERATION,
+            stream: self.shelf.stream.clone(),
+            filter: subject,
+            from: Begin::After(sequence.saturating_sub(1)),
+            headers_only: false,
+            batch: usize::try_from(self.batch()).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Through an ordered reader.
+    fn read(self, subject: String, sequence: u64) -> BoxStream<'static, Result<Bytes>> {
+        let spec = self.spec(subject, sequence);
+        let chunks = events(self.shelf.api.clone(), spec, Follow::No);
+        let payloads = chunks.filter_map(|event| {
+            std::future::ready(match event {
+                Ok(Event::Message(read)) => Some(Ok(read.payload)),
+                Ok(Event::CaughtUp) => None,
+                Err(error) => Some(Err(error)),
+            })
+        });
+        payloads.boxed()
+    }
+
+    /// By requests for a batch each.
+    fn batches(self, subject: String, sequence: u64) -> BoxStream<'static, Result<Bytes>> {
+        let state = Some((self, sequence));
+        let batches = futures_util::stream::unfold(state, move |state| {
+            let subject = subject.clone();
+            async move {
+                let (chunks, sequence) = state?;
+                match chunks.one_batch(&subject, sequence).await {
+                    Ok((batch, _)) if batch.is_empty() => None,
+                    Ok((batch, last)) => Some((Ok(batch), Some((chunks, last + 1)))),
+                    Err(error) => Some((Err(error), None)),
+                }
+            }
+        });
+        let payloads = batches.flat_map(|batch| match batch {
+            Ok(batch) => futures_util::stream::iter(batch.into_iter().map(Ok)).boxed(),
+            Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
+        });
+        payloads.boxed()
+    }
+
+    /// The next chunks from `sequence` on, and the sequence of the last of them.
+    async fn one_batch(&self, subject: &str, sequence: u64) -> Result<(Vec<Bytes>, u64)> {
+        let call = self.shelf.api.link().repeatable(OPERATION);
+        let body = json!({ "seq": sequence, "next_by_subj": subject, "batch": self.batch() });
+        let mut answers = self.shelf.api.direct_many(&self.shelf.stream, &body, &call).await?;
+        let (mut batch, mut last) = (Vec::new(), sequence);
+        loop {
+            let message = answers.next().await?;
+            match message.status.map(|status| status.as_u16()) {
+                None => {
+                    let chunk = stored(message, OPERATION)?;
+                    last = chunk.sequence;
+                    batch.push(chunk.payload);
+                }
+                // The end of the batch; or there is nothing more on the subject.
+                Some(204 | 404) => return Ok((batch, last)),
+                Some(status) => {
+                    let words = message.description.unwrap_or_default();
+                    return Err(Error::new(ErrorKind::Unavailable, OPERATION)
+                        .because(words)
+                        .with("status", status)
+                        .with("object", &self.placed.meta.name));
+                }
+            }
+        }
+    }
+}

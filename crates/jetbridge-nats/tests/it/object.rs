@@ -1,0 +1,165 @@
+//! Objects: what the stream looks like before and after, which the contract cannot see.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use jetbridge_core::{
+    Body, BucketName, DeleteOpts, ErrorKind, ObjectName, ObjectPut, Objects, Result, StreamName,
+};
+use jetbridge_testkit::{Release, eventually};
+
+use crate::store::Store;
+
+const CHUNK: usize = 128 * 1024;
+
+async fn objects(store: &Store) -> Arc<dyn Objects> {
+    let config = r#"{"name":"OBJ_b","subjects":["$O.b.C.>","$O.b.M.>"],"discard":"new",
+        "allow_rollup_hdrs":true,"allow_direct":true,"storage":"file","num_replicas":1}"#;
+    let made = store.backend.client().request("$JS.API.STREAM.CREATE.OBJ_b", config.into()).await;
+    assert!(!String::from_utf8_lossy(&made.unwrap().payload).contains("\"error\""));
+    store.backend.open_objects(&BucketName::parse("b").unwrap()).await.unwrap()
+}
+
+fn name(raw: &str) -> ObjectName {
+    ObjectName::parse(raw).unwrap()
+}
+
+/// Bytes that differ from chunk to chunk.
+fn bytes(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from((at / 7 + at / CHUNK + seed) % 251).unwrap()).collect()
+}
+
+fn body(bytes: &[u8], piece: usize) -> Body {
+    let pieces: Vec<Result<Bytes>> =
+        bytes.chunks(piece.max(1)).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    futures_util::stream::iter(pieces).boxed()
+}
+
+async fn read(objects: &dyn Objects, raw: &str, range: Option<std::ops::Range<u64>>) -> Vec<u8> {
+    let object = objects.get(&name(raw), range).await.unwrap().unwrap();
+    let pieces: Vec<_> = object.body.map(|piece| piece.unwrap()).collect().await;
+    pieces.concat()
+}
+
+async fn state(store: &Store) -> (u64, u64) {
+    let info = store.backend.bus().stream(&StreamName::parse("OBJ_b").unwrap()).await.unwrap();
+    (info.messages, info.consumers)
+}
+
+async fn what_was_put_is_read_in_whole_and_in_part(release: Release) {
+    let store = Store::start(release).await;
+    let objects = objects(&store).await;
+    for len in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 20 * CHUNK + 17] {
+        let content = bytes(len, 0);
+        let info = objects.put(&name("a"), body(&content, 1448), ObjectPut::new()).await.unwrap();
+        assert_eq!(info.size, len as u64);
+        assert_eq!(info.chunks, len.div_ceil(CHUNK) as u64);
+        assert_eq!(read(&*objects, "a", None).await, content, "{len}");
+        let messages = 1 + len.div_ceil(CHUNK) as u64;
+        assert_eq!(state(&store).await.0, messages, "nothing of the earlier object is left");
+    }
+    // Two uploads at once, so that the chunks of neither lie side by side.
+    let (left, right) = (bytes(9 * CHUNK, 1), bytes(9 * CHUNK + 5, 2));
+    let (l, r) = (name("l"), name("r"));
+    let (a, b) = tokio::join!(
+        objects.put(&l, body(&left, CHUNK), ObjectPut::new()),
+        objects.put(&r, body(&right, CHUNK), ObjectPut::new()),
+    );
+    assert!(a.is_ok() && b.is_ok());
+    for (raw, content) in [("l", &left), ("r", &right)] {
+        for range in [0..1, 0..content.len(), CHUNK - 1..CHUNK + 1, 5 * CHUNK..content.len()] {
+            let wanted = range.start as u64..range.end as u64;
+            assert_eq!(read(&*objects, raw, Some(wanted)).await, content[range.clone()]);
+        }
+    }
+    eventually("no consumer is left", Duration::from_secs(20), async || {
+        (state(&store).await.1 == 0).then_some(())
+    })
+    .await;
+    store.close().await;
+}
+
+async fn what_comes_to_nothing_leaves_nothing(release: Release) {
+    let store = Store::start(release).await;
+    let objects = objects(&store).await;
+    let content = bytes(30 * CHUNK, 0);
+    // A body that fails.
+    let broken = futures_util::stream::iter([
+        Ok(Bytes::from(content.clone())),
+        Err(jetbridge_core::Error::new(ErrorKind::Internal, "test.body")),
+    ]);
+    let error = objects.put(&name("a"), broken.boxed(), ObjectPut::new()).await.unwrap_err();
+    assert_eq!(error.operation(), "test.body");
+    assert_eq!(state(&store).await.0, 0);
+    // A put that is dropped while its body still comes.
+    let (pulled, mut progress) = tokio::sync::watch::channel(0_usize);
+    let endless = futures_util::stream::repeat_with(move || {
+        pulled.send_modify(|pieces| *pieces += 1);
+        Ok(Bytes::from(vec![7; CHUNK]))
+    });
+    let a = name("a");
+    tokio::select! {
+        put = objects.put(&a, endless.boxed(), ObjectPut::new()) => panic!("{put:?}"),
+        seen = progress.wait_for(|pieces| *pieces > 200) => drop(seen.unwrap()),
+    }
+    eventually("the chunks are removed", Duration::from_secs(20), async || {
+        (state(&store).await.0 == 0).then_some(())
+    })
+    .await;
+    // Eight writers of one name: one object is left, and the chunks of one.
+    let puts = (0..8).map(|seed| {
+        let objects = Arc::clone(&objects);
+        async move {
+            objects.put(&name("a"), body(&bytes(3 * CHUNK, seed), CHUNK), ObjectPut::new()).await
+        }
+    });
+    for put in futures_util::future::join_all(puts).await {
+        put.unwrap();
+    }
+    assert_eq!(state(&store).await.0, 4);
+    assert!(objects.delete(&name("a"), DeleteOpts::new()).await.unwrap().is_some());
+    assert_eq!(state(&store).await.0, 0, "not even a tombstone");
+    store.close().await;
+}
+
+async fn an_object_replaced_in_mid_read_is_a_conflict(release: Release) {
+    let store = Store::start(release).await;
+    let objects = objects(&store).await;
+    let content = bytes(400 * CHUNK, 0);
+    objects.put(&name("a"), body(&content, CHUNK), ObjectPut::new()).await.unwrap();
+    let mut object = objects.get(&name("a"), None).await.unwrap().unwrap();
+    let first = object.body.next().await.unwrap().unwrap();
+    assert_eq!(first, content[..first.len()]);
+    objects.put(&name("a"), body(b"new", 1), ObjectPut::new()).await.unwrap();
+    let rest: Vec<_> = object.body.collect().await;
+    let error = rest.into_iter().find_map(Result::err).expect("it cannot end well");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert_eq!(read(&*objects, "a", None).await, b"new");
+    store.close().await;
+}
+
+async fn a_killed_upload_is_swept(release: Release) {
+    let store = Store::start(release).await;
+    let objects = objects(&store).await;
+    objects.put(&name("kept"), body(&bytes(3 * CHUNK, 0), CHUNK), ObjectPut::new()).await.unwrap();
+    // What a client leaves that dies in mid-upload.
+    let client = store.backend.client();
+    for _ in 0..3 {
+        client.request("$O.b.C.ORPHAN", Bytes::from(vec![1; CHUNK])).await.unwrap();
+    }
+    assert_eq!(objects.sweep(Duration::from_secs(3600)).await.unwrap(), 0, "it may be under way");
+    let freed = objects.sweep(Duration::ZERO).await.unwrap();
+    assert!(freed >= 3 * CHUNK as u64, "{freed}");
+    assert_eq!(state(&store).await.0, 4);
+    assert_eq!(read(&*objects, "kept", None).await, bytes(3 * CHUNK, 0));
+    store.close().await;
+}
+
+on_every_server!(
+    what_was_put_is_read_in_whole_and_in_part,
+    what_comes_to_nothing_leaves_nothing,
+    an_object_replaced_in_mid_read_is_a_conflict,
+    a_killed_upload_is_swept,
+);
