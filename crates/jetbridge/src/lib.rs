@@ -1,9 +1,15 @@
 //! Everything an application keeps in NATS JetStream or in an embedded store: settings that say
-//! where the store is, and the connection to it.
+//! where the store is, the connection to it, and the connector: typed keys, values and messages.
 
+pub mod codec;
 mod connect;
+pub mod connector;
 pub mod settings;
+pub mod worker;
 
+pub use jetbridge_core as core;
 pub use jetbridge_core::{Error, ErrorKind, Outcome, Result};
+pub use jetbridge_nats as nats;
 
 pub use connect::{Target, connect};
+pub use connector::Connector;

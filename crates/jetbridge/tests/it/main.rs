@@ -1,4 +1,6 @@
-//! The library against real servers.
+//! The library over every store, and against real servers.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod connector;
+mod evo;
 mod logins;
