@@ -35,6 +35,8 @@ use self::ping::Pings;
 use self::place::Place;
 use self::queue::{Queue, Reader};
 use self::reply::Answer;
+pub(crate) use self::reply::INBOX_PREFIX;
+pub(crate) use self::trie::Trie;
 
 mod connection;
 mod frame;

@@ -1,90 +1,27 @@
 //! Real processes, and what becomes of the others when one is killed.
-//!
-//! A child is this test binary once more, running only [`child`], told by a variable which
-//! directory to join. It takes commands on its standard input, one a line, and reports on its
-//! standard output.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use futures_util::StreamExt as _;
 use jetbridge_core::{GroupName, Outcome, Pattern, Received, Subject};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{ChildStdin, ChildStdout, Command};
 
 use super::*;
+use crate::child::{self, Child, DEADLINE, say};
 
-const DEADLINE: Duration = Duration::from_secs(20);
-const CHILD_DIRECTORY: &str = "JETBRIDGE_TEST_HUB";
-/// Marks our lines among those of the test harness.
-const MARK: &str = "hub:";
-
-struct Child {
-    process: tokio::process::Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Child {
-    async fn start(dir: &Path) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "hub::crash_tests::child", "--nocapture"])
-            .env(CHILD_DIRECTORY, dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let stdin = process.stdin.take().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut child = Self { process, stdin, lines };
-        assert_eq!(child.line().await, "joined");
-        child
-    }
-
-    async fn line(&mut self) -> String {
-        let line = async {
-            loop {
-                let line = self.lines.next_line().await.unwrap().expect("the child lives");
-                if let Some(line) = line.strip_prefix(MARK) {
-                    return line.to_owned();
-                }
-            }
-        };
-        tokio::time::timeout(DEADLINE, line).await.expect("a line in time")
-    }
-
-    /// Sends a command and returns the answer.
-    async fn tell(&mut self, command: &str) -> String {
-        self.stdin.write_all(format!("{command}\n").as_bytes()).await.unwrap();
-        self.line().await
-    }
-
-    /// As by `kill -9`.
-    async fn kill(mut self) {
-        self.process.kill().await.unwrap();
-    }
-}
-
-/// Not a test of its own: what the children run. Without the variable there is nothing to do.
+/// Not a test of its own: what the children run.
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "how a parent tells its child what to do")]
 async fn child() {
-    let Ok(dir) = std::env::var(CHILD_DIRECTORY) else { return };
+    let Some((dir, mut commands)) = child::role() else { return };
     let tasks = Tasks::new();
-    let hub = Hub::join(Path::new(&dir), tasks.clone()).await.unwrap();
-    say("joined");
-    let mut commands = BufReader::new(tokio::io::stdin()).lines();
+    let hub = Hub::join(&dir, tasks.clone()).await.unwrap();
+    say("ready");
     while let Some(command) = commands.next_line().await.unwrap() {
         obey(&hub, &tasks, &command).await;
     }
 }
 
-fn say(line: &str) {
-    use std::io::Write as _;
-    let mut out = io::stdout().lock();
-    writeln!(out, "{MARK}{line}").unwrap();
-    out.flush().unwrap();
+async fn start(dir: &Path) -> Child {
+    Child::start(dir, "hub::crash_tests::child").await
 }
 
 async fn obey(hub: &Hub, tasks: &Tasks, command: &str) {
@@ -155,9 +92,9 @@ fn message(subject: &str, payload: impl ToString) -> Message {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_owner_is_replaced_and_everything_works_again() {
     let dir = tempfile::tempdir().unwrap();
-    let owner = Child::start(dir.path()).await;
-    let mut second = Child::start(dir.path()).await;
-    let mut third = Child::start(dir.path()).await;
+    let owner = start(dir.path()).await;
+    let mut second = start(dir.path()).await;
+    let mut third = start(dir.path()).await;
     let tasks = Tasks::new();
     let hub = Hub::join(dir.path(), tasks.clone()).await.unwrap();
     for child in [&mut second, &mut third] {
@@ -184,7 +121,7 @@ async fn a_killed_owner_is_replaced_and_everything_works_again() {
         }
     }
     let answer = hub.request(message("q", ""), DEADLINE).await.unwrap();
-    assert_eq!(answer.payload, second.process.id().unwrap().to_string());
+    assert_eq!(answer.payload, second.pid().to_string());
     // Again, and whoever is left goes on.
     second.kill().await;
     third.kill().await;
@@ -197,7 +134,7 @@ async fn a_killed_owner_is_replaced_and_everything_works_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_dies_with_the_owner_fails_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let mut owner = Child::start(dir.path()).await;
+    let mut owner = start(dir.path()).await;
     assert_eq!(owner.tell("serve q").await, "ok");
     let hub = Hub::join(dir.path(), Tasks::new()).await.unwrap();
     let request = hub.request(message("q", "swallow"), DEADLINE);
@@ -218,7 +155,7 @@ async fn a_group_over_processes_goes_on_without_the_killed_one() {
     let hub = Hub::join(dir.path(), Tasks::new()).await.unwrap();
     let mut children = Vec::new();
     for _ in 0..3 {
-        let mut child = Child::start(dir.path()).await;
+        let mut child = start(dir.path()).await;
         assert_eq!(child.tell("sub jobs.> g").await, "ok");
         children.push(child);
     }
@@ -253,10 +190,10 @@ async fn a_group_over_processes_goes_on_without_the_killed_one() {
 async fn a_stopped_process_holds_up_nobody_and_is_told_what_it_missed() {
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::join(dir.path(), Tasks::new()).await.unwrap();
-    let (mut slow, mut quick) = (Child::start(dir.path()).await, Child::start(dir.path()).await);
+    let (mut slow, mut quick) = (start(dir.path()).await, start(dir.path()).await);
     assert_eq!(slow.tell("sub large").await, "ok");
     assert_eq!(quick.tell("sub n").await, "ok");
-    let pid = rustix::process::Pid::from_raw(i32::try_from(slow.process.id().unwrap()).unwrap());
+    let pid = rustix::process::Pid::from_raw(i32::try_from(slow.pid()).unwrap());
     let pid = pid.unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     // More than the kernel and the connection's buffer hold.
@@ -282,8 +219,8 @@ async fn a_stopped_process_holds_up_nobody_and_is_told_what_it_missed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wake_ups_cross_processes_and_takeovers() {
     let dir = tempfile::tempdir().unwrap();
-    let owner = Child::start(dir.path()).await;
-    let mut watcher = Child::start(dir.path()).await;
+    let owner = start(dir.path()).await;
+    let mut watcher = start(dir.path()).await;
     let hub = Hub::join(dir.path(), Tasks::new()).await.unwrap();
     assert_eq!(watcher.tell("watch t").await, "ok");
     assert_eq!(watcher.line().await, "woken", "the owner knows");

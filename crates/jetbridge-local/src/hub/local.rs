@@ -21,9 +21,12 @@ use super::trie::Trie;
 pub(super) struct Local {
     subs: RwLock<Subs>,
     sids: AtomicU64,
-    topics: Mutex<HashMap<Box<str>, watch::Sender<()>>>,
+    /// `None` once closed.
+    topics: Mutex<Option<Topics>>,
     replies: Arc<Replies>,
 }
+
+type Topics = HashMap<Box<str>, watch::Sender<()>>;
 
 #[derive(Debug, Default)]
 struct Subs {
@@ -77,7 +80,7 @@ impl Local {
         let local = Self {
             subs: RwLock::default(),
             sids: AtomicU64::new(0),
-            topics: Mutex::default(),
+            topics: Mutex::new(Some(Topics::new())),
             replies: Arc::clone(&replies),
         };
         local.add(Pattern::parse(replies.pattern())?, None, Sink::Replies(replies));
@@ -157,21 +160,25 @@ impl Local {
         let subs = self.subs.read().unwrap_or_else(PoisonError::into_inner);
         let mut frames: Vec<Frame> = subs.by_sid.values().map(|sub| sub.announcement()).collect();
         drop(subs);
-        frames.extend(self.topics().keys().map(|topic| Frame::Watch { topic: topic.clone() }));
+        let topics = self.topics();
+        let topics = topics.iter().flat_map(HashMap::keys);
+        frames.extend(topics.map(|topic| Frame::Watch { topic: topic.clone() }));
         frames
     }
 
-    fn topics(&self) -> MutexGuard<'_, HashMap<Box<str>, watch::Sender<()>>> {
+    fn topics(&self) -> MutexGuard<'_, Option<Topics>> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A receiver of wake-ups; true if it is the first one for `topic`.
     pub(super) fn watch(&self, topic: &str) -> (watch::Receiver<()>, bool) {
         let mut topics = self.topics();
+        let (sender, receiver) = watch::channel(());
+        // Once closed, the receiver finds that nobody will ever wake it.
+        let Some(topics) = topics.as_mut() else { return (receiver, false) };
         match topics.get(topic) {
             Some(sender) => (sender.subscribe(), false),
             None => {
-                let (sender, receiver) = watch::channel(());
                 topics.insert(topic.into(), sender);
                 (receiver, true)
             }
@@ -181,6 +188,7 @@ impl Local {
     /// To be called before a receiver is dropped; true if it is the last one for `topic`.
     pub(super) fn unwatch(&self, topic: &str) -> bool {
         let mut topics = self.topics();
+        let Some(topics) = topics.as_mut() else { return false };
         let last = topics.get(topic).is_some_and(|sender| sender.receiver_count() == 1);
         if last {
             topics.remove(topic);
@@ -190,21 +198,21 @@ impl Local {
 
     /// Wakes who waits for `topic`.
     pub(super) fn wake(&self, topic: &str) {
-        if let Some(sender) = self.topics().get(topic) {
+        if let Some(sender) = self.topics().as_ref().and_then(|topics| topics.get(topic)) {
             sender.send_replace(());
         }
     }
 
     /// Wakes everybody.
     pub(super) fn wake_all(&self) {
-        for sender in self.topics().values() {
+        for sender in self.topics().iter().flat_map(HashMap::values) {
             sender.send_replace(());
         }
     }
 
     /// Ends every subscription, request and wait.
     pub(super) fn close(&self) {
-        self.topics().clear();
+        *self.topics() = None;
         self.replies.fail_all();
         let sids: Vec<u64> = {
             let subs = self.subs.read().unwrap_or_else(PoisonError::into_inner);

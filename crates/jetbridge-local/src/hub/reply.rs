@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jetbridge_core::{Message, Result, Subject};
 use tokio::sync::oneshot;
 
+/// What the subjects of all answers begin with, as in NATS.
+pub(crate) const INBOX_PREFIX: &str = "_INBOX.";
+
 /// The open requests of one process.
 #[derive(Debug)]
 pub(super) struct Replies {
@@ -39,7 +42,7 @@ pub(super) enum Answer {
 
 impl Replies {
     pub(super) fn new(member: u64) -> Self {
-        let prefix = format!("_INBOX.{member:016x}.");
+        let prefix = format!("{INBOX_PREFIX}{member:016x}.");
         Self { prefix, next: AtomicU64::new(0), open: Mutex::default() }
     }
 

@@ -10,7 +10,7 @@ use jetbridge_core::Pattern;
 
 /// Values under patterns.
 #[derive(Debug)]
-pub(super) struct Trie<T> {
+pub(crate) struct Trie<T> {
     root: Node<T>,
 }
 
@@ -40,7 +40,7 @@ impl<T> Default for Trie<T> {
 
 impl<T> Trie<T> {
     /// Adds `value` under `pattern`.
-    pub(super) fn insert(&mut self, pattern: &Pattern, value: T) {
+    pub(crate) fn insert(&mut self, pattern: &Pattern, value: T) {
         let mut node = &mut self.root;
         for token in pattern.tokens() {
             node = match token {
@@ -58,18 +58,18 @@ impl<T> Trie<T> {
     }
 
     /// Removes the values under `pattern` that `gone` says are.
-    pub(super) fn remove(&mut self, pattern: &Pattern, mut gone: impl FnMut(&T) -> bool) {
+    pub(crate) fn remove(&mut self, pattern: &Pattern, mut gone: impl FnMut(&T) -> bool) {
         let tokens: Vec<&str> = pattern.tokens().collect();
         self.root.remove(&tokens, &mut gone);
     }
 
     /// Shows `visit` every value whose pattern stands for `subject`.
-    pub(super) fn each<'a>(&'a self, subject: &str, mut visit: impl FnMut(&'a T)) {
+    pub(crate) fn each<'a>(&'a self, subject: &str, mut visit: impl FnMut(&'a T)) {
         self.root.each(subject, &mut visit);
     }
 
     /// True if there is no value.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.root.is_empty()
     }
 }
