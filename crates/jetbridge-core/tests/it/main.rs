@@ -2,7 +2,13 @@
 //! every wrapper, and what each part promises beyond it.
 
 #[cfg(test)]
+mod ext;
+#[cfg(test)]
+mod lease;
+#[cfg(test)]
 mod memory;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
