@@ -75,6 +75,7 @@ struct Inner {
     kind: ErrorKind,
     operation: &'static str,
     outcome: Outcome,
+    for_good: bool,
     message: Option<String>,
     context: Vec<(&'static str, String)>,
     hint: Option<String>,
@@ -89,6 +90,7 @@ impl Error {
             kind,
             operation,
             outcome: Outcome::NotApplied,
+            for_good: false,
             message: None,
             context: Vec::new(),
             hint: None,
@@ -131,6 +133,13 @@ impl Error {
         self
     }
 
+    /// Marks a failure that no waiting ends, such as that of a connection that was closed.
+    #[must_use]
+    pub fn for_good(mut self) -> Self {
+        self.0.for_good = true;
+        self
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -168,7 +177,9 @@ impl Error {
 
     /// True if sending the same request again can neither double it nor be pointless.
     pub fn is_retryable(&self) -> bool {
-        self.0.kind == ErrorKind::Unavailable && self.0.outcome == Outcome::NotApplied
+        let inner = &*self.0;
+        let not_applied = inner.outcome == Outcome::NotApplied;
+        inner.kind == ErrorKind::Unavailable && not_applied && !inner.for_good
     }
 
     /// The present revision that a [`Conflict`](ErrorKind::Conflict) carries, if it is known.
@@ -237,9 +248,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_answer_is_not_retryable() {
+    fn what_may_double_or_is_pointless_is_not_retried() {
         let lost = Error::new(ErrorKind::Unavailable, "kv.put");
         assert!(lost.is_retryable());
         assert!(!lost.outcome_unknown().is_retryable());
+        assert!(!Error::new(ErrorKind::Unavailable, "kv.put").for_good().is_retryable());
+        assert!(!Error::new(ErrorKind::Conflict, "kv.put").is_retryable());
     }
 }

@@ -112,7 +112,8 @@ impl Store {
         if self.is_closed() {
             return Err(Error::new(ErrorKind::Unavailable, operation)
                 .because("the store is closed")
-                .with("store", "memory:"));
+                .with("store", "memory:")
+                .for_good());
         }
         let (now, instant) = (self.clock.now(), Instant::now());
         self.estimate.observe(instant, instant, now);

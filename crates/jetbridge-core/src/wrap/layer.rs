@@ -56,11 +56,13 @@ pub struct Call<'a> {
     /// False if the operation cannot be started twice (its input is a stream), or must not (its
     /// caller wants the first answer).
     pub repeatable: bool,
+    /// True if it waits for somebody else who uses the store, as a request for its answer.
+    pub waits: bool,
 }
 
 impl<'a> Call<'a> {
     pub(super) const fn new(operation: &'static str) -> Self {
-        Self { operation, bucket: None, name: None, repeatable: true }
+        Self { operation, bucket: None, name: None, repeatable: true, waits: false }
     }
 
     pub(super) fn bucket(mut self, bucket: &'a (impl AsRef<str> + ?Sized)) -> Self {
@@ -75,6 +77,11 @@ impl<'a> Call<'a> {
 
     pub(super) const fn once(mut self) -> Self {
         self.repeatable = false;
+        self
+    }
+
+    pub(super) const fn waits(mut self) -> Self {
+        self.waits = true;
         self
     }
 }

@@ -15,8 +15,9 @@ use crate::object::Body;
 ///
 /// The body of an object counts from its first bytes until it ends or is dropped, so copying an
 /// object takes two places: one to read, one to write. A listing counts while its next item is
-/// fetched, so that what is listed can be worked on meanwhile. What goes on for ever (watches,
-/// subscriptions, consumers) does not count once it is open.
+/// fetched, so that what is listed can be worked on meanwhile. A request does not count, because
+/// who answers it may need a place; nor does what goes on for ever (watches, subscriptions,
+/// consumers) once it is open.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -51,10 +52,10 @@ impl Limit {
 impl Layer for Limit {
     async fn call<'a, T: Answer>(
         &'a self,
-        _call: Call<'a>,
+        call: Call<'a>,
         mut run: impl FnMut() -> BoxFuture<'a, Result<T>> + Send + 'a,
     ) -> Result<T> {
-        let _place = Self::place(&self.places).await;
+        let _place = if call.waits { None } else { Self::place(&self.places).await };
         run().await
     }
 

@@ -22,6 +22,8 @@ async fn open() -> Fixture {
 
 jetbridge_testkit::kv_contract!(open);
 jetbridge_testkit::object_contract!(open);
+jetbridge_testkit::bus_contract!(open);
+jetbridge_testkit::backend_contract!(open);
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);

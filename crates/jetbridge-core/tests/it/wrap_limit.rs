@@ -16,14 +16,14 @@ use crate::support::{bucket, key, next, object};
 const PLACES: usize = 3;
 
 async fn open() -> Fixture {
-    let store = Arc::new(MemoryBackend::new());
-    let limit = Limit::in_flight(PLACES);
-    let backend = Layered::new(Arc::clone(&store) as _, limit.clone());
-    Fixture::new(Arc::new(backend), Arc::new(Layered::new(store, limit)), ())
+    let backend = Arc::new(Layered::new(Arc::new(MemoryBackend::new()), Limit::in_flight(PLACES)));
+    Fixture::new(Arc::clone(&backend) as _, backend, ())
 }
 
 jetbridge_testkit::kv_contract!(open);
 jetbridge_testkit::object_contract!(open);
+jetbridge_testkit::bus_contract!(open);
+jetbridge_testkit::backend_contract!(open);
 
 #[tokio::test]
 async fn a_body_keeps_its_place_until_it_is_dropped() {

@@ -12,14 +12,14 @@ use jetbridge_testkit::Fixture;
 use crate::support::{bucket, key};
 
 async fn open() -> Fixture {
-    let store = Arc::new(MemoryBackend::new());
-    let observed = Observed::new();
-    let backend = Layered::new(Arc::clone(&store) as _, observed.clone());
-    Fixture::new(Arc::new(backend), Arc::new(Layered::new(store, observed)), ())
+    let backend = Arc::new(Layered::new(Arc::new(MemoryBackend::new()), Observed::new()));
+    Fixture::new(Arc::clone(&backend) as _, backend, ())
 }
 
 jetbridge_testkit::kv_contract!(open);
 jetbridge_testkit::object_contract!(open);
+jetbridge_testkit::bus_contract!(open);
+jetbridge_testkit::backend_contract!(open);
 
 #[tokio::test]
 async fn calls_and_errors_are_counted_by_operation() {

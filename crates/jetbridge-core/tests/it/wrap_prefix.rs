@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use jetbridge_core::wrap::Prefixed;
 use jetbridge_core::{
-    Backend as _, BucketSpec, BusExt as _, Change, ErrorKind, KEY_BYTES_MAX, Key, KvExt as _, Link,
-    MemoryBackend, Message, ObjectPut, ObjectsExt as _, Open, Pattern, PutOpts, Read, ReadStream,
-    Received, Scope, StreamName, StreamSpec, Subject, Subscribe, Watch,
+    Backend as _, BucketSpec, BusExt as _, Change, ErrorKind, Key, KvExt as _, Link, MemoryBackend,
+    Message, ObjectPut, ObjectsExt as _, Open, Pattern, PutOpts, Read, ReadStream, Received, Scope,
+    StreamName, StreamSpec, Subject, Subscribe, Watch,
 };
 use jetbridge_testkit::Fixture;
 
@@ -21,13 +21,14 @@ fn prefixed(store: &Arc<MemoryBackend>, prefix: &str) -> Prefixed {
 }
 
 async fn open() -> Fixture {
-    let store = Arc::new(MemoryBackend::new());
-    let (backend, peer) = (prefixed(&store, "app"), prefixed(&store, "app"));
-    Fixture::new(Arc::new(backend), Arc::new(peer), ()).name_bytes_max(KEY_BYTES_MAX - "app.".len())
+    let backend = Arc::new(prefixed(&Arc::new(MemoryBackend::new()), "app"));
+    Fixture::new(Arc::clone(&backend) as _, backend, ()).prefix_bytes("app.".len())
 }
 
 jetbridge_testkit::kv_contract!(open);
 jetbridge_testkit::object_contract!(open);
+jetbridge_testkit::bus_contract!(open);
+jetbridge_testkit::backend_contract!(open);
 
 #[tokio::test]
 async fn what_is_outside_is_not_seen() {

@@ -8,11 +8,14 @@ use jetbridge_core::wrap::{Layered, Retry};
 use jetbridge_testkit::Fixture;
 
 async fn open() -> Fixture {
-    let store = Arc::new(MemoryBackend::new());
-    let retry = Retry::within(Duration::from_secs(5));
-    let backend = Layered::new(Arc::clone(&store) as _, retry);
-    Fixture::new(Arc::new(backend), Arc::new(Layered::new(store, retry)), ())
+    let backend = Arc::new(Layered::new(
+        Arc::new(MemoryBackend::new()),
+        Retry::within(Duration::from_secs(5)),
+    ));
+    Fixture::new(Arc::clone(&backend) as _, backend, ())
 }
 
 jetbridge_testkit::kv_contract!(open);
 jetbridge_testkit::object_contract!(open);
+jetbridge_testkit::bus_contract!(open);
+jetbridge_testkit::backend_contract!(open);

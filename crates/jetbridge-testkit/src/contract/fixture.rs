@@ -17,8 +17,8 @@ pub struct Fixture {
     /// A second connection to the same store, as another process would have it; the same handle
     /// where there is nothing else.
     pub peer: Arc<dyn Backend>,
-    /// Bytes of the longest key or object name: [`KEY_BYTES_MAX`], less what a wrapper adds.
-    pub name_bytes_max: usize,
+    /// Bytes that a wrapper puts before every name and subject, which are missing at their ends.
+    pub prefix_bytes: usize,
     guard: Box<dyn Any + Send + Sync>,
 }
 
@@ -30,14 +30,19 @@ impl Fixture {
         peer: Arc<dyn Backend>,
         guard: impl Any + Send + Sync,
     ) -> Self {
-        Self { backend, peer, name_bytes_max: KEY_BYTES_MAX, guard: Box::new(guard) }
+        Self { backend, peer, prefix_bytes: 0, guard: Box::new(guard) }
     }
 
-    /// For wrappers that add to names: says how long the longest may then be.
+    /// Says how many bytes a wrapper puts before every name and subject.
     #[must_use]
-    pub fn name_bytes_max(mut self, bytes: usize) -> Self {
-        self.name_bytes_max = bytes;
+    pub fn prefix_bytes(mut self, bytes: usize) -> Self {
+        self.prefix_bytes = bytes;
         self
+    }
+
+    /// Bytes of the longest key or object name.
+    pub(crate) fn name_bytes_max(&self) -> usize {
+        KEY_BYTES_MAX - self.prefix_bytes
     }
 
     /// Closes both connections; what keeps the store alive is dropped last.

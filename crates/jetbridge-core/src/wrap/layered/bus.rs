@@ -44,7 +44,7 @@ impl<L: Layer> Bus for LayeredBus<L> {
 
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message> {
         // Nobody listening is an answer, and it is promised at once.
-        let call = Call::new("bus.request").name(&message.subject).once();
+        let call = Call::new("bus.request").name(&message.subject).once().waits();
         self.layer.call(call, || self.inner.request(message.clone(), timeout)).await
     }
 

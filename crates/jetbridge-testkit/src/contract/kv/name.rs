@@ -60,14 +60,14 @@ cases! { $ __kv_name = kv::name;
         let kv = f.kv().await;
         let mut watching = Watching::from(&kv, Start::Now);
         assert_eq!(watching.initial().await, Vec::<String>::new());
-        for name in hostile(f.name_bytes_max) {
+        for name in hostile(f.name_bytes_max()) {
             let revision = put(&kv, &name, &name).await;
             assert_eq!(read(&kv, &name).await.as_deref(), Some(&*name));
             let Change::Put(entry) = watching.next().await else { panic!("no value: {name:?}") };
             assert_eq!((entry.key.as_str(), entry.revision), (&*name, revision));
         }
-        assert_eq!(names(&kv, Scope::All).await, hostile(f.name_bytes_max));
-        for name in hostile(f.name_bytes_max) {
+        assert_eq!(names(&kv, Scope::All).await, hostile(f.name_bytes_max()));
+        for name in hostile(f.name_bytes_max()) {
             check_scopes(&kv, &name).await;
             assert!(kv.delete(&key(&name), DeleteOpts::new()).await.unwrap().is_some(), "{name:?}");
             assert_eq!(read(&kv, &name).await, None, "{name:?}");
@@ -79,7 +79,7 @@ cases! { $ __kv_name = kv::name;
     /// What was listed can be read and deleted under the name it was listed by, page by page too.
     async fn listed_names_are_usable(f) {
         let kv = f.kv().await;
-        for name in hostile(f.name_bytes_max) {
+        for name in hostile(f.name_bytes_max()) {
             put(&kv, &name, &name).await;
         }
         let mut listed: Vec<Key> = Vec::new();
@@ -97,7 +97,7 @@ cases! { $ __kv_name = kv::name;
             assert_eq!(entry.as_ref().map(|entry| &entry.key), Some(key));
             assert!(kv.delete(key, DeleteOpts::new()).await.unwrap().is_some(), "{key:?}");
         }
-        assert_eq!(listed.len(), hostile(f.name_bytes_max).len());
+        assert_eq!(listed.len(), hostile(f.name_bytes_max()).len());
         assert_eq!(names(&kv, Scope::All).await, BTreeSet::new());
     }
 
@@ -119,7 +119,7 @@ cases! { $ __kv_name = kv::name;
         let kv = f.kv().await;
         assert_eq!(kind(Key::parse("")), ErrorKind::InvalidInput);
         assert_eq!(kind(Key::parse("é".repeat(513))), ErrorKind::InvalidInput);
-        let longest = "é".repeat(f.name_bytes_max / 2);
+        let longest = "é".repeat(f.name_bytes_max() / 2);
         put(&kv, &longest, "1").await;
         assert_eq!(read(&kv, &longest).await.as_deref(), Some("1"));
     }

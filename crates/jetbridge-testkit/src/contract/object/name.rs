@@ -12,7 +12,7 @@ cases! { $ __object_name = object::name;
     /// Whatever a name is, the object is put, read, listed, watched and deleted by it.
     async fn hostile_names_are_names(f) {
         let objects = f.objects().await;
-        let longest = ["é".repeat(f.name_bytes_max / 2), "/".repeat(f.name_bytes_max)];
+        let longest = ["é".repeat(f.name_bytes_max() / 2), "/".repeat(f.name_bytes_max())];
         let hostile: BTreeSet<String> = HOSTILE
             .iter()
             .map(ToString::to_string)
@@ -53,6 +53,6 @@ cases! { $ __object_name = object::name;
         let objects = f.objects().await;
         assert_eq!(kind(ObjectName::parse("")), ErrorKind::InvalidInput);
         assert_eq!(kind(ObjectName::parse("x".repeat(1025))), ErrorKind::InvalidInput);
-        store(&objects, &"x".repeat(f.name_bytes_max), &pattern(1, 1)).await;
+        store(&objects, &"x".repeat(f.name_bytes_max()), &pattern(1, 1)).await;
     }
 }
