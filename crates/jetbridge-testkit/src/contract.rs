@@ -1,25 +1,8 @@
 //! The promises of the seam, as cases that any backend can be run through.
 //!
 //! Each macro turns its whole list of cases into tests, so a case cannot be written and then not
-//! run, and a backend cannot leave one out:
+//! run, and a backend cannot leave one out. The front page says how to run them.
 //!
-//! ```
-//! mod mine {
-//!     use std::sync::Arc;
-//!
-//!     use jetbridge_core::MemoryBackend;
-//!     use jetbridge_testkit::Fixture;
-//!
-//!     async fn open() -> Fixture {
-//!         let backend = Arc::new(MemoryBackend::new());
-//!         Fixture::new(Arc::clone(&backend) as _, backend, ())
-//!     }
-//!
-//!     jetbridge_testkit::contract!(open);
-//! }
-//! ```
-//!
-//! The tests are called `mine::kv::…`, `mine::object::…`, `mine::bus::…` and `mine::backend::…`.
 //! What a backend cannot do it must refuse: the cases ask [`Capabilities`] which of the two to
 //! expect, they never pass over anything.
 //!
@@ -55,7 +38,7 @@ macro_rules! cases {
     };
 }
 
-/// Makes the tests of the whole [`contract`](crate::contract) over what `$open` opens: an
+/// Makes the tests of the whole [`contract`](mod@crate::contract) over what `$open` opens: an
 /// `async fn() -> Fixture` next to it.
 #[macro_export]
 macro_rules! contract {
@@ -63,6 +46,7 @@ macro_rules! contract {
         $crate::backend_contract!($open);
         $crate::bus_contract!($open);
         $crate::kv_contract!($open);
+        $crate::model_contract!($open);
         $crate::object_contract!($open);
     };
 }
@@ -71,9 +55,10 @@ pub mod backend;
 pub mod bus;
 mod fixture;
 pub mod kv;
+pub mod model;
 pub mod object;
 mod run;
 mod steps;
 
 pub use fixture::Fixture;
-pub use run::{Case, run};
+pub use run::{Case, run, run_within};

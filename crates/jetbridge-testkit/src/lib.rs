@@ -1,8 +1,4 @@
-//! The executable contract of the seam, and the tools to break it.
-//!
-//! For the tests of Jetbridge and of anybody who writes a backend for it; no stable interface.
-//! A test library fails by panicking with what it saw, so this crate does what the others may
-//! not: it panics.
+#![doc = include_str!("../README.md")]
 
 pub mod certs;
 pub mod contract;

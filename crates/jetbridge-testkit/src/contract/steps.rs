@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
@@ -12,17 +11,17 @@ use jetbridge_core::{
     Change, DeleteOpts, ErrorKind, Key, Kv, PutOpts, Read, Result, Revision, Scope, Start, Watch,
 };
 
-/// How long an answer or a delivery may take. Only failures wait this long.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) use super::run::patience;
 
 /// What `future` comes to, in time.
 #[track_caller]
 pub(crate) fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
-        match tokio::time::timeout(ANSWER_WITHIN, future).await {
+        let patience = patience();
+        match tokio::time::timeout(patience, future).await {
             Ok(answer) => answer,
-            Err(_late) => panic!("{caller}: not within {ANSWER_WITHIN:?}: {what}"),
+            Err(_late) => panic!("{caller}: not within {patience:?}: {what}"),
         }
     }
 }

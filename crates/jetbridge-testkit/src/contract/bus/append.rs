@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use jetbridge_core::{AppendOpts, ErrorKind, Headers, Message, Pattern, StreamName, StreamSpec};
 
 use super::steps::{Corner, hear, text};
-use crate::contract::steps::kind;
+use crate::contract::steps::{kind, patience};
 use crate::eventually;
 
 cases! { $ __bus_append = bus::append;
@@ -40,7 +40,7 @@ cases! { $ __bus_append = bus::append;
         }
         corner.ours.flush().await.unwrap();
         let expected: Vec<String> = (0..20).map(|at| at.to_string()).collect();
-        eventually("the messages are kept", Duration::from_secs(20), async || {
+        eventually("the messages are kept", patience(), async || {
             (corner.texts(&stream).await == expected).then_some(())
         })
         .await;
@@ -80,7 +80,7 @@ cases! { $ __bus_append = bus::append;
             corner.ours.append(corner.message("a", "1"), opts).await.unwrap()
         };
         assert!(!append().await.duplicate);
-        eventually("the id is forgotten", Duration::from_secs(20), async || {
+        eventually("the id is forgotten", patience(), async || {
             (!append().await.duplicate).then_some(())
         })
         .await;

@@ -11,7 +11,7 @@ use jetbridge_core::{
 };
 
 use super::steps::{Corner, hear, text};
-use crate::contract::steps::{kind, within};
+use crate::contract::steps::{kind, patience, within};
 use crate::eventually;
 
 cases! { $ __bus_plain = bus::plain;
@@ -172,7 +172,7 @@ cases! { $ __bus_plain = bus::plain;
         let corner = Corner::new(f);
         let listener = corner.listen("a").await;
         drop(listener);
-        eventually("nobody listens", Duration::from_secs(20), async || {
+        eventually("nobody listens", patience(), async || {
             let asked =
                 corner.theirs.request(corner.message("a", "?"), Duration::from_millis(200)).await;
             asked.is_err_and(|error| error.is_retryable()).then_some(())

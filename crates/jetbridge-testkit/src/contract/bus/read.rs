@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use jetbridge_core::{AppendOpts, ErrorKind, ReadStream};
 
 use super::steps::{Corner, text};
-use crate::contract::steps::{all, kind, next, within};
+use crate::contract::steps::{all, kind, next, patience, within};
 use crate::eventually;
 
 cases! { $ __bus_read = bus::read;
@@ -112,7 +112,7 @@ cases! { $ __bus_read = bus::read;
             let mut dropped = corner.theirs.read_stream(&stream, ReadStream::all().follow());
             next(&mut dropped).await;
         }
-        eventually("no consumer is left", Duration::from_secs(20), async || {
+        eventually("no consumer is left", patience(), async || {
             (corner.ours.stream(&stream).await.unwrap().consumers == 0).then_some(())
         })
         .await;

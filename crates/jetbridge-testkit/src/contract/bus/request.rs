@@ -12,7 +12,7 @@ use jetbridge_core::{
 use tokio::time::Instant;
 
 use super::steps::{Corner, hear, text};
-use crate::contract::steps::bytes;
+use crate::contract::steps::{bytes, patience};
 use crate::eventually;
 
 const PATIENT: Duration = Duration::from_secs(60);
@@ -103,7 +103,7 @@ cases! { $ __bus_request = bus::request;
         assert!(corner.theirs.request(corner.message("ask", "?"), PATIENT).await.is_err());
         let responder = corner.listen("ask").await;
         let answering = answer_all(Arc::clone(&corner.ours), responder);
-        let asking = eventually("an answer", Duration::from_secs(20), async || {
+        let asking = eventually("an answer", patience(), async || {
             corner.theirs.request(corner.message("ask", "1"), Duration::from_secs(5)).await.ok()
         });
         let answer = tokio::select! {

@@ -5,11 +5,8 @@ use std::time::Duration;
 use jetbridge_core::{AppendOpts, ConsumerName, Discard, ErrorKind, Message, Retention};
 
 use super::steps::{Corner, acknowledge, consume};
-use crate::contract::steps::kind;
+use crate::contract::steps::{kind, patience};
 use crate::eventually;
-
-/// How late a store may remove what may go.
-const GONE_WITHIN: Duration = Duration::from_secs(20);
 
 cases! { $ __bus_retain = bus::retain;
     /// At a limit the oldest messages go, or the new one is refused.
@@ -58,7 +55,7 @@ cases! { $ __bus_retain = bus::retain;
         let corner = Corner::new(f);
         let stream = corner.stream_with(|spec| spec.max_age = Some(Duration::from_secs(1))).await;
         corner.append("a", "1").await;
-        eventually("the message goes", GONE_WITHIN, async || {
+        eventually("the message goes", patience(), async || {
             corner.stored(&stream).await.is_empty().then_some(())
         })
         .await;
@@ -72,12 +69,12 @@ cases! { $ __bus_retain = bus::retain;
         corner.append_many("a", 5).await;
         let mut consumer = corner.ours.consume(consume(&stream)).await.unwrap();
         assert_eq!(acknowledge(&mut consumer, 3).await, ["0", "1", "2"]);
-        eventually("three are gone", GONE_WITHIN, async || {
+        eventually("three are gone", patience(), async || {
             (corner.theirs.stream(&stream).await.unwrap().messages == 2).then_some(())
         })
         .await;
         assert_eq!(acknowledge(&mut consumer, 2).await, ["3", "4"]);
-        eventually("all are gone", GONE_WITHIN, async || {
+        eventually("all are gone", patience(), async || {
             (corner.theirs.stream(&stream).await.unwrap().messages == 0).then_some(())
         })
         .await;
@@ -98,7 +95,7 @@ cases! { $ __bus_retain = bus::retain;
         assert_eq!(acknowledge(&mut one, 1).await, ["1"]);
         assert_eq!(corner.theirs.stream(&stream).await.unwrap().messages, 1);
         assert_eq!(acknowledge(&mut two, 1).await, ["1"]);
-        eventually("all have it", GONE_WITHIN, async || {
+        eventually("all have it", patience(), async || {
             (corner.theirs.stream(&stream).await.unwrap().messages == 0).then_some(())
         })
         .await;

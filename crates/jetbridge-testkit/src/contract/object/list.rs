@@ -5,11 +5,8 @@ use std::time::Duration;
 use jetbridge_core::{BucketKind, DeleteOpts, ErrorKind, Expect, Scope};
 
 use super::steps::{fetch, held, listed, name, pattern, same, store, whole};
-use crate::contract::steps::{all, key, kind, set};
+use crate::contract::steps::{all, key, kind, patience, set};
 use crate::eventually;
-
-/// How long a backend may take to clear away what a deletion freed.
-const CLEAN_WITHIN: Duration = Duration::from_secs(20);
 
 cases! { $ __object_list = object::list;
     /// A listing has the live objects of its scope, with what is known of each.
@@ -61,7 +58,7 @@ cases! { $ __object_list = object::list;
             assert!(deleted.is_some());
         }
         assert_eq!(listed(&objects, Scope::All).await, set(&[]));
-        eventually("the bytes go", CLEAN_WITHIN, async || {
+        eventually("the bytes go", patience(), async || {
             (held(f, &objects).await == 0).then_some(())
         })
         .await;

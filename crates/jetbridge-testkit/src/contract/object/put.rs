@@ -12,11 +12,9 @@ use jetbridge_core::{
 use super::steps::{
     CHUNK, chunked, collect, fetch, held, listed, name, pattern, pieces, same, store, whole,
 };
-use crate::contract::steps::{kind, set};
+use crate::contract::steps::{kind, patience, set};
 use crate::eventually;
 
-/// How long a backend may take to clear away what a failed put had sent.
-const CLEAN_WITHIN: Duration = Duration::from_secs(20);
 /// More than any object's description and headers take, less than the smallest body below.
 const OVERHEAD: u64 = 16 << 10;
 
@@ -104,7 +102,7 @@ cases! { $ __object_put = object::put;
         assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused:?}");
         assert_eq!(objects.info(&name("new")).await.unwrap(), None);
         assert_eq!(listed(&objects, Scope::All).await, set(&[]));
-        eventually("the chunks are cleared away", CLEAN_WITHIN, async || {
+        eventually("the chunks are cleared away", patience(), async || {
             (held(f, &objects).await <= before).then_some(())
         })
         .await;
@@ -115,7 +113,7 @@ cases! { $ __object_put = object::put;
         assert_eq!(kind(refused), ErrorKind::Corrupt);
         assert_eq!(objects.info(&name("old")).await.unwrap().unwrap().revision, old.revision);
         same(&fetch(&objects, "old").await.unwrap(), &data);
-        eventually("the chunks are cleared away", CLEAN_WITHIN, async || {
+        eventually("the chunks are cleared away", patience(), async || {
             (held(f, &objects).await <= before).then_some(())
         })
         .await;
@@ -141,7 +139,7 @@ cases! { $ __object_put = object::put;
                 got = at_the_end => got.unwrap(),
             }
         }
-        eventually("the chunks are cleared away", CLEAN_WITHIN, async || {
+        eventually("the chunks are cleared away", patience(), async || {
             (held(f, &objects).await <= before).then_some(())
         })
         .await;
@@ -162,7 +160,7 @@ cases! { $ __object_put = object::put;
         assert_eq!(lost.kind(), ErrorKind::Conflict, "{lost:?}");
         assert_eq!(lost.present_revision(), Some(first.revision), "{lost:?}");
         same(&fetch(&objects, "a").await.unwrap(), &data);
-        eventually("the chunks are cleared away", CLEAN_WITHIN, async || {
+        eventually("the chunks are cleared away", patience(), async || {
             (held(f, &objects).await <= before).then_some(())
         })
         .await;
@@ -201,7 +199,7 @@ cases! { $ __object_put = object::put;
             assert_eq!(lost.kind(), ErrorKind::Conflict, "{lost:?}");
         }
         same(&fetch(&ours, "a").await.unwrap(), &data[won[0]]);
-        eventually("the losers' chunks are cleared away", CLEAN_WITHIN, async || {
+        eventually("the losers' chunks are cleared away", patience(), async || {
             (held(f, &ours).await < 200_000 + OVERHEAD).then_some(())
         })
         .await;
@@ -222,7 +220,7 @@ cases! { $ __object_put = object::put;
         }
         let left = fetch(&ours, "a").await.unwrap();
         assert!(data.iter().any(|data| **data == left), "a mixture of several");
-        eventually("the chunks of the others are cleared away", CLEAN_WITHIN, async || {
+        eventually("the chunks of the others are cleared away", patience(), async || {
             (held(f, &ours).await < 200_000 + OVERHEAD).then_some(())
         })
         .await;
@@ -234,7 +232,7 @@ cases! { $ __object_put = object::put;
         store(&objects, "a", &pattern(1 << 20, 1)).await;
         store(&objects, "a", &pattern(10, 2)).await;
         same(&fetch(&objects, "a").await.unwrap(), &pattern(10, 2));
-        eventually("the old chunks are cleared away", CLEAN_WITHIN, async || {
+        eventually("the old chunks are cleared away", patience(), async || {
             (held(f, &objects).await < OVERHEAD).then_some(())
         })
         .await;
@@ -282,7 +280,7 @@ cases! { $ __object_put = object::put;
         let over = objects.put(&name("b"), whole(&pattern(900_000, 2)), chunked()).await;
         assert_eq!(kind(over), ErrorKind::LimitExceeded);
         assert_eq!(objects.info(&name("b")).await.unwrap(), None);
-        eventually("the chunks are cleared away", CLEAN_WITHIN, async || {
+        eventually("the chunks are cleared away", patience(), async || {
             (held(f, &objects).await <= before).then_some(())
         })
         .await;
@@ -296,13 +294,13 @@ cases! { $ __object_put = object::put;
         spec.max_age = Some(Duration::from_millis(1500));
         let objects = f.objects_with(spec).await;
         store(&objects, "a", &pattern(100_000, 1)).await;
-        eventually("the object expires", CLEAN_WITHIN, async || {
+        eventually("the object expires", patience(), async || {
             objects.info(&name("a")).await.unwrap().is_none().then_some(())
         })
         .await;
         assert!(objects.get(&name("a"), None).await.unwrap().is_none());
         assert_eq!(listed(&objects, Scope::All).await, set(&[]));
-        eventually("its bytes go", CLEAN_WITHIN, async || {
+        eventually("its bytes go", patience(), async || {
             (held(f, &objects).await == 0).then_some(())
         })
         .await;
