@@ -3,6 +3,7 @@
 //! No call here depends on a permission that its caller did not ask for: account information is
 //! optional, a bucket can be read without its stream's information.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, Subject};
@@ -101,6 +102,11 @@ impl Api {
         Ok(Self { link, prefix: prefix.into() })
     }
 
+    /// The same connection to the API behind another prefix.
+    pub(crate) fn behind(&self, prefix: &str) -> Self {
+        Self { link: self.link.clone(), prefix: prefix.trim_end_matches('.').into() }
+    }
+
     /// The connection.
     pub(crate) fn link(&self) -> &Link {
         &self.link
@@ -167,6 +173,33 @@ impl Api {
             Err(refused) if refused.err_code == code::STREAM_NOT_FOUND => Ok(None),
             Err(refused) => Err(refused.into_error(call.operation)),
         }
+    }
+
+    /// How many subjects of `filter` a stream has messages on.
+    pub(crate) async fn subjects(&self, stream: &str, filter: &str, call: &Call) -> Result<u64> {
+        #[derive(Deserialize)]
+        struct Counted {
+            #[serde(default)]
+            total: usize,
+            state: Subjects,
+        }
+        #[derive(Deserialize)]
+        struct Subjects {
+            #[serde(default)]
+            subjects: Option<HashMap<String, u64>>,
+        }
+        let mut found = 0;
+        for _ in 0..PAGES_MAX {
+            let body = json!({ "subjects_filter": filter, "offset": found });
+            let verb = format!("STREAM.INFO.{stream}");
+            let page: Counted = self.ask_for(&verb, &body, &call.repeatable()).await?;
+            let subjects = page.state.subjects.map_or(0, |subjects| subjects.len());
+            found += subjects;
+            if subjects == 0 || found >= page.total {
+                break;
+            }
+        }
+        Ok(found as u64)
     }
 
     fn feed_clock(&self, sent: Instant, info: &StreamInfo) {

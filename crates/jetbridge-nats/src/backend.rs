@@ -1,25 +1,42 @@
 //! [`NatsBackend`]: one account on nats-server.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 
-use jetbridge_core::{BucketName, Bus, ConnectionState, Objects, Result, StopReport};
+use jetbridge_core::{
+    Backend, BucketInfo, BucketKind, BucketName, BucketSpec, Bus, Capabilities, Check,
+    ConnectionState, Counters, ErrorKind, Kv, KvCounters, Objects, Open, Result, StopReport,
+    StoreClock, StoreStatus, StoreTime, Support,
+};
 
 use crate::api::Api;
 use crate::bus::NatsBus;
+use crate::clock::Witness;
 use crate::connect::connect;
+use crate::diagnose::Patient;
+use crate::facts::Facts;
+use crate::kv::{Bucket, NatsKv, value_bytes_max};
 use crate::link::Link;
 use crate::object::{NatsObjects, Shelf};
 use crate::options::ConnectOptions;
-use crate::probe::Probe;
+use crate::probe::{LEVEL_TTL, Probe};
+use crate::{bucket, buckets};
+
+/// Copies that a cluster keeps at most.
+const REPLICAS_MAX: u8 = 5;
 
 /// A NATS account, reached through one connection.
 pub struct NatsBackend {
     api: Api,
+    options: ConnectOptions,
     probe: Probe,
+    witness: Arc<Witness>,
+    open: Mutex<HashMap<BucketName, Arc<Bucket>>>,
 }
 
 impl fmt::Debug for NatsBackend {
@@ -40,7 +57,13 @@ impl NatsBackend {
     pub async fn connect(options: &ConnectOptions) -> Result<Self> {
         let link = connect(options).await?;
         let api = Api::new(link, options.domain.as_deref(), options.api_prefix.as_deref())?;
-        let backend = Self { api, probe: Probe::new() };
+        let backend = Self {
+            api,
+            options: options.clone(),
+            probe: Probe::new(),
+            witness: Arc::default(),
+            open: Mutex::default(),
+        };
         if !options.connect_in_background && backend.jetstream_is_near() {
             let call = backend.link().repeatable("nats.connect");
             // A user without that permission, or a server that is still starting, is no reason
@@ -56,28 +79,6 @@ impl NatsBackend {
         self.link().client()
     }
 
-    /// A bucket of objects that is there.
-    pub async fn open_objects(&self, bucket: &BucketName) -> Result<Arc<dyn Objects>> {
-        let shelf = Shelf::find(&self.api, bucket, "objects.open").await?;
-        Ok(Arc::new(NatsObjects::new(shelf)))
-    }
-
-    /// Subjects and streams.
-    pub fn bus(&self) -> Arc<dyn Bus> {
-        Arc::new(NatsBus::new(self.api.clone()))
-    }
-
-    /// The state of the connection now, then every change of it.
-    pub fn connection(&self) -> BoxStream<'static, ConnectionState> {
-        self.link().states()
-    }
-
-    /// Waits for what is on its way, joins every task and closes the connection, within `grace`.
-    pub async fn close(&self, grace: Duration) -> StopReport {
-        let (tasks, requests) = self.link().close(grace).await;
-        StopReport::new(tasks, requests)
-    }
-
     fn link(&self) -> &Link {
         self.api.link()
     }
@@ -86,5 +87,143 @@ impl NatsBackend {
     /// its cluster may have it when it does not.
     fn jetstream_is_near(&self) -> bool {
         self.client().server_info().jetstream
+    }
+
+    /// What the handles on one bucket share.
+    fn shared(&self, name: &BucketName) -> Arc<Bucket> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let make =
+            || Arc::new(Bucket::new(self.api.clone(), name.clone(), Arc::clone(&self.witness)));
+        Arc::clone(open.entry(name.clone()).or_insert_with(make))
+    }
+
+    fn patient(&self) -> Patient<'_> {
+        Patient {
+            api: &self.api,
+            options: &self.options,
+            witness: &self.witness,
+            probe: &self.probe,
+        }
+    }
+
+    async fn open_kv(&self, name: &BucketName, open: &Open) -> Result<Arc<Bucket>> {
+        let call = self.link().repeatable("kv.open");
+        let shared = self.shared(name);
+        match buckets::ensure(&self.api, BucketKind::Kv, name, open.create.as_ref(), &call).await {
+            Ok(stream) => {
+                self.probe.learn(&stream.config);
+                self.witness.note(&stream.config.name);
+                shared.remember(Facts::of(name.as_str(), &stream));
+                Ok(shared)
+            }
+            // Who may not ask about the stream may still read and write its keys.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                shared.remember(Facts::unknown(name.as_str(), &shared.stream));
+                Ok(shared)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for NatsBackend {
+    fn capabilities(&self) -> Capabilities {
+        let level = self.probe.level(&self.api);
+        let since_2_11 = |otherwise| if level >= LEVEL_TTL { Support::Native } else { otherwise };
+        let mut capabilities = Capabilities::default();
+        capabilities.key_ttl = since_2_11(Support::Emulated);
+        capabilities.snapshot_reads = since_2_11(Support::No);
+        capabilities.counters = Support::Emulated;
+        capabilities.value_bytes_max = value_bytes_max(self.client().max_payload()) as u64;
+        capabilities.shared = true;
+        capabilities.durable = true;
+        let clustered = self.client().server_info().cluster.is_some();
+        capabilities.replicas_max = if clustered { REPLICAS_MAX } else { 1 };
+        capabilities
+    }
+
+    async fn kv(&self, bucket: &BucketName, open: Open) -> Result<Arc<dyn Kv>> {
+        let shared = self.open_kv(bucket, &open).await?;
+        Ok(Arc::new(NatsKv::new(shared, open.keys)))
+    }
+
+    async fn objects(&self, bucket: &BucketName, open: Open) -> Result<Arc<dyn Objects>> {
+        let call = self.link().repeatable("object.open");
+        let spec = open.create.as_ref();
+        let stream = buckets::ensure(&self.api, BucketKind::Object, bucket, spec, &call).await?;
+        self.probe.learn(&stream.config);
+        self.witness.note(&stream.config.name);
+        let shelf = Shelf::new(self.api.clone(), bucket.clone(), &stream);
+        Ok(Arc::new(NatsObjects::new(shelf)))
+    }
+
+    async fn counters(&self, bucket: &BucketName) -> Result<Arc<dyn Counters>> {
+        let kv = self.kv(bucket, Open::ensure(BucketSpec::default())).await?;
+        Ok(Arc::new(KvCounters::new(kv)))
+    }
+
+    fn bus(&self) -> Arc<dyn Bus> {
+        Arc::new(NatsBus::new(self.api.clone()))
+    }
+
+    async fn create_bucket(
+        &self,
+        kind: BucketKind,
+        bucket: &BucketName,
+        spec: &BucketSpec,
+    ) -> Result<BucketInfo> {
+        let call = self.link().repeatable("bucket.create");
+        let stream = buckets::create(&self.api, kind, bucket, spec, &call).await?;
+        self.probe.learn(&stream.config);
+        Ok(bucket::info(kind, bucket.clone(), &stream))
+    }
+
+    async fn update_bucket(
+        &self,
+        kind: BucketKind,
+        bucket: &BucketName,
+        spec: &BucketSpec,
+    ) -> Result<BucketInfo> {
+        let call = self.link().repeatable("bucket.update");
+        buckets::update(&self.api, kind, bucket, spec, &call).await
+    }
+
+    async fn buckets(&self, kind: BucketKind) -> Result<Vec<BucketInfo>> {
+        buckets::list(&self.api, kind, &self.link().repeatable("bucket.list")).await
+    }
+
+    async fn bucket(&self, kind: BucketKind, bucket: &BucketName) -> Result<BucketInfo> {
+        buckets::one(&self.api, kind, bucket, &self.link().repeatable("bucket.info")).await
+    }
+
+    async fn delete_bucket(&self, kind: BucketKind, bucket: &BucketName) -> Result<bool> {
+        let call = self.link().repeatable("bucket.delete");
+        self.api.delete_stream(&bucket::stream_name(kind, bucket.as_str()), &call).await
+    }
+
+    fn clock(&self) -> &StoreClock {
+        self.link().clock()
+    }
+
+    async fn now(&self) -> Result<StoreTime> {
+        self.witness.now(&self.api, &self.link().repeatable("nats.now")).await
+    }
+
+    fn connection(&self) -> BoxStream<'static, ConnectionState> {
+        self.link().states()
+    }
+
+    async fn status(&self) -> Result<StoreStatus> {
+        self.patient().status().await
+    }
+
+    async fn diagnose(&self) -> Vec<Check> {
+        self.patient().examine().await
+    }
+
+    async fn close(&self, grace: Duration) -> StopReport {
+        let (tasks, requests) = self.link().close(grace).await;
+        StopReport::new(tasks, requests)
     }
 }

@@ -16,11 +16,11 @@ use jetbridge_core::{
     Subscription,
 };
 
-use crate::api::{Api, Purge};
+use crate::api::{Api, Purge, Stored};
 use crate::error::{code, lost, not_sent};
 use crate::link::{Feed, Link};
 use crate::mailbox::Mailbox;
-use crate::reader::{self, BATCH_SMALL, Begin, Event, Follow, ReadMessage, ReaderSpec};
+use crate::reader::{self, Begin, Event, Follow, ReaderSpec};
 use crate::request::{Call, Ended, Repeat, denied};
 use crate::{append, consumer, headers, message, stream};
 
@@ -185,14 +185,9 @@ impl Bus for NatsBus {
         name: &StreamName,
         read: ReadStream,
     ) -> BoxStream<'static, Result<StreamMessage>> {
-        let spec = ReaderSpec {
-            operation: "stream.read",
-            stream: name.to_string(),
-            filter: read.filter.as_ref().map_or(">", Pattern::as_str).to_owned(),
-            from: Begin::After(read.after),
-            headers_only: false,
-            batch: BATCH_SMALL,
-        };
+        let filter = read.filter.as_ref().map_or(">", Pattern::as_str);
+        let begin = Begin::After(read.after);
+        let spec = ReaderSpec::new("stream.read", name.as_str(), filter, begin);
         let follow = if read.follow { Follow::Yes } else { Follow::No };
         let events = reader::events(self.api.clone(), spec, follow);
         Box::pin(events.filter_map(|event| async {
@@ -205,9 +200,9 @@ impl Bus for NatsBus {
     }
 }
 
-fn stream_message(read: ReadMessage) -> Result<StreamMessage> {
+fn stream_message(read: Stored) -> Result<StreamMessage> {
     let subject = message::subject_from_wire(read.subject)?;
-    let headers = headers::from_wire(read.headers.as_ref());
+    let headers = headers::from_wire(Some(&read.headers));
     let message = Message::new(subject, read.payload).headers(headers);
     Ok(StreamMessage::new(message, read.sequence, read.time))
 }

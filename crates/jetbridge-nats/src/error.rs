@@ -30,6 +30,9 @@ pub(crate) mod code {
     pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
     pub(crate) const WRONG_LAST_SEQUENCE: u32 = 10071;
     pub(crate) const WRONG_LAST_SEQUENCE_CONSTANT: u32 = 10164;
+    pub(crate) const TTL_DISABLED: u32 = 10166;
+    /// As an error's fact: there is no room.
+    pub(crate) const STORE_REFUSED: &str = "10077";
 }
 
 /// What each refusal means for the caller, in ascending order of codes.

@@ -16,12 +16,14 @@ pub(crate) const MESSAGE_ID: &str = "Nats-Msg-Id";
 pub(crate) const ROLLUP: &str = "Nats-Rollup";
 /// Seconds, or a Go duration, after which the message goes; since 2.11.
 pub(crate) const TTL: &str = "Nats-TTL";
-/// What a counter stream adds; since 2.12.
-pub(crate) const INCREMENT: &str = "Nats-Incr";
 /// Why the server placed a marker: `MaxAge`, `Purge` or `Remove`.
 pub(crate) const MARKER_REASON: &str = "Nats-Marker-Reason";
 /// `DEL` or `PURGE` on a tombstone of a bucket of keys.
 pub(crate) const KV_OPERATION: &str = "KV-Operation";
+/// Direct get: the stream whose copy answers.
+pub(crate) const STREAM: &str = "Nats-Stream";
+/// Direct get of many: how many messages the answer left out.
+pub(crate) const PENDING: &str = "Nats-Num-Pending";
 /// Direct get: the subject of the message.
 pub(crate) const SUBJECT: &str = "Nats-Subject";
 /// Direct get: the sequence of the message.
@@ -37,7 +39,9 @@ pub(crate) const WRITE: &str = "Jetbridge-Write";
 
 /// True for names that the server or this crate gives meaning to, which no writer may set.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    name.starts_with("Nats-") || matches!(name, KV_OPERATION | EXPIRES | WRITE)
+    const OF_THE_SERVER: &str = "Nats-";
+    name.get(..OF_THE_SERVER.len()).is_some_and(|it| it.eq_ignore_ascii_case(OF_THE_SERVER))
+        || [KV_OPERATION, EXPIRES, WRITE].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// The wire's form of a writer's headers; reserved names are refused.

@@ -5,20 +5,28 @@
 //! off what it answers, never assumed from its version alone and never from the absence of an
 //! error: old servers ignore what they do not know.
 
-#![expect(dead_code, reason = "the request layer stands before what is built on it")]
-
 mod api;
 mod append;
 mod auth;
 mod backend;
+mod bucket;
+mod buckets;
 mod bus;
+mod clock;
 mod connect;
 mod consumer;
+mod consumers;
 mod delivered;
+mod diagnose;
 mod error;
+mod facts;
+mod fates;
 mod headers;
+mod keyspace;
+mod kv;
 mod link;
 mod mailbox;
+mod merge;
 mod message;
 mod object;
 mod object_get;
@@ -28,7 +36,9 @@ mod options;
 mod probe;
 mod publish;
 mod reader;
+mod record;
 mod request;
+mod settle;
 mod stream;
 mod time;
 mod tls;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use jetbridge_core::{ConnectionState, Error, Result, StoreClock, Tasks, random};
 
+use crate::consumers::Consumers;
 use crate::error::not_sent;
 use crate::request::{Call, Repeat};
 use crate::waiters::{Denial, Phase, State, Waiters, parse_denial};
@@ -40,6 +41,7 @@ struct Inner {
     inbox: Inbox,
     tasks: Tasks,
     cleanups: Tasks,
+    consumers: Consumers,
     clock: StoreClock,
     in_flight: Arc<Semaphore>,
     request_timeout: Duration,
@@ -116,6 +118,7 @@ impl Link {
             inbox: parts.inbox,
             tasks,
             cleanups: Tasks::new(),
+            consumers: Consumers::default(),
             clock: StoreClock::default(),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_UNITS as usize)),
             request_timeout: parts.request_timeout,
@@ -145,6 +148,11 @@ impl Link {
     /// closing waits for it while the connection still answers.
     pub(crate) fn cleanups(&self) -> &Tasks {
         &self.0.cleanups
+    }
+
+    /// Consumers to delete before the connection ends.
+    pub(crate) fn consumers(&self) -> &Consumers {
+        &self.0.consumers
     }
 
     /// The store's time, fed by whoever sees a time stamp.
@@ -178,23 +186,22 @@ impl Link {
 
     /// The state as the seam has it: now, then every change.
     pub(crate) fn states(&self) -> BoxStream<'static, ConnectionState> {
-        let receiver = self.state();
+        let told = None::<Phase>;
         let states =
-            futures_util::stream::unfold((receiver, true), |(mut receiver, first)| async move {
-                if !first {
-                    let closed = receiver.borrow().phase == Phase::Closed;
-                    if closed || receiver.changed().await.is_err() {
-                        return None;
-                    }
+            futures_util::stream::unfold((self.state(), told), |(mut now, told)| async move {
+                if told == Some(Phase::Closed) {
+                    return None;
                 }
-                let state = match &receiver.borrow_and_update().phase {
+                let news = now.wait_for(|state| told.as_ref() != Some(&state.phase)).await;
+                let phase = news.ok()?.phase.clone();
+                let state = match &phase {
                     Phase::Closed => ConnectionState::Closed,
                     Phase::Online => ConnectionState::Connected,
                     Phase::Offline(reason) => {
                         ConnectionState::Reconnecting { reason: reason.clone() }
                     }
                 };
-                Some((state, (receiver, false)))
+                Some((state, (now, Some(phase))))
             });
         states.boxed()
     }
@@ -252,28 +259,28 @@ impl Link {
         };
         let messages = subscribed
             .map_err(|cause| not_sent(call.operation, "cannot subscribe").caused_by(cause))?;
-        Ok(Feed { messages, denied, interest })
+        Ok(Feed { messages, denied, _interest: interest })
     }
 
     /// Closes for good: what waits is settled, subscriptions end, the socket is shut, tasks are
-    /// joined. Returns how many tasks and how many unacknowledged requests were left.
+    /// joined. Returns how many tasks and how many unacknowledged messages were left.
     pub(crate) async fn close(&self, grace: Duration) -> (usize, usize) {
         let deadline = Instant::now() + grace;
-        let client = self.client();
+        let left = || deadline.saturating_duration_since(Instant::now());
         if self.state().borrow().phase == Phase::Online {
             let everything = self.0.in_flight.acquire_many(IN_FLIGHT_UNITS);
-            // A window that does not empty in time is what the report's count is for.
+            // What does not come back in time is what the report's count is for.
             drop(tokio::time::timeout_at(deadline, everything).await);
+            self.0.cleanups.begin_stop();
+            drop(tokio::time::timeout_at(deadline, self.0.consumers.delete_all()).await);
         }
-        let cleanups = self.0.cleanups.stop(deadline.saturating_duration_since(Instant::now()));
-        let cleaning = cleanups.await;
-        let unanswered = self.0.waiters.len();
+        let cleanups = self.0.cleanups.stop(left()).await;
+        let unacknowledged = self.0.waiters.unacknowledged();
         self.0.waiters.closed();
         // An error means that the client has ended already; a time-out, that it is offline and
         // will never get to it.
-        drop(tokio::time::timeout_at(deadline, client.drain()).await);
-        let left = self.0.tasks.stop(deadline.saturating_duration_since(Instant::now())).await;
-        (left + cleaning, unanswered)
+        drop(tokio::time::timeout_at(deadline, self.client().drain()).await);
+        (cleanups + self.0.tasks.stop(left()).await, unacknowledged)
     }
 }
 
@@ -317,7 +324,7 @@ pub(crate) fn observe(event: &Event, waiters: &Waiters, inbox: &Inbox) {
 pub(crate) struct Feed {
     messages: Subscriber,
     denied: mpsc::Receiver<Denial>,
-    interest: Interest,
+    _interest: Interest,
 }
 
 #[derive(Debug)]
@@ -351,11 +358,6 @@ impl Feed {
     pub(crate) async fn drain(&mut self) {
         // An error means that the connection is closed, which ends the intake too.
         drop(self.messages.drain().await);
-    }
-
-    /// Names the subscription for the log.
-    pub(crate) fn id(&self) -> u64 {
-        self.interest.token
     }
 }
 

@@ -17,7 +17,7 @@ use jetbridge_core::{
 
 use crate::api::{Api, Purge, Stored, Which};
 use crate::object_meta::{LinkMeta, Meta, Placed, token};
-use crate::reader::{BATCH_SMALL, Begin, Event, Follow, ReadMessage, ReaderSpec, events};
+use crate::reader::{Begin, Event, Follow, ReaderSpec, events};
 use crate::request::Outgoing;
 use crate::wire::StreamInfo;
 use crate::{headers, object_get, object_put, probe};
@@ -196,14 +196,8 @@ impl Shelf {
         follow: Follow,
         operation: &'static str,
     ) -> BoxStream<'static, Result<Event>> {
-        let spec = ReaderSpec {
-            operation,
-            stream: self.stream.clone(),
-            filter: format!("$O.{}.M.>", self.bucket),
-            from: begin,
-            headers_only: false,
-            batch: BATCH_SMALL,
-        };
+        let filter = format!("$O.{}.M.>", self.bucket);
+        let spec = ReaderSpec::new(operation, &self.stream, filter, begin);
         events(self.api.clone(), spec, follow)
     }
 }
@@ -335,7 +329,7 @@ impl Objects for NatsObjects {
     }
 }
 
-fn read_meta(read: &ReadMessage, scope: &Scope) -> Result<Option<Placed>> {
+fn read_meta(read: &Stored, scope: &Scope) -> Result<Option<Placed>> {
     let placed = placed(&read.payload, &read.subject, read.sequence, read.time)?;
     let meant = |placed: &Placed| {
         let text = read.subject.splitn(4, '.').nth(3).unwrap_or_default();
@@ -344,12 +338,12 @@ fn read_meta(read: &ReadMessage, scope: &Scope) -> Result<Option<Placed>> {
     Ok(placed.filter(meant))
 }
 
-fn listed(read: &ReadMessage, scope: &Scope) -> Result<Option<ObjectInfo>> {
+fn listed(read: &Stored, scope: &Scope) -> Result<Option<ObjectInfo>> {
     let placed = read_meta(read, scope)?.filter(|placed| !placed.meta.deleted);
     placed.map(|placed| placed.info()).transpose()
 }
 
-fn changed(read: &ReadMessage, scope: &Scope, current: bool) -> Result<Option<ObjectChange>> {
+fn changed(read: &Stored, scope: &Scope, current: bool) -> Result<Option<ObjectChange>> {
     let Some(placed) = read_meta(read, scope)? else { return Ok(None) };
     if !placed.meta.deleted {
         return Ok(Some(ObjectChange::Put(placed.info()?)));
@@ -416,14 +410,9 @@ async fn sweep(shelf: &Shelf, older_than: Duration) -> Result<u64> {
     let before = info(link.repeatable(OPERATION)).await?;
     let Some(before) = before else { return Ok(0) };
     let mut uploads: BTreeMap<String, std::time::SystemTime> = BTreeMap::new();
-    let spec = ReaderSpec {
-        operation: OPERATION,
-        stream: shelf.stream.clone(),
-        filter: format!("$O.{}.C.*", shelf.bucket),
-        from: Begin::LastPerSubject,
-        headers_only: true,
-        batch: BATCH_SMALL,
-    };
+    let filter = format!("$O.{}.C.*", shelf.bucket);
+    let spec = ReaderSpec::new(OPERATION, &shelf.stream, filter, Begin::LastPerSubject);
+    let spec = spec.headers_only();
     let mut chunks = events(shelf.api.clone(), spec, Follow::No);
     while let Some(event) = chunks.next().await {
         if let Event::Message(read) = event? {

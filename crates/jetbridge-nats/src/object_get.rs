@@ -294,11 +294,8 @@ impl Chunks {
 
     /// Counts chunks without reading them.
     async fn walk(&self, skip: u64, subject: &str) -> Result<u64> {
-        let mut headers = events(
-            self.shelf.api.clone(),
-            ReaderSpec { headers_only: true, ..self.spec(subject.to_owned(), 1) },
-            Follow::No,
-        );
+        let mut headers =
+            events(self.shelf.api.clone(), self.spec(subject, 1).headers_only(), Follow::No);
         let mut passed = 0;
         while let Some(event) = headers.next().await {
             if let Event::Message(read) = event? {
@@ -318,20 +315,14 @@ impl Chunks {
         (BATCH_BYTES / chunk).clamp(2, BATCH_CHUNKS_MAX)
     }
 
-    fn spec(&self, subject: String, sequence: u64) -> ReaderSpec {
-        ReaderSpec {
-            operation: OPERATION,
-            stream: self.shelf.stream.clone(),
-            filter: subject,
-            from: Begin::After(sequence.saturating_sub(1)),
-            headers_only: false,
-            batch: usize::try_from(self.batch()).unwrap_or(usize::MAX),
-        }
+    fn spec(&self, subject: &str, sequence: u64) -> ReaderSpec {
+        let begin = Begin::After(sequence.saturating_sub(1));
+        ReaderSpec::new(OPERATION, &self.shelf.stream, subject, begin)
     }
 
     /// Through an ordered reader.
     fn read(self, subject: String, sequence: u64) -> BoxStream<'static, Result<Bytes>> {
-        let spec = self.spec(subject, sequence);
+        let spec = self.spec(&subject, sequence);
         let chunks = events(self.shelf.api.clone(), spec, Follow::No);
         let payloads = chunks.filter_map(|event| {
             std::future::ready(match event {

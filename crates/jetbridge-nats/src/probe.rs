@@ -16,8 +16,6 @@ use crate::wire::{AccountInfo, StreamConfig};
 
 /// API level of 2.11: expiry of single messages, direct gets of many.
 pub(crate) const LEVEL_TTL: u32 = 1;
-/// API level of 2.12: counters.
-pub(crate) const LEVEL_COUNTERS: u32 = 2;
 
 /// A server's version, as far as features depend on it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -111,7 +109,7 @@ mod tests {
         assert!(parse("2.15.0-dev") > Version::V2_10);
         assert_eq!(parse("2.9.25").level(), 0);
         assert_eq!(parse("2.11.11").level(), LEVEL_TTL);
-        assert_eq!(parse("2.12.8").level(), LEVEL_COUNTERS);
+        assert_eq!(parse("2.12.8").level(), 2);
         assert_eq!(parse("3.0.1").level(), 5);
         assert_eq!(Version::parse("?"), None);
     }

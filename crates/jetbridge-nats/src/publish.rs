@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_nats::{Message, Subject};
-use tokio::sync::OwnedSemaphorePermit;
 
 use jetbridge_core::{Error, ErrorKind, Result};
 
 use crate::error::{ApiError, lost, malformed, not_sent};
 use crate::link::{IN_FLIGHT_UNIT, IN_FLIGHT_UNITS, Link};
 use crate::request::{Call, Ended, Outgoing, Pending, is_no_responders};
+use crate::waiters::Room;
 use crate::wire::PubAck;
 
 impl Link {
@@ -25,8 +25,8 @@ impl Link {
         out: &Outgoing,
         call: &Call,
     ) -> Result<std::result::Result<PubAck, ApiError>> {
-        let _room = self.room_for(out, call).await?;
-        let message = match self.request(out, call).await {
+        let room = self.room_for(out, call).await?;
+        let message = match self.request_within(out, call, Some(room)).await {
             Ok(message) => message,
             Err(error) if is_no_responders(&error) => {
                 return Err(no_stream(call.operation, &out.subject).caused_by(error));
@@ -36,11 +36,11 @@ impl Link {
         read_ack(&message, call.operation)
     }
 
-    async fn room_for(&self, out: &Outgoing, call: &Call) -> Result<OwnedSemaphorePermit> {
+    async fn room_for(&self, out: &Outgoing, call: &Call) -> Result<Room> {
         let units = u32::try_from(out.bytes() / IN_FLIGHT_UNIT + 1).unwrap_or(u32::MAX);
         let room = Arc::clone(self.in_flight()).acquire_many_owned(units.min(IN_FLIGHT_UNITS));
         match tokio::time::timeout_at(call.deadline, room).await {
-            Ok(Ok(permit)) => Ok(permit),
+            Ok(Ok(permit)) => Ok(Arc::new(permit)),
             Ok(Err(_closed)) => Err(not_sent(call.operation, "the connection is closed")),
             Err(_elapsed) => Err(not_sent(call.operation, "too much waits for acknowledgement")),
         }

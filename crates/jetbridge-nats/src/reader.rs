@@ -1,49 +1,42 @@
-//! An ordered reader: every message of a stream on one subject pattern, in order, once, and then
-//! what comes later; over reconnects, restarts and changes of leaders.
+//! Reading a stream in order, for as long as somebody wants to.
 //!
-//! It stands on a named consumer with one filter, so that permissions can be given for exactly
-//! what is read. The consumer is pulled: what is under way is bounded by what was asked for, so a
-//! slow reader loses nothing, and no permission for flow control is needed, without which pushed
-//! messages stop after 2 MiB and nothing says why. Whenever the count of deliveries has a gap,
-//! the connection was lost or the server is silent, a new consumer goes on behind the last
-//! message seen; a reader that has seen nothing begins as it began. The consumer is deleted when
-//! the reader is done or dropped.
+//! A reader is a push consumer with a name and, where it can be, a single filter: both stand in
+//! the subject that makes it, where permissions can see them. It subscribes before the consumer
+//! is made, counts what comes, and when a number is missing, heartbeats stay away or the
+//! connection was made anew, it makes another consumer behind the last message seen. So it never
+//! begins again at the beginning, and ends with an error where it would have to skip something.
+//! Its consumer is deleted when it ends or is dropped.
 
-use std::time::{Duration, SystemTime};
+use std::collections::VecDeque;
+use std::time::Duration;
 
-use async_nats::{HeaderMap, HeaderValue, Message as WireMessage, StatusCode, Subject};
+use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use serde_json::json;
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use jetbridge_core::{Backoff, Error, ErrorKind, Result, random};
 
-use crate::api::Api;
+use crate::api::{Api, Stored};
+use crate::consumers::Registered;
 use crate::delivered::Delivered;
-use crate::error::{ApiError, code, not_sent};
-use crate::link::{Feed, Link};
-use crate::request::{Outgoing, denied};
-use crate::time::{self, to_nanos};
+use crate::error::not_sent;
+use crate::link::Feed;
+use crate::request::{Call, Outgoing, Pending, denied};
+use crate::time;
 use crate::waiters::{Phase, State};
 use crate::wire::{AckPolicy, ConsumerConfig, DeliverPolicy};
 
-/// How long the server keeps a request for messages.
-const EXPIRES: Duration = Duration::from_secs(30);
-/// How often it says that it still does, if nothing is delivered.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// As [`HEARTBEAT`], until the reader has caught up: nothing delivered for so long means that
-/// what was to come was removed meanwhile, and only a new consumer says so.
-const HEARTBEAT_LOADING: Duration = Duration::from_secs(1);
-/// Silence after which the consumer is taken for lost: two missed heartbeats.
-const SILENCE_MAX: Duration = Duration::from_secs(12);
-/// After how long without requests the server removes the consumer of a reader that is gone.
-const INACTIVE: Duration = Duration::from_secs(60);
-/// The header of a request that ended early: how many messages it did not get.
-const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
-
-/// Messages under way at once when they are small.
-pub(crate) const BATCH_SMALL: usize = 512;
+/// How often an idle consumer says that it is there.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// After this long without a word the consumer, or the way to it, is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(7);
+/// How long a consumer outlives a client that vanished.
+const ORPHAN_LIFE: Duration = Duration::from_secs(15);
+/// Sequences are counted in 63 bits.
+const SEQUENCE_MAX: u64 = i64::MAX as u64;
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -51,13 +44,40 @@ pub(crate) struct ReaderSpec {
     /// What errors call it.
     pub(crate) operation: &'static str,
     pub(crate) stream: String,
-    /// One subject pattern.
-    pub(crate) filter: String,
+    /// Subject patterns; none is everything. More than one needs a server of 2.10.
+    pub(crate) filters: Vec<String>,
     pub(crate) from: Begin,
     /// Leave payloads out.
     pub(crate) headers_only: bool,
-    /// Messages under way at once; times their size, the memory a reader takes.
-    pub(crate) batch: usize,
+    /// How long the stream remembers deletions; a reader that falls behind for longer ends.
+    pub(crate) away_max: Option<Duration>,
+    /// When the stream was made, if that is known.
+    pub(crate) created: Option<String>,
+}
+
+impl ReaderSpec {
+    /// Messages of `stream` on subjects of `filter`, with their payloads.
+    pub(crate) fn new(
+        operation: &'static str,
+        stream: impl Into<String>,
+        filter: impl Into<String>,
+        from: Begin,
+    ) -> Self {
+        Self {
+            operation,
+            stream: stream.into(),
+            filters: vec![filter.into()],
+            from,
+            headers_only: false,
+            away_max: None,
+            created: None,
+        }
+    }
+
+    /// Leaves payloads out.
+    pub(crate) fn headers_only(self) -> Self {
+        Self { headers_only: true, ..self }
+    }
 }
 
 /// Where a reader begins.
@@ -72,316 +92,11 @@ pub(crate) enum Begin {
 }
 
 /// What a reader brings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Message(ReadMessage),
+    Message(Stored),
     /// What was there when the reader began has been brought. Comes exactly once.
     CaughtUp,
-}
-
-/// A message as the stream keeps it.
-#[derive(Debug)]
-pub(crate) struct ReadMessage {
-    pub(crate) subject: Subject,
-    pub(crate) headers: Option<HeaderMap>,
-    pub(crate) payload: Bytes,
-    pub(crate) sequence: u64,
-    pub(crate) time: SystemTime,
-}
-
-/// A reader; see the module's head.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    api: Api,
-    spec: ReaderSpec,
-    consumer: Option<LiveConsumer>,
-    /// The newest sequence brought, or the one that a reader of the future begins behind.
-    last: Option<u64>,
-    caught_up: bool,
-}
-
-/// The consumer at work.
-#[derive(Debug)]
-struct LiveConsumer {
-    api: Api,
-    stream: String,
-    name: String,
-    inbox: String,
-    feed: Feed,
-    /// The connection it was made on.
-    epoch: u64,
-    /// The number of the next delivery.
-    next: u64,
-    /// Messages asked for that have not come.
-    outstanding: usize,
-    heard: Instant,
-    /// Nothing waited for it when it was made.
-    empty: bool,
-}
-
-/// What a wait came to.
-enum Waited {
-    Message(Box<ReadMessage>, u64),
-    Nothing,
-    /// The server has nothing to deliver.
-    Heartbeat,
-    /// The consumer is of no more use.
-    Lost,
-}
-
-impl Reader {
-    /// Makes the consumer; [`NotFound`](ErrorKind::NotFound) if there is no such stream.
-    pub(crate) async fn open(api: &Api, spec: ReaderSpec) -> Result<Self> {
-        let mut reader =
-            Self { api: api.clone(), spec, consumer: None, last: None, caught_up: false };
-        reader.consumer = Some(reader.make_consumer().await?);
-        Ok(reader)
-    }
-
-    /// The next event. After an error the reader is of no more use.
-    pub(crate) async fn next(&mut self) -> Result<Event> {
-        loop {
-            let mut consumer = match self.consumer.take() {
-                Some(consumer) => consumer,
-                None => self.reopen().await?,
-            };
-            if consumer.empty && !self.caught_up {
-                self.caught_up = true;
-                self.consumer = Some(consumer);
-                return Ok(Event::CaughtUp);
-            }
-            match consumer.wait(&self.spec, self.caught_up).await? {
-                Waited::Message(message, pending) => {
-                    self.last = Some(message.sequence);
-                    consumer.empty = pending == 0;
-                    self.consumer = Some(consumer);
-                    return Ok(Event::Message(*message));
-                }
-                Waited::Heartbeat if !self.caught_up => drop(consumer),
-                Waited::Heartbeat | Waited::Nothing => self.consumer = Some(consumer),
-                Waited::Lost => drop(consumer),
-            }
-        }
-    }
-
-    /// The connection's own time limits do not end a reader: it goes on until the connection is
-    /// closed or the stream is gone.
-    async fn reopen(&mut self) -> Result<LiveConsumer> {
-        let mut backoff = Backoff::outage();
-        loop {
-            match self.make_consumer().await {
-                Ok(consumer) => return Ok(consumer),
-                Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error),
-                Err(error) if is_closed(self.api.link()) => return Err(error),
-                Err(error) => {
-                    tracing::debug!(stream = self.spec.stream, %error, "reading goes on later");
-                    backoff.wait().await;
-                }
-            }
-        }
-    }
-
-    async fn make_consumer(&mut self) -> Result<LiveConsumer> {
-        let operation = self.spec.operation;
-        let link = self.api.link();
-        let call = link.repeatable(operation);
-        let epoch = link.online(operation, call.deadline).await?;
-        let inbox = link.inbox().sibling();
-        let feed = link.subscribe_unconfirmed(&inbox, None, &call).await?;
-        let config = self.config();
-        let sent = Instant::now();
-        let made = self.api.create_consumer(&self.spec.stream, &config, &call).await?;
-        let made = made.map_err(|refused| self.refused(refused))?;
-        if let Some(created) = time::parse(&made.created) {
-            link.clock().observe(sent, Instant::now(), created);
-        }
-        if self.spec.from == Begin::Now && self.last.is_none() {
-            self.last = Some(made.delivered.stream_seq);
-        }
-        Ok(LiveConsumer {
-            api: self.api.clone(),
-            stream: self.spec.stream.clone(),
-            name: made.name,
-            inbox,
-            feed: feed.confirmed(operation)?,
-            epoch,
-            next: 1,
-            outstanding: 0,
-            heard: Instant::now(),
-            empty: made.num_pending == 0,
-        })
-    }
-
-    fn config(&self) -> ConsumerConfig {
-        let (deliver_policy, start) = match (self.last, self.spec.from) {
-            (Some(last), _) => (DeliverPolicy::ByStartSequence, last + 1),
-            (None, Begin::After(0)) => (DeliverPolicy::All, 0),
-            (None, Begin::After(last)) => (DeliverPolicy::ByStartSequence, last + 1),
-            (None, Begin::LastPerSubject) => (DeliverPolicy::LastPerSubject, 0),
-            (None, Begin::Now) => (DeliverPolicy::New, 0),
-        };
-        ConsumerConfig {
-            name: Some(format!("jetbridge-{}", random::name())),
-            deliver_policy,
-            opt_start_seq: start,
-            ack_policy: AckPolicy::None,
-            filter_subject: Some(self.spec.filter.clone()),
-            headers_only: self.spec.headers_only,
-            inactive_threshold: to_nanos(INACTIVE),
-            num_replicas: 1,
-            mem_storage: true,
-            ..ConsumerConfig::default()
-        }
-    }
-
-    fn refused(&self, refused: ApiError) -> Error {
-        let not_found = refused.err_code == code::STREAM_NOT_FOUND;
-        let error = refused.into_error(self.spec.operation).with("stream", &self.spec.stream);
-        if not_found { error.hint("it is not there (any more)") } else { error }
-    }
-}
-
-impl LiveConsumer {
-    /// Waits for a message or a word about what was asked for.
-    async fn wait(&mut self, spec: &ReaderSpec, caught_up: bool) -> Result<Waited> {
-        if self.outstanding <= spec.batch / 2 {
-            self.ask(spec, if caught_up { HEARTBEAT } else { HEARTBEAT_LOADING }).await?;
-        }
-        let mut states = self.api.link().state();
-        let (epoch, silence) = (self.epoch, self.heard + SILENCE_MAX);
-        let arrived = tokio::select! {
-            biased;
-            arrived = self.feed.next() => arrived,
-            () = is_over(&mut states, epoch) => return Ok(Waited::Lost),
-            () = tokio::time::sleep_until(silence) => return Ok(Waited::Lost),
-        };
-        self.heard = Instant::now();
-        match arrived {
-            Some(Ok(message)) => self.take(message, spec),
-            Some(Err(denial)) => Err(denied(spec.operation, &denial)),
-            None => Err(not_sent(spec.operation, "the connection is closed")),
-        }
-    }
-
-    async fn ask(&mut self, spec: &ReaderSpec, heartbeat: Duration) -> Result<()> {
-        let batch = spec.batch.max(2) - self.outstanding;
-        let body = json!({
-            "batch": batch,
-            "expires": to_nanos(EXPIRES),
-            "idle_heartbeat": to_nanos(heartbeat),
-        });
-        let subject = self.api.subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name));
-        let out = Outgoing::new(subject, body.to_string());
-        let link = self.api.link();
-        // Offline, this waits no longer than the connection is away: then the epoch is over.
-        if link.state().borrow().phase == Phase::Online {
-            let call = link.repeatable(spec.operation);
-            link.tell_from(&out, self.inbox.clone(), &call).await?;
-        }
-        self.outstanding += batch;
-        Ok(())
-    }
-
-    fn take(&mut self, message: WireMessage, spec: &ReaderSpec) -> Result<Waited> {
-        if let Some(status) = message.status.filter(|status| *status != StatusCode::OK) {
-            return self.take_status(status.as_u16(), &message, spec);
-        }
-        let place = message.reply.as_deref().and_then(Delivered::parse).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, spec.operation)
-                .because("a delivery without a place in its stream")
-                .with("subject", &message.subject)
-        })?;
-        if place.number != self.next {
-            tracing::debug!(stream = self.stream, "a delivery is missing: reading begins anew");
-            return Ok(Waited::Lost);
-        }
-        self.next += 1;
-        self.outstanding = self.outstanding.saturating_sub(1);
-        let read = ReadMessage {
-            subject: message.subject,
-            headers: message.headers,
-            payload: message.payload,
-            sequence: place.sequence,
-            time: place.time,
-        };
-        Ok(Waited::Message(Box::new(read), place.pending))
-    }
-
-    fn take_status(
-        &mut self,
-        status: u16,
-        message: &WireMessage,
-        spec: &ReaderSpec,
-    ) -> Result<Waited> {
-        match status {
-            100 => Ok(Waited::Heartbeat),
-            404 | 408 => {
-                let pending = message.headers.as_ref().and_then(|map| map.get(PENDING_MESSAGES));
-                let pending = pending.map(HeaderValue::as_str).and_then(|text| text.parse().ok());
-                self.outstanding = self.outstanding.saturating_sub(pending.unwrap_or(usize::MAX));
-                Ok(Waited::Nothing)
-            }
-            // Deleted, moved, or nobody answers for it: what follows is another consumer.
-            409 | 503 => Ok(Waited::Lost),
-            code => {
-                let description = message.description.clone().unwrap_or_default();
-                Err(ApiError { code, err_code: 0, description }.into_error(spec.operation))
-            }
-        }
-    }
-}
-
-impl Drop for LiveConsumer {
-    fn drop(&mut self) {
-        let (api, stream) = (self.api.clone(), std::mem::take(&mut self.stream));
-        let name = std::mem::take(&mut self.name);
-        if is_closed(self.api.link()) {
-            return;
-        }
-        self.api.link().cleanups().spawn(async move {
-            let call = api.link().repeatable("reader.close");
-            // If it cannot be deleted now, the server removes it when it has been idle.
-            drop(api.delete_consumer(&stream, &name, &call).await);
-        });
-    }
-}
-
-fn is_closed(link: &Link) -> bool {
-    link.state().borrow().phase == Phase::Closed
-}
-
-/// Resolves when the connection counted `epoch` is over.
-async fn is_over(states: &mut tokio::sync::watch::Receiver<State>, epoch: u64) {
-    drop(states.wait_for(|state| state.epoch != epoch || state.phase == Phase::Closed).await);
-}
-
-/// The events of a reader as a stream that ends behind its first error, and, unless it follows,
-/// when it has caught up.
-pub(crate) fn events(
-    api: Api,
-    spec: ReaderSpec,
-    follow: Follow,
-) -> BoxStream<'static, Result<Event>> {
-    enum Step {
-        Open(Api, ReaderSpec),
-        Read(Box<Reader>),
-        Over,
-    }
-    Box::pin(futures_util::stream::unfold(Step::Open(api, spec), move |step| async move {
-        let mut reader = match step {
-            Step::Open(api, spec) => match Reader::open(&api, spec).await {
-                Ok(reader) => Box::new(reader),
-                Err(error) => return Some((Err(error), Step::Over)),
-            },
-            Step::Read(reader) => reader,
-            Step::Over => return None,
-        };
-        match reader.next().await {
-            Ok(Event::CaughtUp) if follow == Follow::No => None,
-            Ok(event) => Some((Ok(event), Step::Read(reader))),
-            Err(error) => Some((Err(error), Step::Over)),
-        }
-    }))
 }
 
 /// Whether a reader goes on behind what was there.
@@ -389,4 +104,350 @@ pub(crate) fn events(
 pub(crate) enum Follow {
     No,
     Yes,
+}
+
+/// The events of a reader, as a stream that ends behind its first error, and, unless it follows,
+/// when it has caught up.
+pub(crate) fn events(
+    api: Api,
+    spec: ReaderSpec,
+    follow: Follow,
+) -> BoxStream<'static, Result<Event>> {
+    let reader = Some(Reader {
+        state: api.link().state(),
+        api,
+        spec,
+        consumer: None,
+        position: None,
+        caught_up: false,
+        behind_since: Instant::now(),
+        ready: VecDeque::new(),
+        begun: false,
+    });
+    futures_util::stream::unfold(reader, move |reader| async move {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(Event::CaughtUp) if follow == Follow::No => None,
+            Ok(event) => Some((Ok(event), Some(reader))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+#[derive(Debug)]
+struct Reader {
+    api: Api,
+    spec: ReaderSpec,
+    state: watch::Receiver<State>,
+    consumer: Option<Consumer>,
+    /// The sequence behind which the next consumer begins; `None` as long as that is where the
+    /// specification says.
+    position: Option<u64>,
+    caught_up: bool,
+    /// Since when there has been something to deliver, or nobody to ask.
+    behind_since: Instant,
+    ready: VecDeque<Event>,
+    begun: bool,
+}
+
+/// One consumer on the server, and what comes from it.
+#[derive(Debug)]
+struct Consumer {
+    feed: Feed,
+    epoch: u64,
+    next_sequence: u64,
+    /// What is delivered of the last messages of all subjects, while that is what it delivers.
+    lasts: Option<Lasts>,
+    /// The last answer to flow control, to hear of it if it is denied.
+    flow: Option<Pending>,
+    _registered: Registered,
+}
+
+/// How the delivery of the last messages of all subjects goes. Servers miscount what is still to
+/// come when messages are overwritten meanwhile, so their word is taken only if none was.
+#[derive(Debug)]
+struct Lasts {
+    /// How many there were at the beginning.
+    initial: u64,
+    received: u64,
+    in_order: bool,
+}
+
+impl Lasts {
+    fn count(&mut self, sequence: u64, before: Option<u64>) {
+        self.received += 1;
+        self.in_order &= before.is_none_or(|before| sequence > before);
+    }
+
+    /// True if each of them was delivered and nothing else.
+    fn are_complete(&self) -> bool {
+        self.received == self.initial && self.in_order
+    }
+}
+
+/// What happens next to a consumer.
+enum Heard {
+    Message(Message),
+    /// It is of no more use: make another.
+    Broken(&'static str),
+    Closed,
+    Failed(Error),
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Event> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Ok(ready);
+            }
+            let Some(consumer) = self.consumer.as_mut() else {
+                self.begin().await?;
+                continue;
+            };
+            match consumer.hear(&mut self.state, self.spec.operation).await {
+                Heard::Message(message) => self.take(message).await?,
+                Heard::Broken(why) => {
+                    tracing::debug!(stream = %self.spec.stream, why, "a reader begins anew");
+                    self.consumer = None;
+                }
+                Heard::Closed => {
+                    return Err(not_sent(self.spec.operation, "the connection is closed"));
+                }
+                Heard::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes a consumer. The first one fails as any request does; a later one is tried until it
+    /// works, the connection is closed, or the stream is gone.
+    async fn begin(&mut self) -> Result<()> {
+        let mut backoff = Backoff::outage();
+        loop {
+            let call = self.api.link().repeatable(self.spec.operation);
+            match self.make_consumer(&call).await {
+                Ok(()) => {
+                    self.begun = true;
+                    return Ok(());
+                }
+                Err(error) if self.begun && error.kind() == ErrorKind::Unavailable => {
+                    if self.state.borrow().phase == Phase::Closed {
+                        return Err(error);
+                    }
+                    backoff.wait().await;
+                }
+                Err(error) => return Err(error.with("stream", &self.spec.stream)),
+            }
+        }
+    }
+
+    async fn make_consumer(&mut self, call: &Call) -> Result<()> {
+        let epoch = self.api.link().online(call.operation, call.deadline).await?;
+        if self.begun {
+            self.check_still_the_same(call).await?;
+        }
+        let name = random::name();
+        let deliver = self.api.link().inbox().sibling();
+        let feed = self.api.link().subscribe_unconfirmed(&deliver, None, call).await?;
+        let registered = Registered::new(&self.api, &self.spec.stream, &name);
+        let config = self.config(&name, deliver);
+        let sent = Instant::now();
+        let made = self.api.create_consumer(&self.spec.stream, &config, call).await?;
+        let info = made.map_err(|refused| refused.into_error(call.operation))?;
+        if let Some(created) = time::parse(&info.created) {
+            self.api.link().clock().observe(sent, Instant::now(), created);
+        }
+        let feed = feed.confirmed(call.operation)?;
+        if self.spec.from == Begin::Now && self.position.is_none() {
+            self.position = Some(info.delivered.stream_seq);
+        }
+        let of_lasts = config.deliver_policy == DeliverPolicy::LastPerSubject;
+        let lasts =
+            of_lasts.then_some(Lasts { initial: info.num_pending, received: 0, in_order: true });
+        self.consumer = Some(Consumer {
+            feed,
+            epoch,
+            next_sequence: 1,
+            lasts,
+            flow: None,
+            _registered: registered,
+        });
+        if info.num_pending == 0 {
+            self.is_up_to_date()?;
+        }
+        Ok(())
+    }
+
+    /// A stream that was deleted and made again has other messages under the same numbers.
+    async fn check_still_the_same(&mut self, call: &Call) -> Result<()> {
+        match self.api.stream(&self.spec.stream, call).await {
+            Ok(Some(info)) => {
+                let created = self.spec.created.get_or_insert_with(|| info.created.clone());
+                let ahead = self.position.is_some_and(|position| position > info.state.last_seq);
+                if *created == info.created && !ahead {
+                    return Ok(());
+                }
+                Err(Error::new(ErrorKind::NotFound, call.operation)
+                    .because("the stream was deleted and made again")
+                    .hint("begin anew"))
+            }
+            Ok(None) => Err(Error::new(ErrorKind::NotFound, call.operation)
+                .because("the stream is not there any more")),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn config(&self, name: &str, deliver: String) -> ConsumerConfig {
+        let (policy, start) = match (self.position, self.spec.from) {
+            (Some(position), _) | (None, Begin::After(position)) => {
+                (DeliverPolicy::ByStartSequence, position.min(SEQUENCE_MAX - 1) + 1)
+            }
+            (None, Begin::Now) => (DeliverPolicy::New, 0),
+            (None, Begin::LastPerSubject) => (DeliverPolicy::LastPerSubject, 0),
+        };
+        let mut config = ConsumerConfig {
+            name: Some(name.to_owned()),
+            deliver_subject: Some(deliver),
+            deliver_policy: policy,
+            opt_start_seq: start,
+            ack_policy: AckPolicy::None,
+            max_deliver: 1,
+            flow_control: true,
+            idle_heartbeat: time::to_nanos(HEARTBEAT),
+            headers_only: self.spec.headers_only,
+            inactive_threshold: time::to_nanos(ORPHAN_LIFE),
+            num_replicas: 1,
+            mem_storage: true,
+            ..ConsumerConfig::default()
+        };
+        match self.spec.filters.as_slice() {
+            [] => {}
+            [one] => config.filter_subject = Some(one.clone()),
+            many => config.filter_subjects = many.to_vec(),
+        }
+        config
+    }
+
+    /// Takes what the consumer sent: a message, a heartbeat, or a request for flow control.
+    async fn take(&mut self, message: Message) -> Result<()> {
+        let Some(consumer) = self.consumer.as_mut() else { return Ok(()) };
+        if message.status.is_some() {
+            return self.take_status(message).await;
+        }
+        let Some(place) = message.reply.as_deref().and_then(Delivered::parse) else {
+            return Ok(());
+        };
+        if place.number != consumer.next_sequence {
+            self.consumer = None;
+            return Ok(());
+        }
+        consumer.next_sequence += 1;
+        if let Some(lasts) = &mut consumer.lasts {
+            lasts.count(place.sequence, self.position);
+        }
+        let certain = consumer.lasts.as_ref().is_none_or(Lasts::are_complete);
+        self.position = self.position.max(Some(place.sequence));
+        self.ready.push_back(Event::Message(Stored {
+            subject: message.subject,
+            sequence: place.sequence,
+            time: place.time,
+            headers: message.headers.unwrap_or_default(),
+            payload: message.payload,
+        }));
+        if place.pending == 0 && certain {
+            return self.is_up_to_date();
+        }
+        if place.pending == 0 {
+            // What is left, if anything, lies behind this message: a consumer of just that counts
+            // right.
+            self.consumer = None;
+        }
+        self.is_not_too_far_behind()
+    }
+
+    async fn take_status(&mut self, message: Message) -> Result<()> {
+        let Some(consumer) = self.consumer.as_mut() else { return Ok(()) };
+        if message.status != Some(StatusCode::IDLE_HEARTBEAT) {
+            // What else there is says that the consumer has ended.
+            self.consumer = None;
+            return Ok(());
+        }
+        let field = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str().to_owned());
+        let stalled = field("Nats-Consumer-Stalled");
+        if let Some(to) = message.reply.as_deref().or(stalled.as_deref()) {
+            let out = Outgoing::new(to.to_owned(), Bytes::new());
+            let call = self.api.link().repeatable(self.spec.operation);
+            consumer.flow = self.api.link().tell_watched(&out, &call).await?;
+            return Ok(());
+        }
+        let last = field("Nats-Last-Consumer").and_then(|text| text.parse::<u64>().ok());
+        if last.is_some_and(|last| last >= consumer.next_sequence) {
+            self.consumer = None;
+            return Ok(());
+        }
+        // An idle consumer has nothing left to deliver.
+        self.is_up_to_date()
+    }
+
+    fn is_up_to_date(&mut self) -> Result<()> {
+        self.is_not_too_far_behind()?;
+        self.behind_since = Instant::now();
+        self.say_caught_up();
+        Ok(())
+    }
+
+    fn say_caught_up(&mut self) {
+        if !self.caught_up {
+            self.caught_up = true;
+            self.ready.push_back(Event::CaughtUp);
+            // From here on nothing is initial any more, even if nothing was there.
+            self.position.get_or_insert(0);
+        }
+    }
+
+    fn is_not_too_far_behind(&self) -> Result<()> {
+        let behind = self.behind_since.elapsed();
+        match self.spec.away_max {
+            Some(max) if behind > max => {
+                Err(Error::new(ErrorKind::Unavailable, self.spec.operation)
+                    .because("the reader was behind for longer than deletions are remembered")
+                    .with("stream", &self.spec.stream)
+                    .with("behind_s", behind.as_secs())
+                    .hint("begin anew, from the present state"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Consumer {
+    /// The next word from it.
+    async fn hear(&mut self, state: &mut watch::Receiver<State>, operation: &'static str) -> Heard {
+        let flow = async {
+            match &mut self.flow {
+                Some(pending) => pending.denied().await,
+                None => std::future::pending().await,
+            }
+        };
+        let epoch = self.epoch;
+        let lost = async {
+            let gone = |state: &State| state.epoch != epoch || state.phase != Phase::Online;
+            match state.wait_for(gone).await {
+                Ok(state) if state.phase != Phase::Closed => Heard::Broken("the connection is new"),
+                _ => Heard::Closed,
+            }
+        };
+        tokio::select! {
+            biased;
+            denial = flow => Heard::Failed(denied(operation, &denial)),
+            message = tokio::time::timeout(SILENCE_MAX, self.feed.next()) => match message {
+                Ok(Some(Ok(message))) => Heard::Message(message),
+                Ok(Some(Err(denial))) => Heard::Failed(denied(operation, &denial)),
+                Ok(None) => Heard::Closed,
+                Err(_elapsed) => Heard::Broken("heartbeats stay away"),
+            },
+            heard = lost => heard,
+        }
+    }
 }

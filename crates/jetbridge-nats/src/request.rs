@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, PublishError, StatusCode, Subject};
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use jetbridge_core::{Error, ErrorKind, Result};
@@ -18,7 +18,7 @@ use jetbridge_core::{Error, ErrorKind, Result};
 use crate::error::{lost, not_sent};
 use crate::headers;
 use crate::link::Link;
-use crate::waiters::{ANSWERS_MAX, Answer, Denial, Failure, Sink, Waiters};
+use crate::waiters::{ANSWERS_MAX, Answer, Denial, Failure, Room, Sink, Waiters};
 
 /// The server's protocol line, which holds both subjects and two sizes.
 const CONTROL_LINE_BYTES_MAX: usize = 4096;
@@ -71,9 +71,9 @@ impl Call {
         Self { repeat: Repeat::Safe, ..self }
     }
 
-    /// The same deadline for another operation.
-    pub(crate) fn named(self, operation: &'static str) -> Self {
-        Self { operation, ..self }
+    /// The same call with the time of one attempt.
+    pub(crate) fn first_attempt(self) -> Self {
+        Self { deadline: self.attempt_ends(), ..self }
     }
 
     /// True if there is no time left.
@@ -159,6 +159,16 @@ impl Pending {
             Err(_elapsed) => Err(Ended::Unclear("no answer in time")),
         }
     }
+
+    /// Waits until the message turns out to be denied, which may be never.
+    pub(crate) async fn denied(&mut self) -> Denial {
+        if !self.receiver.is_terminated()
+            && let Ok(Err(Failure::Denied(denial))) = (&mut self.receiver).await
+        {
+            return denial;
+        }
+        std::future::pending().await
+    }
 }
 
 impl Link {
@@ -169,9 +179,19 @@ impl Link {
     /// an answer. The outcome of an error is unknown only if the request may have left, is not
     /// repeatable, and neither answer nor refusal came.
     pub(crate) async fn request(&self, out: &Outgoing, call: &Call) -> Result<Message> {
+        self.request_within(out, call, None).await
+    }
+
+    /// As [`Link::request`], for a message that takes `room`.
+    pub(crate) async fn request_within(
+        &self,
+        out: &Outgoing,
+        call: &Call,
+        room: Option<Room>,
+    ) -> Result<Message> {
         let mut deaf = 0;
         loop {
-            let ended = match self.attempt(out, call).await {
+            let ended = match self.attempt(out, call, room.clone()).await {
                 Ok(message) => return Ok(message),
                 Err(ended) => ended,
             };
@@ -197,8 +217,13 @@ impl Link {
         }
     }
 
-    async fn attempt(&self, out: &Outgoing, call: &Call) -> std::result::Result<Message, Ended> {
-        self.begin(out, call, None).await?.answer().await
+    async fn attempt(
+        &self,
+        out: &Outgoing,
+        call: &Call,
+        room: Option<Room>,
+    ) -> std::result::Result<Message, Ended> {
+        self.begin(out, call, room).await?.answer().await
     }
 
     /// Hands `out` to the client; its answer is to be waited for. `room` is given back when the
@@ -207,7 +232,7 @@ impl Link {
         &self,
         out: &Outgoing,
         call: &Call,
-        room: Option<OwnedSemaphorePermit>,
+        room: Option<Room>,
     ) -> std::result::Result<Pending, Ended> {
         self.online(call.operation, call.deadline).await.map_err(Ended::Final)?;
         let (sender, mut receiver) = oneshot::channel();
@@ -277,6 +302,24 @@ impl Link {
         }
     }
 
+    /// As [`Link::tell`], with a handle by which a denial can be heard of; `None` if the connection
+    /// was lost, and the message with it.
+    pub(crate) async fn tell_watched(
+        &self,
+        out: &Outgoing,
+        call: &Call,
+    ) -> Result<Option<Pending>> {
+        let (sender, receiver) = oneshot::channel();
+        let entry = match self.enter(out, call, Sink::One(sender), None) {
+            Ok(entry) => entry,
+            Err(Ended::Final(error)) => return Err(error),
+            Err(_offline) => return Ok(None),
+        };
+        self.send(out, None).await.map_err(|cause| self.refused(&cause, out, call.operation))?;
+        let (operation, ends) = (call.operation, call.deadline);
+        Ok(Some(Pending { _entry: entry, receiver, operation, ends }))
+    }
+
     /// Returns when the server has seen everything sent before: a message to ourselves comes
     /// back, or is denied, which is an answer too.
     pub(crate) async fn barrier(&self, call: &Call) -> Result<()> {
@@ -316,7 +359,7 @@ impl Link {
         out: &Outgoing,
         call: &Call,
         sink: Sink,
-        room: Option<OwnedSemaphorePermit>,
+        room: Option<Room>,
     ) -> std::result::Result<Entry, Ended> {
         self.check(out, call.operation).map_err(Ended::Final)?;
         match self.waiters().enter(|_token| out.subject.clone(), sink, room) {

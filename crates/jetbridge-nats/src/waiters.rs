@@ -9,7 +9,7 @@
 //! [`Link`]: crate::link::Link
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Message, Subject};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -79,8 +79,11 @@ struct Request {
     subject: Subject,
     sink: Sink,
     /// What the message takes of what may be in flight, given back with the answer.
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<Room>,
 }
+
+/// A message's share of what may be in flight.
+pub(crate) type Room = Arc<OwnedSemaphorePermit>;
 
 /// Where answers go.
 #[derive(Debug)]
@@ -126,7 +129,7 @@ impl Waiters {
         &self,
         subject: impl FnOnce(u64) -> Subject,
         sink: Sink,
-        room: Option<OwnedSemaphorePermit>,
+        room: Option<Room>,
     ) -> Result<Option<u64>, Failure> {
         let mut table = self.lock();
         match self.state.borrow().phase {
@@ -139,7 +142,7 @@ impl Waiters {
         }
         table.next += 1;
         let token = table.next;
-        table.requests.insert(token, Request { subject: subject(token), sink, _room: room });
+        table.requests.insert(token, Request { subject: subject(token), sink, room });
         Ok(Some(token))
     }
 
@@ -163,6 +166,11 @@ impl Waiters {
     /// Requests that wait.
     pub(crate) fn len(&self) -> usize {
         self.lock().requests.len()
+    }
+
+    /// Messages that wait for a stream's acknowledgement.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.lock().requests.values().filter(|request| request.room.is_some()).count()
     }
 
     /// Enters a subscription to `subject`, to be told if it is denied.

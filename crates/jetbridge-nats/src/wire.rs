@@ -157,8 +157,9 @@ pub(crate) struct StreamInfo {
     pub(crate) created: String,
     #[serde(default)]
     pub(crate) state: StreamState,
+    /// This stream and its mirrors; absent if there are none.
     #[serde(default)]
-    pub(crate) cluster: Option<ClusterInfo>,
+    pub(crate) alternates: Option<Vec<Value>>,
     /// The server's time of the answer; since 2.10.
     #[serde(default)]
     pub(crate) ts: Option<String>,
@@ -176,17 +177,6 @@ pub(crate) struct StreamState {
     pub(crate) last_seq: u64,
     #[serde(default)]
     pub(crate) consumer_count: u64,
-    #[serde(default)]
-    pub(crate) num_subjects: u64,
-}
-
-/// Who keeps the copies.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct ClusterInfo {
-    #[serde(default)]
-    pub(crate) leader: Option<String>,
-    #[serde(default)]
-    pub(crate) replicas: Option<Vec<Value>>,
 }
 
 /// A consumer's configuration.
@@ -264,7 +254,6 @@ pub(crate) enum ReplayPolicy {
 /// A consumer.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ConsumerInfo {
-    pub(crate) name: String,
     #[serde(default)]
     pub(crate) created: String,
     pub(crate) config: ConsumerConfig,
@@ -300,9 +289,6 @@ pub(crate) struct PubAck {
     pub(crate) seq: u64,
     #[serde(default)]
     pub(crate) duplicate: bool,
-    /// A counter's sum.
-    #[serde(default)]
-    pub(crate) val: Option<String>,
 }
 
 /// What an account may use and uses.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use jetbridge_core::{
-    AppendOpts, Bus, Consume, ConsumerName, ErrorKind, Message, Pattern, ReadStream, StreamName,
-    StreamSpec, Subject,
+    AppendOpts, Backend as _, Bus, Consume, ConsumerName, ErrorKind, Message, Pattern, ReadStream,
+    StreamName, StreamSpec, Subject,
 };
 use jetbridge_testkit::{Release, eventually};
 

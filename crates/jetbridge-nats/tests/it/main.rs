@@ -17,5 +17,26 @@ macro_rules! on_every_server {
 }
 
 mod bus;
+mod contract;
 mod object;
 mod store;
+
+/// The contract over a row of the matrix.
+macro_rules! row {
+    ($name:ident, $row:expr) => {
+        mod $name {
+            async fn open() -> jetbridge_testkit::Fixture {
+                use jetbridge_testkit::Release;
+
+                use super::contract::Row;
+                Row::open($row).await
+            }
+
+            jetbridge_testkit::backend_contract!(open);
+            jetbridge_testkit::kv_contract!(open);
+        }
+    };
+}
+
+row!(nats_2_9_25, Row::Single(Release::Oldest));
+row!(nats_2_15_2, Row::Single(Release::Newest));

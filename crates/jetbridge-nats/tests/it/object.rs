@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use jetbridge_core::{
-    Body, BucketName, DeleteOpts, ErrorKind, ObjectName, ObjectPut, Objects, Result, StreamName,
+    Backend as _, Body, BucketName, DeleteOpts, ErrorKind, ObjectName, ObjectPut, Objects, Open,
+    Result, StreamName,
 };
 use jetbridge_testkit::{Release, eventually};
 
@@ -19,7 +20,8 @@ async fn objects(store: &Store) -> Arc<dyn Objects> {
         "allow_rollup_hdrs":true,"allow_direct":true,"storage":"file","num_replicas":1}"#;
     let made = store.backend.client().request("$JS.API.STREAM.CREATE.OBJ_b", config.into()).await;
     assert!(!String::from_utf8_lossy(&made.unwrap().payload).contains("\"error\""));
-    store.backend.open_objects(&BucketName::parse("b").unwrap()).await.unwrap()
+    let bucket = BucketName::parse("b").unwrap();
+    store.backend.objects(&bucket, Open::existing()).await.unwrap()
 }
 
 fn name(raw: &str) -> ObjectName {

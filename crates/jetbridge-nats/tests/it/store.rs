@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jetbridge_core::Backend as _;
 use jetbridge_nats::{ConnectOptions, NatsBackend};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 

@@ -1,0 +1,82 @@
+//! The records of many keys, in the order of their writes, as listings and watches need them.
+
+use futures_core::stream::BoxStream;
+use futures_util::stream::{self, StreamExt as _};
+
+use jetbridge_core::{Result, Scope};
+
+use super::NatsKv;
+use crate::facts::Facts;
+use crate::merge::read_any;
+use crate::reader::{Begin, Event, Follow, ReaderSpec};
+use crate::record::Record;
+use crate::request::Call;
+
+/// What a scan delivers.
+#[derive(Clone, Debug)]
+pub(super) enum Scanned {
+    Record(Record),
+    /// What was there at the beginning has been delivered.
+    CaughtUp,
+}
+
+/// How to scan.
+#[derive(Clone, Debug)]
+pub(super) struct Scan {
+    pub(super) operation: &'static str,
+    pub(super) scope: Scope,
+    pub(super) from: Begin,
+    pub(super) headers_only: bool,
+    /// Whether it goes on for ever, and must therefore not lag behind what is remembered.
+    pub(super) follow: Follow,
+}
+
+impl NatsKv {
+    /// The facts, and what the stream delivers of `scan.scope`.
+    pub(super) async fn scan(
+        &self,
+        scan: Scan,
+        call: &Call,
+    ) -> Result<(std::sync::Arc<Facts>, BoxStream<'static, Result<Scanned>>)> {
+        let facts = self.bucket.facts(call).await?;
+        let filters = self.names.filters(&facts.keyspace, &scan.scope, scan.operation)?;
+        let spec = ReaderSpec {
+            operation: scan.operation,
+            stream: self.bucket.stream.clone(),
+            filters,
+            from: scan.from,
+            headers_only: scan.headers_only,
+            away_max: facts.marker_ttl.filter(|_| scan.follow == Follow::Yes),
+            created: facts.created.clone(),
+        };
+        let stems = facts.keyspace.stems().to_vec();
+        let delivered = if spec.filters.is_empty() {
+            // No key is meant, so nothing ever comes.
+            stream::iter([Ok(Event::CaughtUp)]).chain(stream::pending()).boxed()
+        } else {
+            read_any(self.bucket.api.clone(), spec, stems)
+        };
+        let (kv, keyspace, scope) = (self.clone(), facts.keyspace.clone(), scan.scope);
+        let bucket = self.bucket.name.clone();
+        let scanned = delivered.filter_map(move |item| {
+            let scanned = match item {
+                Ok(Event::CaughtUp) => Some(Ok(Scanned::CaughtUp)),
+                Ok(Event::Message(stored)) => {
+                    let text = keyspace.text(&stored.subject).map(str::to_owned);
+                    text.map(|text| kv.names.key(&text).map(|key| (key, text)))
+                        .filter(|named| match named {
+                            Ok((key, text)) => scope.contains(key.as_str(), text),
+                            Err(_) => true,
+                        })
+                        .map(|named| {
+                            named.map(|(key, _)| Scanned::Record(Record::new(key, stored)))
+                        })
+                }
+                Err(error) if error.fact("bucket").is_some() => Some(Err(error)),
+                Err(error) => Some(Err(error.with("bucket", &bucket))),
+            };
+            std::future::ready(scanned)
+        });
+        Ok((facts, scanned.boxed()))
+    }
+}
