@@ -1,1 +1,22 @@
-//! Under construction.
+//! `jetbridge up`: one supervised task for each section that a file names.
+//!
+//! This crate knows what the sections of a file are and keeps them running; where settings come
+//! from is `jetbridge::settings`' business, and printing the binary's.
+
+mod agent;
+mod board;
+mod bucket;
+mod file;
+mod handler;
+mod http;
+mod metrics;
+mod status;
+mod supervise;
+
+pub use agent::{Agent, Reloaded, UpReport};
+pub use board::{SectionId, SectionStatus, State};
+pub use bucket::BucketSection;
+pub use file::UpFile;
+pub use handler::{HandlerSpec, Order, Source, Target};
+pub use http::HttpSpec;
+pub use supervise::Drained;

@@ -158,6 +158,6 @@ pub(crate) fn exists(wanted: &StreamSpec, present: &StreamSpec) -> Error {
     Error::new(ErrorKind::AlreadyExists, "stream.create")
         .because("a stream of that name is there with other settings")
         .with("stream", &wanted.name)
-        .with("differences", differences)
+        .with("differs", differences)
         .hint("open it as it is, change it with an update, or pick another name")
 }

@@ -1,0 +1,231 @@
+//! The process that `up` is: from files to sections that run, over reloads, to the end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jetbridge::settings::Environment;
+use jetbridge_core::{Backend, Clock, Error, Result, StopReport, SystemClock, Tasks};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::board::{Board, SectionId};
+use crate::bucket::BucketSection;
+use crate::file::UpFile;
+use crate::handler::HandlerSpec;
+use crate::http::{Http, HttpSpec};
+use crate::metrics::Metrics;
+use crate::status::{Overview, follow_connection};
+use crate::supervise::{Drained, Section, Supervisor};
+
+/// How much of the drain's time the connection keeps for itself: to flush and close.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// A running `up`.
+#[derive(Debug)]
+pub struct Agent {
+    files: Vec<PathBuf>,
+    environment: Environment,
+    backend: Arc<dyn Backend>,
+    supervisor: Supervisor,
+    running: BTreeMap<SectionId, Wanted>,
+    http: Option<(HttpSpec, Http)>,
+    overview: Overview,
+    files_state: watch::Sender<Option<String>>,
+    drain_timeout: Duration,
+    tasks: Tasks,
+}
+
+/// What a section was started with, so that a reload knows what changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Wanted {
+    Bucket(BucketSection),
+    Handler(HandlerSpec),
+}
+
+impl Wanted {
+    fn id(&self) -> SectionId {
+        match self {
+            Self::Bucket(bucket) => {
+                SectionId::new("bucket", format!("{} ({})", bucket.name, bucket.kind))
+            }
+            Self::Handler(handler) => SectionId::new("handler", handler.name.clone()),
+        }
+    }
+
+    fn section(&self) -> Arc<dyn Section> {
+        match self {
+            Self::Bucket(bucket) => Arc::new(bucket.clone()),
+            Self::Handler(handler) => Arc::new(handler.clone()),
+        }
+    }
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Reloaded {
+    /// Sections that are new.
+    pub started: Vec<SectionId>,
+    /// Sections that were started again, because they changed.
+    pub changed: Vec<SectionId>,
+    /// Sections that are gone from the files.
+    pub stopped: Vec<SectionId>,
+}
+
+/// What was left when `up` ended.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct UpReport {
+    /// What each section left.
+    pub sections: BTreeMap<SectionId, Drained>,
+    /// What the store's connection left.
+    pub store: StopReport,
+}
+
+impl UpReport {
+    /// True if nothing was abandoned.
+    pub fn is_clean(&self) -> bool {
+        self.store.is_clean() && self.sections.values().all(|drained| drained.abandoned == 0)
+    }
+}
+
+impl Agent {
+    /// Starts what `file` names on `backend`. The store need not be there yet: sections that
+    /// need it wait for it.
+    ///
+    /// # Errors
+    /// [`Unavailable`](jetbridge_core::ErrorKind::Unavailable) if HTTP cannot listen.
+    pub async fn start(
+        file: UpFile,
+        files: Vec<PathBuf>,
+        environment: Environment,
+        backend: Arc<dyn Backend>,
+    ) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (metrics, board) = (Metrics::new(), Board::new(Arc::clone(&clock)));
+        let tasks = Tasks::new();
+        let (files_state, files_seen) = watch::channel(None);
+        let overview = Overview {
+            backend: Arc::clone(&backend),
+            board: board.clone(),
+            metrics: metrics.clone(),
+            started: clock.now(),
+            clock,
+            connection: follow_connection(&*backend, metrics.clone(), &tasks),
+            files: files_seen,
+        };
+        let mut agent = Self {
+            files,
+            environment,
+            supervisor: Supervisor::new(Arc::clone(&backend), board, metrics),
+            backend,
+            running: BTreeMap::new(),
+            http: None,
+            overview,
+            files_state,
+            drain_timeout: file.drain_timeout(),
+            tasks,
+        };
+        agent.listen(file.http.as_ref()).await?;
+        for wanted in wanted(file) {
+            agent.start_section(wanted);
+        }
+        Ok(agent)
+    }
+
+    /// Where HTTP listens, if it does.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|(_, http)| http.address)
+    }
+
+    /// How many sections run.
+    pub fn sections(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Reads the files again and changes what changed, and nothing else. If they cannot be read,
+    /// everything goes on as it was, and status says why.
+    ///
+    /// # Errors
+    /// Every problem of the files; nothing was changed then.
+    pub async fn reload(&mut self) -> Result<Reloaded, Vec<Error>> {
+        let file = match UpFile::read(&self.files, &self.environment) {
+            Ok(file) => file,
+            Err(problems) => {
+                self.files_state.send_replace(problems.first().map(ToString::to_string));
+                return Err(problems);
+            }
+        };
+        if let Err(error) = self.listen(file.http.as_ref()).await {
+            self.files_state.send_replace(Some(error.to_string()));
+            return Err(vec![error]);
+        }
+        self.drain_timeout = file.drain_timeout();
+        let mut next: BTreeMap<SectionId, Wanted> =
+            wanted(file).into_iter().map(|wanted| (wanted.id(), wanted)).collect();
+        let mut reloaded = Reloaded::default();
+        for (id, running) in &self.running {
+            match next.get(id) {
+                None => reloaded.stopped.push(id.clone()),
+                Some(wanted) if wanted != running => reloaded.changed.push(id.clone()),
+                Some(_same) => drop(next.remove(id)),
+            }
+        }
+        let ending: Vec<SectionId> =
+            reloaded.stopped.iter().chain(&reloaded.changed).cloned().collect();
+        self.supervisor.stop(&ending, Instant::now() + self.drain_timeout).await;
+        ending.iter().for_each(|id| drop(self.running.remove(id)));
+        for (id, wanted) in next {
+            if !reloaded.changed.contains(&id) {
+                reloaded.started.push(id);
+            }
+            self.start_section(wanted);
+        }
+        self.files_state.send_replace(None);
+        Ok(reloaded)
+    }
+
+    /// Drains and ends: intake stops, what is under way is finished, the connection flushes and
+    /// closes, all under the files' `drain_timeout`.
+    pub async fn stop(mut self) -> UpReport {
+        let deadline = Instant::now() + self.drain_timeout;
+        let ids = self.supervisor.ids();
+        let sections = self.supervisor.stop(&ids, deadline).await;
+        self.supervisor.join(CLOSE_GRACE).await;
+        if let Some((_, http)) = &self.http {
+            http.stop().await;
+        }
+        self.tasks.stop(CLOSE_GRACE).await;
+        let left = deadline.saturating_duration_since(Instant::now()).max(CLOSE_GRACE);
+        let store = self.backend.close(left).await;
+        UpReport { sections, store }
+    }
+
+    fn start_section(&mut self, wanted: Wanted) {
+        let id = wanted.id();
+        self.supervisor.start(id.clone(), wanted.section());
+        self.running.insert(id, wanted);
+    }
+
+    /// Listens where `spec` says, if it does not already.
+    async fn listen(&mut self, spec: Option<&HttpSpec>) -> Result<()> {
+        if self.http.as_ref().map(|(present, _)| present) == spec {
+            return Ok(());
+        }
+        if let Some((_, http)) = self.http.take() {
+            http.stop().await;
+        }
+        if let Some(spec) = spec {
+            self.http = Some((spec.clone(), Http::start(spec, self.overview.clone()).await?));
+        }
+        Ok(())
+    }
+}
+
+fn wanted(file: UpFile) -> Vec<Wanted> {
+    let buckets = file.buckets.into_iter().map(Wanted::Bucket);
+    buckets.chain(file.handlers.into_iter().map(Wanted::Handler)).collect()
+}

@@ -1,0 +1,176 @@
+//! What every section is doing: written by the sections, read by status, metrics and readiness.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use jetbridge_core::Clock;
+use serde::Serialize;
+
+/// The name of a section: its kind and what the file calls it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct SectionId {
+    /// `bucket`, `handler`, …
+    pub kind: &'static str,
+    /// What the file calls it.
+    pub name: String,
+}
+
+impl SectionId {
+    pub(crate) fn new(kind: &'static str, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+}
+
+impl Display for SectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// What a section is doing.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum State {
+    /// It has not done its first work yet.
+    Starting,
+    /// It does its work.
+    Running,
+    /// It does not, or only in part, and tries again by itself.
+    Degraded {
+        /// Why.
+        reason: String,
+    },
+    /// It has ended, as it was told to.
+    Stopped,
+}
+
+impl State {
+    /// The word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Degraded { .. } => "degraded",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A section's state, since when, and what else it has to say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct SectionStatus {
+    /// What it is doing.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// Facts that are no failure: what differs from the file, what was made.
+    pub notes: Vec<String>,
+}
+
+/// The states of all sections. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Board {
+    shared: Arc<Mutex<BTreeMap<SectionId, SectionStatus>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Board {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { shared: Arc::default(), clock }
+    }
+
+    /// Puts a section on the board, starting; what it says goes through the reporter.
+    pub(crate) fn add(&self, id: &SectionId) -> Reporter {
+        let reporter = Reporter { board: self.clone(), id: id.clone() };
+        reporter.set(State::Starting);
+        reporter
+    }
+
+    pub(crate) fn remove(&self, id: &SectionId) {
+        self.lock().remove(id);
+    }
+
+    pub(crate) fn all(&self) -> Vec<(SectionId, SectionStatus)> {
+        self.lock().iter().map(|(id, status)| (id.clone(), status.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SectionId, SectionStatus>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A section's own line on the board.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter {
+    board: Board,
+    id: SectionId,
+}
+
+impl Reporter {
+    /// Changes the state; a change for the better or the worse is one line in the log.
+    pub(crate) fn set(&self, state: State) {
+        let now = self.board.clock.now();
+        let mut sections = self.board.lock();
+        let status = sections.entry(self.id.clone()).or_insert_with(|| SectionStatus {
+            state: State::Starting,
+            since: now,
+            notes: Vec::new(),
+        });
+        if status.state == state {
+            return;
+        }
+        match (&status.state, &state) {
+            (_, State::Degraded { reason }) => {
+                tracing::warn!(section = %self.id, reason, "degraded");
+            }
+            (State::Degraded { .. }, State::Running) => {
+                tracing::info!(section = %self.id, "recovered");
+            }
+            (_, State::Running) => tracing::info!(section = %self.id, "running"),
+            _ => {}
+        }
+        status.state = state;
+        status.since = now;
+    }
+
+    pub(crate) fn degraded(&self, reason: impl Display) {
+        self.set(State::Degraded { reason: reason.to_string() });
+    }
+
+    /// Replaces the notes.
+    pub(crate) fn notes(&self, notes: Vec<String>) {
+        if let Some(status) = self.board.lock().get_mut(&self.id) {
+            status.notes = notes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jetbridge_core::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn a_state_says_since_when_and_repeating_it_changes_nothing() {
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+        let board = Board::new(Arc::new(clock.clone()));
+        let id = SectionId::new("handler", "mail");
+        let reporter = board.add(&id);
+        clock.advance(Duration::from_secs(5));
+        reporter.degraded("no server");
+        clock.advance(Duration::from_secs(5));
+        reporter.degraded("no server");
+        let (_, status) = board.all().remove(0);
+        assert_eq!(status.state, State::Degraded { reason: "no server".to_owned() });
+        assert_eq!(status.since, SystemTime::UNIX_EPOCH + Duration::from_secs(5));
+        board.remove(&id);
+        assert!(board.all().is_empty());
+    }
+}

@@ -1,0 +1,95 @@
+use std::fs;
+
+use super::*;
+use crate::handler::{Order, Source, Target};
+
+/// Reads the texts as files `0.yml`, `1.yml`, …; problems come without their folder.
+fn read(texts: &[&str]) -> Result<UpFile, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> =
+        (0..texts.len()).map(|number| folder.path().join(format!("{number}.yml"))).collect();
+    for (path, text) in paths.iter().zip(texts) {
+        fs::write(path, text).unwrap();
+    }
+    let prefix = format!("{}/", folder.path().display());
+    UpFile::read(&paths, &Environment::from_iter([("TOKEN", "s3cr3t")])).map_err(|problems| {
+        problems
+            .iter()
+            .map(|problem| problem.message().unwrap_or_default().replace(&prefix, ""))
+            .collect()
+    })
+}
+
+#[track_caller]
+fn check_problem(text: &str, expected: &str) {
+    assert_eq!(read(&[text]).unwrap_err(), [expected], "{text}");
+}
+
+#[test]
+fn the_sections_of_the_design_are_read() {
+    let file = read(&["
+http: {listen: 127.0.0.1:4280, token: '${TOKEN}'}
+drain_timeout: 5s
+buckets:
+  config: {kind: kv, history: 5, ttl: 24h, replicas: 3, storage: file, max_bytes: 1GiB}
+  assets: {kind: object}
+  plain:
+handlers:
+  - {subject: 'orders.>', queue: workers, stream: ORDERS, durable: mailer, run: [./send-mail],
+     concurrency: 4, order: 'header:Customer', timeout: 5s, attempts: 3, backoff: 1s..1m}
+  - {subject: ping, url: 'http://127.0.0.1/x', name: pinger}
+"])
+    .unwrap();
+    assert_eq!(file.drain_timeout(), Duration::from_secs(5));
+    assert_eq!(file.http.unwrap().token.unwrap().expose(), "s3cr3t");
+    let names: Vec<&str> = file.buckets.iter().map(|bucket| bucket.name.as_str()).collect();
+    assert_eq!(names, ["config", "assets", "plain"]);
+    let spec = &file.buckets[0].spec;
+    assert_eq!((spec.history, spec.replicas, spec.max_bytes), (5, 3, Some(1 << 30)));
+    assert_eq!(spec.max_age, Some(Duration::from_secs(86_400)));
+    let mailer = &file.handlers[0];
+    assert_eq!((mailer.name.as_str(), mailer.concurrency, mailer.attempts), ("mailer", 4, 3));
+    assert_eq!(mailer.order, Order::Header("Customer".to_owned()));
+    assert_eq!(mailer.backoff, (Duration::from_secs(1), Duration::from_secs(60)));
+    assert!(matches!(&mailer.source, Source::Stream { stream, .. } if stream.as_str() == "ORDERS"));
+    assert!(matches!(&mailer.target, Target::Run { command, .. } if command == &["./send-mail"]));
+    assert_eq!(file.handlers[1].source, Source::Subject { queue: None });
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    check_problem("bukets: {}", "0.yml:1:1: there is no section `bukets`");
+    check_problem("dbs: []", "0.yml:1:1: this version cannot run `dbs`");
+    check_problem("buckets:\n  b: {histroy: 5}", "0.yml:2:7: unknown key `histroy`");
+    check_problem("buckets:\n  b: {history: 99}", "0.yml:2:6: `history` is 1 to 64, not 99");
+    check_problem("handlers: [{subject: a}]", "0.yml:1:12: a handler has either `run` or `url`");
+    check_problem(
+        "handlers: [{subject: a, stream: S, run: x}]",
+        "0.yml:1:12: a handler with `stream` needs `durable`",
+    );
+    check_problem("handlers: [{subject: a, run: x, order: up}]", "0.yml:1:12: this is no order");
+    check_problem(
+        "http: {listen: '0.0.0.0:80'}",
+        "0.yml:1:7: an address that other machines can reach needs a token",
+    );
+}
+
+#[test]
+fn every_problem_of_every_file_is_found() {
+    let problems = read(&["a: 1\nb: 2", "drain_timeout: soon\nhandlers: {}"]).unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+}
+
+#[test]
+fn files_are_joined_and_contradictions_named() {
+    let file = read(&[
+        "buckets: {a: {history: 2}}\nhandlers: [{subject: a, run: x}]",
+        "buckets: {b: {}, a: {history: 2}}\nhandlers: [{subject: b, run: x}]",
+    ])
+    .unwrap();
+    assert_eq!((file.buckets.len(), file.handlers.len()), (2, 2));
+    let problems = read(&["buckets: {a: {history: 2}}", "buckets: {a: {history: 3}}"]);
+    assert_eq!(problems.unwrap_err(), ["1.yml:1:15: `history` has another value at 0.yml:1:15"]);
+    let problems = read(&["handlers: [{subject: a, run: x}, {subject: a, run: y}]"]);
+    assert_eq!(problems.unwrap_err(), ["two handlers are called `a`"]);
+}

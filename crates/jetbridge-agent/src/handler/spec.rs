@@ -1,0 +1,91 @@
+//! One entry of `handlers:`, parsed. What it means is in `docs/guide/up.md`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jetbridge_core::{ConsumerName, GroupName, Pattern, StreamName};
+
+/// Messages that one handler works on at once, if the file does not say.
+pub const CONCURRENCY_DEFAULT: usize = 1;
+/// Most messages that one handler may work on at once: each may be a process.
+pub const CONCURRENCY_MAX: usize = 1024;
+/// Time for one attempt, if the file does not say.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Attempts for one message before it becomes a dead letter, if the file does not say.
+pub const ATTEMPTS_DEFAULT: u32 = 5;
+/// Where dead letters are kept, if the file does not say.
+pub const DEAD_LETTERS_DEFAULT: &str = "JETBRIDGE_DEAD_LETTERS";
+
+/// A handler: which messages, what is done with each, and what if that fails.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct HandlerSpec {
+    /// What status, metrics and logs call it.
+    pub name: String,
+    /// Which messages.
+    pub subject: Pattern,
+    /// Where they come from.
+    pub source: Source,
+    /// What is done with one.
+    pub target: Target,
+    /// How many at once.
+    pub concurrency: usize,
+    /// Which of them wait for each other.
+    pub order: Order,
+    /// Time for one attempt.
+    pub timeout: Duration,
+    /// Attempts for one message, the first included.
+    pub attempts: u32,
+    /// Waits between attempts: the first, doubling up to the second.
+    pub backoff: (Duration, Duration),
+    /// The stream of those that were given up.
+    pub dead_letters: StreamName,
+}
+
+/// Where a handler's messages come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Source {
+    /// Plain subscription: at most once.
+    Subject {
+        /// Shares the messages with the other members of this group.
+        queue: Option<GroupName>,
+    },
+    /// A durable consumer: at least once.
+    Stream {
+        /// The stream; made, keeping the handler's subject, if it is missing.
+        stream: StreamName,
+        /// The consumer's name.
+        durable: ConsumerName,
+    },
+}
+
+/// What is done with a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Target {
+    /// A process: the payload is its standard input.
+    Run {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// Where it runs.
+        directory: PathBuf,
+    },
+    /// An HTTP request: the payload is its body.
+    Url(String),
+}
+
+/// Which messages must not overtake each other.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Order {
+    /// None.
+    #[default]
+    Free,
+    /// Those with the same value of this header.
+    Header(String),
+    /// Those on the same subject.
+    Subject,
+    /// Those with the same token of the subject at this place, counted from 1.
+    Token(usize),
+}

@@ -1,0 +1,164 @@
+//! One message from its arrival to its settlement.
+//!
+//! What a stream keeps is tried once for each delivery: a failed attempt hands it back with a
+//! wait, so that the wait outlives this process. A plain message exists only here, so its
+//! attempts are made here, one after the other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jetbridge_core::{Delivery, Message, Result};
+use tokio::time::Instant;
+
+use super::attempt::{Attempt, Verdict};
+use super::spec::{HandlerSpec, Target};
+use super::url::HttpClient;
+use super::{dead, run};
+use crate::metrics::Ended;
+use crate::supervise::Context;
+
+/// How often a delivery that is being worked on asks for more time: thrice in its ack wait.
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// What the tasks of one handler share.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) spec: HandlerSpec,
+    pub(crate) context: Context,
+    pub(crate) client: HttpClient,
+}
+
+impl Work {
+    /// Makes one attempt at a delivery and settles it.
+    pub(crate) async fn delivery(&self, stream: &str, delivery: Delivery) {
+        let attempt = Attempt {
+            handler: self.spec.name.clone(),
+            message: delivery.message.clone(),
+            stored: Some((stream.to_owned(), delivery.sequence)),
+            number: delivery.attempt,
+        };
+        let verdict = self.attempt_in_progress(&attempt, &delivery).await;
+        let settled = match verdict {
+            Verdict::Done(answer) => {
+                self.answer(&attempt, answer).await;
+                delivery.ack().await
+            }
+            Verdict::Failed { reason, .. } if attempt.number >= u64::from(self.spec.attempts) => {
+                self.bury(&attempt, &reason, delivery).await
+            }
+            Verdict::Failed { retry_after, .. } => {
+                delivery.nak(retry_after.unwrap_or_else(|| self.wait_after(attempt.number))).await
+            }
+        };
+        if let Err(error) = settled {
+            // The message comes again by itself; that is what at least once means.
+            tracing::warn!(handler = self.spec.name, %error, "a delivery could not be settled");
+        }
+    }
+
+    /// Makes the attempts at a plain message. Stops trying when stopping has begun.
+    pub(crate) async fn message(&self, message: Message) {
+        let handler = self.spec.name.clone();
+        let mut attempt = Attempt { handler, message, stored: None, number: 1 };
+        loop {
+            let (reason, retry_after) = match self.attempt(&attempt).await {
+                Verdict::Done(answer) => return self.answer(&attempt, answer).await,
+                Verdict::Failed { reason, retry_after } => (reason, retry_after),
+            };
+            let last = attempt.number >= u64::from(self.spec.attempts);
+            if last || self.context.stop.has_begun() {
+                return self.bury_plain(&attempt, &reason).await;
+            }
+            let wait = retry_after.unwrap_or_else(|| self.wait_after(attempt.number));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => attempt.number += 1,
+                _deadline = self.context.stop.begins() => {
+                    return self.bury_plain(&attempt, &reason).await;
+                }
+            }
+        }
+    }
+
+    /// One attempt, during which the delivery is kept from coming again.
+    async fn attempt_in_progress(&self, attempt: &Attempt, delivery: &Delivery) -> Verdict {
+        let attempting = self.attempt(attempt);
+        tokio::pin!(attempting);
+        loop {
+            tokio::select! {
+                verdict = &mut attempting => return verdict,
+                () = tokio::time::sleep(PROGRESS_EVERY) => {
+                    if let Err(error) = delivery.in_progress().await {
+                        tracing::debug!(handler = self.spec.name, %error, "no progress noted");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, attempt: &Attempt) -> Verdict {
+        let _in_flight = self.context.metrics.attempt(&self.spec.name);
+        let started = Instant::now();
+        let timeout = self.spec.timeout;
+        let verdict = match &self.spec.target {
+            Target::Run { command, directory } => {
+                run::run(command, directory, attempt, timeout).await
+            }
+            Target::Url(url) => self.client.post(url, attempt, timeout).await,
+        };
+        let ended = match &verdict {
+            Verdict::Done(_answer) => Ended::Done,
+            Verdict::Failed { reason, .. } => {
+                let subject = &attempt.message.subject;
+                let (handler, number) = (&self.spec.name, attempt.number);
+                tracing::warn!(handler, %subject, attempt = number, reason, "an attempt failed");
+                Ended::Failed
+            }
+        };
+        self.context.metrics.ended(&self.spec.name, ended, started.elapsed());
+        verdict
+    }
+
+    /// Sends the answer to whoever asked.
+    async fn answer(&self, attempt: &Attempt, answer: Bytes) {
+        // A delivery of a stream has no asker: its reply subject is the stream's own business.
+        let Some(reply) = attempt.message.reply.clone().filter(|_| attempt.stored.is_none()) else {
+            return;
+        };
+        let answer = Message::new(reply, answer);
+        if let Err(error) = self.context.backend.bus().publish(answer).await {
+            tracing::warn!(handler = self.spec.name, %error, "an answer could not be sent");
+        }
+    }
+
+    /// Keeps the dead letter, then settles; if it cannot be kept, the message comes again.
+    async fn bury(&self, attempt: &Attempt, reason: &str, delivery: Delivery) -> Result<()> {
+        match self.keep_dead(attempt, reason).await {
+            Ok(()) => delivery.term().await,
+            Err(error) => {
+                self.context.reporter.degraded(&error);
+                delivery.nak(self.spec.backoff.1).await
+            }
+        }
+    }
+
+    async fn bury_plain(&self, attempt: &Attempt, reason: &str) {
+        if let Err(error) = self.keep_dead(attempt, reason).await {
+            let subject = &attempt.message.subject;
+            tracing::error!(handler = self.spec.name, %subject, %error, "a message is lost");
+            self.context.reporter.degraded(&error);
+        }
+    }
+
+    async fn keep_dead(&self, attempt: &Attempt, reason: &str) -> Result<()> {
+        dead::keep(&*self.context.backend, &self.spec, attempt, reason).await?;
+        self.context.metrics.died(&self.spec.name);
+        Ok(())
+    }
+
+    /// The wait after attempt `number`: doubling, up to the most.
+    fn wait_after(&self, number: u64) -> Duration {
+        let (first, most) = self.spec.backoff;
+        let doublings = u32::try_from(number.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
+        first.saturating_mul(1 << doublings).min(most)
+    }
+}

@@ -1,0 +1,171 @@
+//! Keeps sections running: each is a task that is started again when it ends by itself, and
+//! stopped in two steps, first asked to drain, then, at the deadline, dropped.
+//!
+//! One failing section never touches another: a panic is contained here.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use jetbridge_core::{Backend, Backoff, Tasks};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use crate::board::{Board, Reporter, SectionId, State};
+use crate::metrics::Metrics;
+
+/// How long a section must have run for its next failure to count as the first.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// What one section is made of: the part of the file that configures it, and how it runs.
+pub(crate) trait Section: Send + Sync + 'static {
+    /// Runs until `context.stop` asks to drain and the work is done. Ending earlier is a failure
+    /// whose reason is on the board.
+    fn run(self: Arc<Self>, context: Context) -> Pin<Box<dyn Future<Output = Drained> + Send>>;
+}
+
+/// What a section works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) reporter: Reporter,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: Stop,
+}
+
+/// What was left when a section stopped.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Pieces of work that were finished while draining.
+    pub finished: u64,
+    /// Pieces of work that were under way at the deadline and were dropped.
+    pub abandoned: u64,
+}
+
+/// Tells a section to drain, and by when.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(watch::Receiver<Option<Instant>>);
+
+impl Stop {
+    /// Resolves when draining begins, with the deadline.
+    pub(crate) async fn begins(&self) -> Instant {
+        let mut deadline = self.0.clone();
+        match deadline.wait_for(Option::is_some).await {
+            Ok(begun) => begun.unwrap_or_else(Instant::now),
+            // The supervisor is gone: there is nobody left to wait for.
+            Err(_gone) => Instant::now(),
+        }
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
+/// The sections that run.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    backend: Arc<dyn Backend>,
+    board: Board,
+    metrics: Metrics,
+    tasks: Tasks,
+    running: BTreeMap<SectionId, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: watch::Sender<Option<Instant>>,
+    drained: oneshot::Receiver<Drained>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(backend: Arc<dyn Backend>, board: Board, metrics: Metrics) -> Self {
+        Self { backend, board, metrics, tasks: Tasks::new(), running: BTreeMap::new() }
+    }
+
+    pub(crate) fn start(&mut self, id: SectionId, section: Arc<dyn Section>) {
+        let (stop, stopping) = watch::channel(None);
+        let (report, drained) = oneshot::channel();
+        let context = Context {
+            backend: Arc::clone(&self.backend),
+            reporter: self.board.add(&id),
+            metrics: self.metrics.clone(),
+            stop: Stop(stopping),
+        };
+        self.tasks.spawn(async move {
+            let drained = keep_running(section, context).await;
+            // Nobody asks when the section was dropped at its deadline.
+            report.send(drained).unwrap_or_default();
+        });
+        self.running.insert(id, Running { stop, drained });
+    }
+
+    /// Stops the sections called `ids` and says what each left.
+    pub(crate) async fn stop(
+        &mut self,
+        ids: &[SectionId],
+        deadline: Instant,
+    ) -> BTreeMap<SectionId, Drained> {
+        let stopping = ids.iter().filter_map(|id| self.running.remove_entry(id));
+        let reports = stopping.map(|(id, running)| async move {
+            running.stop.send_replace(Some(deadline));
+            // A section that panicked while draining has nothing to report.
+            (id, running.drained.await.unwrap_or_default())
+        });
+        let reports = join_all(reports).await;
+        for (id, _) in &reports {
+            self.board.remove(id);
+        }
+        reports.into_iter().collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<SectionId> {
+        self.running.keys().cloned().collect()
+    }
+
+    /// Joins the tasks of stopped sections; returns how many are left.
+    pub(crate) async fn join(&self, grace: Duration) -> usize {
+        self.tasks.stop(grace).await
+    }
+}
+
+/// Runs `section` again and again until it ends because it was told to.
+async fn keep_running(section: Arc<dyn Section>, context: Context) -> Drained {
+    let mut backoff = Backoff::outage();
+    loop {
+        let started = Instant::now();
+        let run = Arc::clone(&section).run(context.clone());
+        let ended = AssertUnwindSafe(run).catch_unwind().await;
+        if let Err(panic) = &ended {
+            let words = panic_words(panic.as_ref());
+            tracing::error!(words, "a section panicked: this is a bug");
+            context.reporter.degraded(format!("it panicked, which is a bug: {words}"));
+        }
+        if context.stop.has_begun() {
+            context.reporter.set(State::Stopped);
+            return ended.unwrap_or_default();
+        }
+        if started.elapsed() > STABLE_AFTER {
+            backoff = Backoff::outage();
+        }
+        tokio::select! {
+            () = backoff.wait() => {}
+            _deadline = context.stop.begins() => {}
+        }
+        if context.stop.has_begun() {
+            context.reporter.set(State::Stopped);
+            return Drained::default();
+        }
+    }
+}
+
+fn panic_words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

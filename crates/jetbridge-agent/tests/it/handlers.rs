@@ -1,0 +1,99 @@
+//! Messages to commands.
+
+use futures_util::StreamExt as _;
+use jetbridge_core::{Message, ReadStream, StreamName, Subject};
+use jetbridge_testkit::eventually;
+
+use crate::rig::{Rig, WITHIN};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stream_keeps_is_handled_once_each_and_in_order_of_its_key() {
+    let rig = Rig::start(
+        "handlers:\n  - {subject: 'orders.*', stream: ORDERS, durable: mail, concurrency: 8, \
+         order: subject, run: [sh, -c, 'read line; echo \"$JETBRIDGE_SUBJECT $line\" >> done']}",
+    )
+    .await;
+    for number in 0..30 {
+        rig.append(&format!("orders.{}", number % 3), &format!("{number}\n")).await;
+    }
+    let lines = rig.wait_lines("done", 30).await;
+    for key in 0..3 {
+        let of_key: Vec<usize> = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix(&format!("orders.{key} ")))
+            .map(|number| number.parse().unwrap())
+            .collect();
+        assert_eq!(of_key, (0..10).map(|n| n * 3 + key).collect::<Vec<_>>());
+    }
+    let (report, _folder) = rig.stop().await;
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_is_tried_again_and_becomes_a_dead_letter() {
+    let rig = Rig::start(
+        "handlers:\n  - {subject: 'jobs.>', stream: JOBS, durable: worker, attempts: 3, \
+         backoff: 10ms, run: [sh, -c, 'echo $JETBRIDGE_ATTEMPT >> tries; echo broken >&2; exit 7']}",
+    )
+    .await;
+    rig.append("jobs.a", "payload").await;
+    assert_eq!(rig.wait_lines("tries", 3).await, ["1", "2", "3"]);
+    let stream = StreamName::parse("JETBRIDGE_DEAD_LETTERS").unwrap();
+    let bus = rig.bus();
+    let letter = eventually("the dead letter", WITHIN, async || {
+        let mut letters = bus.read_stream(&stream, ReadStream::all());
+        letters.next().await.map(|letter| letter.unwrap().message)
+    })
+    .await;
+    assert_eq!(letter.subject.as_str(), "jetbridge.dead.JETBRIDGE_DEAD_LETTERS.worker");
+    assert_eq!(letter.payload, "payload");
+    let header = |name: &str| letter.headers.get(name).unwrap_or_default();
+    assert_eq!(header("Jetbridge-Subject"), "jobs.a");
+    assert_eq!((header("Jetbridge-Stream"), header("Jetbridge-Sequence")), ("JOBS", "1"));
+    assert_eq!(header("Jetbridge-Reason"), "sh ended with exit status: 7: broken");
+    let (report, folder) = rig.stop().await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("tries")).unwrap(), "1\n2\n3\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_request_is_answered_with_the_output() {
+    let rig = Rig::start("handlers: [{subject: ping, run: [sh, -c, 'cat; echo pong']}]").await;
+    let (bus, subject) = (rig.bus(), Subject::parse("ping").unwrap());
+    let answer = eventually("an answer", WITHIN, async || {
+        bus.request(Message::new(subject.clone(), "hello "), WITHIN).await.ok()
+    })
+    .await;
+    assert_eq!(answer.payload, "hello pong\n");
+    assert!(rig.stop().await.0.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_finishes_what_is_under_way_and_reports_what_it_cannot() {
+    let text = |timeout: &str, script: &str| {
+        format!(
+            "drain_timeout: {timeout}\nhandlers: [{{subject: 'j.>', stream: J, durable: d, \
+             run: [sh, -c, 'echo begun >> begun; {script}; echo done >> done']}}]"
+        )
+    };
+    let rig = Rig::start(&text("30s", "until test -e go; do sleep 0.02; done")).await;
+    rig.append("j.a", "").await;
+    rig.wait_lines("begun", 1).await;
+    let go = rig.path("go");
+    let stopping = rig.stop();
+    let (stopped, ()) = tokio::join!(stopping, async {
+        tokio::task::yield_now().await;
+        std::fs::write(go, "").unwrap();
+    });
+    let (report, folder) = stopped;
+    assert!(report.is_clean(), "{report:?}");
+    assert!(folder.path().join("done").exists(), "the handler was finished");
+
+    let rig = Rig::start(&text("200ms", "sleep 600")).await;
+    rig.append("j.a", "").await;
+    rig.wait_lines("begun", 1).await;
+    let (report, folder) = rig.stop().await;
+    let abandoned: u64 = report.sections.values().map(|drained| drained.abandoned).sum();
+    assert_eq!(abandoned, 1, "{report:?}");
+    assert!(!report.is_clean() && !folder.path().join("done").exists());
+}

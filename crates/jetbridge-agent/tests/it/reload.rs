@@ -1,0 +1,55 @@
+//! A changed file changes what changed, and nothing else.
+
+use jetbridge_core::{BucketKind, BucketName};
+use jetbridge_testkit::eventually;
+
+use crate::rig::{Rig, WITHIN};
+
+fn handler(name: &str, word: &str) -> String {
+    format!(
+        "  - {{name: {name}, subject: '{name}.>', stream: {name}, durable: d, \
+         run: [sh, -c, 'echo {word} >> {name}']}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_starts_stops_and_changes_sections() {
+    let a = handler("a", "one");
+    let mut rig = Rig::start(&format!("handlers:\n{a}{}", handler("b", "one"))).await;
+    rig.append("a.x", "").await;
+    rig.append("b.x", "").await;
+    rig.wait_lines("a", 1).await;
+    rig.wait_lines("b", 1).await;
+
+    rig.rewrite(&format!(
+        "buckets: {{config: {{history: 3}}}}\nhandlers:\n{a}{}{}",
+        handler("b", "two"),
+        handler("c", "one")
+    ));
+    let reloaded = rig.agent.reload().await.unwrap();
+    let names = |ids: &[jetbridge_agent::SectionId]| -> Vec<String> {
+        ids.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(names(&reloaded.started), ["bucket config (kv)", "handler c"]);
+    assert_eq!(names(&reloaded.changed), ["handler b"]);
+    assert!(reloaded.stopped.is_empty());
+    rig.append("b.y", "").await;
+    assert_eq!(rig.wait_lines("b", 2).await, ["one", "two"]);
+    let bucket = BucketName::parse("config").unwrap();
+    eventually("the bucket is made", WITHIN, async || {
+        rig.backend.bucket(BucketKind::Kv, &bucket).await.ok()
+    })
+    .await;
+
+    rig.rewrite("handlers: {}");
+    let problems = rig.agent.reload().await.unwrap_err();
+    assert!(problems[0].message().unwrap().ends_with("`handlers` is a list"), "{problems:?}");
+    rig.append("a.y", "").await;
+    rig.wait_lines("a", 2).await;
+
+    rig.rewrite(&format!("handlers:\n{a}"));
+    let reloaded = rig.agent.reload().await.unwrap();
+    assert_eq!(names(&reloaded.stopped), ["bucket config (kv)", "handler b", "handler c"]);
+    assert_eq!(rig.agent.sections(), 1);
+    assert!(rig.stop().await.0.is_clean());
+}
