@@ -5,6 +5,7 @@ pub mod codec;
 mod connect;
 pub mod connector;
 pub mod settings;
+pub mod typed;
 pub mod worker;
 
 pub use jetbridge_core as core;

@@ -25,7 +25,7 @@ pub use json::Json;
 pub use raw::Raw;
 
 /// The header that names the codec of a value or message, as a media type.
-pub const CONTENT_TYPE: &str = "Content-Type";
+pub const CONTENT_TYPE: &str = jetbridge_core::CONTENT_TYPE_HEADER;
 
 /// Why a codec could not write or read.
 pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
@@ -78,6 +78,27 @@ pub trait Codec: Debug + Send + Sync + 'static {
     fn decode(&self, bytes: &[u8], visit: &mut Visit<'_>) -> Result<(), CodecError>;
 }
 
+/// The built-in codecs serve the typed conveniences of the seam as well.
+macro_rules! codec_of_the_seam {
+    ($($codec:ident)+) => {$(
+        impl jetbridge_core::Codec for $codec {
+            fn content_type(&self) -> &'static str {
+                Codec::content_type(self)
+            }
+
+            fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Bytes> {
+                encode_with(self, value)
+            }
+
+            fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
+                decode_with(self, bytes)
+            }
+        }
+    )+};
+}
+
+codec_of_the_seam!(Cbor Json MessagePack Raw);
+
 /// The codec that writes, and those that read. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Codecs {
@@ -112,14 +133,9 @@ impl Codecs {
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the codec cannot express it.
     pub fn encode<T: Serialize + ?Sized>(&self, value: &T, headers: &mut Headers) -> Result<Bytes> {
-        let bytes = self.own.encode(&value).map_err(|cause| {
-            Error::new(ErrorKind::InvalidInput, "codec.encode")
-                .with("type", std::any::type_name::<T>())
-                .with("codec", self.own.content_type())
-                .caused_by(cause)
-        })?;
+        let bytes = encode_with(&*self.own, value)?;
         headers.set(CONTENT_TYPE, self.own.content_type())?;
-        Ok(bytes.into())
+        Ok(bytes)
     }
 
     /// Reads `bytes` by the media type in `headers`, or as this side writes them if there is
@@ -138,6 +154,16 @@ impl Codecs {
         let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         self.readers.iter().find(|codec| codec.reads(&media_type)).unwrap_or(&self.own)
     }
+}
+
+/// Writes `value` with `codec`; errors as [`Codecs::encode`].
+pub fn encode_with<T: Serialize + ?Sized>(codec: &dyn Codec, value: &T) -> Result<Bytes> {
+    codec.encode(&value).map(Bytes::from).map_err(|cause| {
+        Error::new(ErrorKind::InvalidInput, "codec.encode")
+            .with("type", std::any::type_name::<T>())
+            .with("codec", codec.content_type())
+            .caused_by(cause)
+    })
 }
 
 /// Reads `bytes` with `codec`, whatever any header says; errors as [`Codecs::decode`].

@@ -47,7 +47,7 @@ pub use subscribe::{SubscribeCall, Subscription};
 pub mod calls {
     pub use super::memo::{
         Delete, Expire, Flush, Get, GetRaw, GetRawWithExpiration, GetWithExpiration, Increment,
-        IncrementPresent, ItemCount, Replace, Set, SetAbsent,
+        IncrementPresent, ItemCount, OpenTyped, Replace, Set, SetAbsent,
     };
 }
 

@@ -114,6 +114,13 @@ impl Running {
         self.0.last.get().copied().unwrap_or_else(|| self.0.worker.counts())
     }
 
+    /// Waits for the end: after [`Running::stop`], with the connector, or because the source
+    /// failed for good, which the log tells.
+    pub async fn ended(&self) -> Counts {
+        self.0.ended.cancelled().await;
+        self.counts()
+    }
+
     /// Ends the intake, lets the handlers finish what had arrived, and gives up what is left
     /// after `within`.
     pub async fn stop(&self, within: Duration) -> Counts {

@@ -118,6 +118,10 @@ impl Target<'_> {
         }
     }
 
+    pub(super) fn prefix(&self) -> &str {
+        self.prefix
+    }
+
     /// All keys behind the prefix.
     pub(super) fn scope(&self) -> Scope {
         Scope::prefix(self.prefix)

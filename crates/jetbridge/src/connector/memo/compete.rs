@@ -1,15 +1,10 @@
-//! Changing a value that is there: read, decide, write if nobody came between, else again.
-//!
-//! Those of one process take turns on a key, so that they lose races to other processes only, and
-//! how long it goes on is a matter of time and not of luck.
+//! Changing a value that is there. Those of one process take turns on a key, so that they lose
+//! races to other processes only: how long a call competes is a matter of time and not of luck.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use bytes::Bytes;
-use jetbridge_core::{
-    Backoff, DeleteOpts, Entry, Error, ErrorKind, Expect, Key, PutOpts, Read, Result,
-};
+use jetbridge_core::{Entry, Error, ErrorKind, Key, KvExt as _, Result, Update};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
@@ -39,51 +34,30 @@ impl Turns {
     }
 }
 
-/// What is to become of a value.
-pub(super) enum Change {
-    Delete,
-    Put { value: Bytes, opts: PutOpts },
-}
-
-/// Does what `decide` says of the value under `key`; `None` if there is none. `decide` may be
-/// asked several times, each time about the present value.
-pub(super) async fn change<T>(
+/// Does what `decide` says of the value under `key`, and returns what it answered; `None` if
+/// there is no value. `decide` may be asked several times, each time about the present value.
+pub(super) async fn change<T: Send>(
     target: &Target<'_>,
     key: &Key,
-    mut decide: impl FnMut(Entry) -> Result<(Change, T)>,
+    mut decide: impl FnMut(&Entry) -> Result<(Update, T)> + Send,
 ) -> Result<Option<T>> {
     let deadline = Instant::now() + COMPETE_MAX;
     let Ok(_turn) = tokio::time::timeout_at(deadline, target.bucket.turns.take(key)).await else {
-        return Err(gave_up(key));
+        return Err(Error::new(ErrorKind::Conflict, "kv.replace")
+            .because("others of this process kept changing the key; nothing was written")
+            .with("key", key));
     };
-    let mut backoff = Backoff::contention();
-    loop {
-        let Some(entry) = target.kv().get(key, Read::Fresh).await? else { return Ok(None) };
-        let revision = entry.revision;
-        let (change, answer) = decide(entry)?;
-        let written = match change {
-            Change::Delete => {
-                target.kv().delete(key, DeleteOpts::exactly(revision)).await.map(drop)
-            }
-            Change::Put { value, opts } => {
-                let opts = opts.expect(Expect::Exactly(revision));
-                target.kv().put(key, value, opts).await.map(drop)
-            }
+    let mut answer = None;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let update = target.kv().update_with(key, left, |present| {
+        let Some(entry) = present else {
+            answer = None;
+            return Ok(Update::Keep);
         };
-        match written {
-            Ok(()) => return Ok(Some(answer)),
-            Err(lost) if lost.kind() != ErrorKind::Conflict => return Err(lost),
-            Err(_lost) if Instant::now() >= deadline => return Err(gave_up(key)),
-            Err(_lost) => backoff.wait().await,
-        }
-    }
-}
-
-fn gave_up(key: &Key) -> Error {
-    Error::new(ErrorKind::Unavailable, "kv.replace")
-        .because(format!(
-            "others kept changing the key for {} s; nothing was written",
-            COMPETE_MAX.as_secs()
-        ))
-        .with("key", key)
+        let (update, value) = decide(entry)?;
+        answer = Some(value);
+        Ok(update)
+    });
+    update.await?;
+    Ok(answer)
 }

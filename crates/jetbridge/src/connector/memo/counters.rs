@@ -1,15 +1,13 @@
 //! Numbers: adding to them, and counting keys.
 
-use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use futures_util::TryStreamExt as _;
 use jetbridge_core::{
-    CounterEncoding, Entry, Error, ErrorKind, IncrementOpts, Key, PutOpts, Result,
+    CounterEncoding, Entry, Error, ErrorKind, IncrementOpts, Key, KvExt as _, Result, Update,
 };
 
 use super::call::{Call, Operation, Target};
-use super::compete::{self, Change};
+use super::compete;
 
 const ENCODING: CounterEncoding = CounterEncoding::Decimal;
 
@@ -60,12 +58,15 @@ impl Operation for IncrementPresent {
         let key = target.key(&self.0.key)?;
         let (delta, now) = (self.0.delta, target.backend().now().await?.now);
         compete::change(target, &key, |entry| {
-            let sum = add(&entry, &key, delta)?;
-            // The headers keep the table of writers, by which increments of other processes
-            // find out what became of them.
-            let mut opts = PutOpts::new().headers(entry.headers);
-            opts.ttl = entry.expires.map(|at| remaining(at, now));
-            Ok((Change::Put { value: ENCODING.encode(sum), opts }, sum))
+            let sum = add(entry, &key, delta)?;
+            let update = Update::Put {
+                value: ENCODING.encode(sum),
+                ttl: entry.expires.map(|at| remaining(at, now)),
+                // They keep the table of writers, by which increments of other processes find
+                // out what became of them.
+                headers: entry.headers.clone(),
+            };
+            Ok((update, sum))
         })
         .await
     }
@@ -108,8 +109,6 @@ impl Operation for ItemCount {
     type Output = u64;
 
     async fn run(&self, target: &Target<'_>) -> Result<u64> {
-        // A listing may bring a key twice.
-        let keys: HashSet<Key> = target.kv().keys(target.scope()).try_collect().await?;
-        Ok(u64::try_from(keys.len()).unwrap_or(u64::MAX))
+        target.kv().count(target.scope()).await
     }
 }

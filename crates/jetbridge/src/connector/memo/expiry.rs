@@ -4,11 +4,11 @@ use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use jetbridge_core::{Entry, PutOpts, Read, Result};
+use jetbridge_core::{Entry, Read, Result, Update};
 use serde::de::DeserializeOwned;
 
 use super::call::{Operation, Target};
-use super::compete::{self, Change};
+use super::compete;
 use super::values;
 
 /// When a value is to expire.
@@ -105,16 +105,14 @@ impl Operation for Expire {
 }
 
 /// The same value with another expiry; none at all if that lies in the past.
-fn reschedule(entry: Entry, expiry: Expiry, now: SystemTime) -> Change {
+fn reschedule(entry: &Entry, expiry: Expiry, now: SystemTime) -> Update {
     let ttl = match expiry {
         Expiry::Never => None,
         Expiry::After(duration) => Some(duration),
         Expiry::At(time) => Some(time.duration_since(now).unwrap_or(Duration::ZERO)),
     };
     if ttl == Some(Duration::ZERO) {
-        return Change::Delete;
+        return Update::Delete;
     }
-    let mut opts = PutOpts::new().headers(entry.headers);
-    opts.ttl = ttl;
-    Change::Put { value: entry.value, opts }
+    Update::Put { value: entry.value.clone(), ttl, headers: entry.headers.clone() }
 }

@@ -26,7 +26,7 @@ pub use call::Call;
 pub use counters::{Increment, IncrementPresent, ItemCount};
 pub use create::CreateBucket;
 pub use expiry::{Expire, Expiring, Expiry, GetRawWithExpiration, GetWithExpiration};
-pub use values::{Delete, Flush, Get, GetRaw, Replace, Set, SetAbsent};
+pub use values::{Delete, Flush, Get, GetRaw, OpenTyped, Replace, Set, SetAbsent};
 
 use buckets::Buckets;
 use values::Value;
@@ -111,7 +111,7 @@ impl Memo {
 
     /// Writes `value` under `key` if there is a value, and says whether there was: `false` if and
     /// only if the key is not there. However many compete, none gets a wrong answer; after ten
-    /// seconds of competing it is [`Unavailable`](crate::ErrorKind::Unavailable), nothing written.
+    /// seconds of competing it is [`Conflict`](crate::ErrorKind::Conflict), with nothing written.
     pub fn replace<T: Serialize + ?Sized>(
         &self,
         key: impl Into<String>,
@@ -189,6 +189,25 @@ impl Memo {
     /// at most. Who watches the bucket is not told, as in NATS.
     pub fn flush(&self) -> Call<Flush> {
         self.call(Ok(Flush))
+    }
+
+    /// Opens a bucket for values of one type: compare and set, listings and watching, where the
+    /// other calls do not reach.
+    ///
+    /// ```
+    /// # use jetbridge::connector::Connector;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> jetbridge::Result<()> {
+    /// # let connector = Connector::new(jetbridge::connect("memory:").await?);
+    /// let ports = connector.kv().typed::<u16>().bucket("ports").await?;
+    /// ports.put("http", &8080).await?;
+    /// ports.update("http", |port| port.map(|port| port + 1)).await?;
+    /// assert_eq!(ports.get("http").await?.map(|entry| entry.value), Some(8081));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn typed<T: Send + Sync + 'static>(&self) -> Call<OpenTyped<T>> {
+        self.call(Ok(OpenTyped::new()))
     }
 
     pub(super) fn create_bucket(&self, name: String) -> CreateBucket {

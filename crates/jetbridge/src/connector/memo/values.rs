@@ -1,18 +1,20 @@
 //! Writing, reading and removing values.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jetbridge_core::{
-    CounterEncoding, DeleteOpts, ErrorKind, Expect, Headers, PutOpts, Read, Result,
+    CounterEncoding, DeleteOpts, ErrorKind, Expect, Headers, PutOpts, Read, Result, Update,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::{Call, Operation, Target};
-use super::compete::{self, Change};
+use super::compete;
 use crate::codec::{CONTENT_TYPE, Codec, Codecs, Json, decode_with};
+use crate::typed::Typed;
 
 /// Bytes to write, with the header that says how they were encoded.
 #[derive(Debug)]
@@ -210,10 +212,10 @@ impl Operation for Replace {
     type Output = bool;
 
     async fn run(&self, target: &Target<'_>) -> Result<bool> {
-        let (value, opts) = self.value.put(self.ttl);
         let key = target.key(&self.key)?;
         let replaced = compete::change(target, &key, |_present| {
-            Ok((Change::Put { value: value.clone(), opts: opts.clone() }, ()))
+            let (value, headers) = (self.value.bytes.clone(), self.value.headers.clone());
+            Ok((Update::Put { value, ttl: self.ttl, headers }, ()))
         });
         Ok(replaced.await?.is_some())
     }
@@ -247,24 +249,43 @@ impl Operation for Flush {
     }
 }
 
+/// See [`Memo::typed`](super::Memo::typed).
+#[derive(Debug)]
+pub struct OpenTyped<T>(PhantomData<fn() -> T>);
+
+impl<T> OpenTyped<T> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Send + Sync + 'static> Operation for OpenTyped<T> {
+    type Output = Typed<T>;
+
+    async fn run(&self, target: &Target<'_>) -> Result<Typed<T>> {
+        let typed = Typed::new(Arc::clone(&target.bucket.kv));
+        Ok(typed.codecs(target.codecs.clone()).prefix(target.prefix()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::MessagePack;
+    use crate::codec::{MessagePack, Raw};
 
     #[test]
     fn text_without_a_type_is_a_number_where_one_is_wanted() {
         let none = Headers::new();
-        let packed = Codecs::new(std::sync::Arc::new(MessagePack));
+        let packed = Codecs::new(Arc::new(MessagePack));
         assert_eq!(read::<i64>(&packed, &none, b"7").unwrap(), 7);
-        let raw = Codecs::new(std::sync::Arc::new(crate::codec::Raw));
+        let raw = Codecs::new(Arc::new(Raw));
         assert_eq!(read::<i64>(&raw, &none, b"-7").unwrap(), -7);
         assert_eq!(read::<String>(&raw, &none, b"7").unwrap(), "7");
     }
 
     #[test]
     fn integers_are_decimal_in_every_codec_and_nothing_else_is() {
-        let codecs = Codecs::new(std::sync::Arc::new(MessagePack));
+        let codecs = Codecs::new(Arc::new(MessagePack));
         let encoded = |value: Result<Value>| value.unwrap().bytes;
         assert_eq!(encoded(Value::typed(&codecs, &50)), "50");
         assert_eq!(encoded(Value::typed(&codecs, &i64::MIN)), i64::MIN.to_string());

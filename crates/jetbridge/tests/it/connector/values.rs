@@ -1,13 +1,16 @@
 //! Values and buckets beyond the ten facts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt, TryStreamExt};
 use jetbridge::ErrorKind;
 use jetbridge::codec::{Cbor, MessagePack, Raw};
 use jetbridge::connector::Connector;
-use jetbridge::core::{BucketKind, BucketName, Key, Open, Read, Storage};
-use jetbridge_testkit::eventually;
+use jetbridge::core::{BucketKind, BucketName, Key, Open, PutOpts, Read, Storage};
+use jetbridge::typed::TypedChange;
+use jetbridge_testkit::{Fault, Faults, eventually};
 
 use super::place::{User, ada};
 use super::{SOON, cases};
@@ -164,5 +167,69 @@ cases! {
         let error = raw.kv().set_raw("k", huge).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LimitExceeded);
         assert_eq!(raw.kv().get_raw("k").await.unwrap().unwrap().len(), 100);
+    }
+
+    /// A bucket that is slow to open delays the calls to that bucket only.
+    async fn a_slow_bucket_delays_nobody_else(place) {
+        let faults = Faults::script([(0, Fault::Delay(HOUR))]).only(&["bucket.open"]);
+        let connector = Connector::new(faults.around(place.backend().await));
+        let mut slow = std::pin::pin!(connector.kv().set("k", &1).bucket("slow").into_future());
+        assert!(futures_util::poll!(&mut slow).is_pending());
+        assert_eq!(faults.seen(), 1, "it is being opened");
+        let quick = connector.kv().set("k", &1).bucket("quick").into_future();
+        tokio::time::timeout(SOON, quick).await.expect("not behind the slow one").unwrap();
+        assert_eq!(connector.kv().get("k").bucket("quick").await.unwrap(), Some(1));
+        assert!(futures_util::poll!(&mut slow).is_pending());
+    }
+
+    /// An error is an error: no connection is neither `None` nor `false`.
+    async fn no_answer_is_no_absence(place) {
+        let lost = |n| (n, Fault::BeforeApply);
+        let faults = Faults::script((0..4).map(lost)).only(&["kv.get", "kv.put", "kv.delete"]);
+        let connector = Connector::new(faults.around(place.backend().await));
+        let kv = connector.kv();
+        let kinds = [
+            kv.get::<i64>("k").await.unwrap_err().kind(),
+            kv.set("k", &1).await.unwrap_err().kind(),
+            kv.replace("k", &1).await.unwrap_err().kind(),
+            kv.delete("k").await.unwrap_err().kind(),
+        ];
+        assert_eq!(kinds, [ErrorKind::Unavailable; 4]);
+        assert_eq!(kv.get::<i64>("k").await.unwrap(), None);
+    }
+
+    /// Values of one type: conditions, listings and watching, behind the key prefix.
+    async fn typed_handles_compare_list_and_watch(place) {
+        let connector = place.build(Connector::builder().key_prefix("app:").codec(Cbor)).await;
+        let users = connector.kv().typed::<User>().bucket("users").await.unwrap();
+        let written = users.put("u:1", &ada()).await.unwrap();
+        let stale = users.put_with("u:1", &ada(), PutOpts::create()).await.unwrap_err();
+        assert_eq!(stale.present_revision(), Some(written.revision));
+        let entry = users.get("u:1").await.unwrap().unwrap();
+        assert_eq!((entry.key.as_str(), &entry.value), ("u:1", &ada()));
+        assert_eq!((entry.revision, entry.expires), (written.revision, None));
+
+        let older = |user: Option<User>| user.map(|user| User { age: user.age + 1, ..user });
+        let many = join_all((0..10).map(|_| users.update("u:1", older))).await;
+        let ages: BTreeSet<u8> =
+            many.into_iter().map(|user| user.unwrap().unwrap().age).collect();
+        assert_eq!(ages, (37..=46).collect(), "no update is lost");
+        assert_eq!(users.update("u:2", older).await.unwrap(), None);
+        let keys: Vec<String> = users.keys("u:").try_collect().await.unwrap();
+        assert_eq!(keys, ["u:1"]);
+
+        let mut changes = users.watch("u:");
+        let mut next = async || {
+            tokio::time::timeout(SOON, changes.next()).await.expect("a change").unwrap()
+        };
+        let TypedChange::Put(entry) = next().await.unwrap() else { panic!("the present value") };
+        assert_eq!((entry.key.as_str(), entry.value.age), ("u:1", 46));
+        assert_eq!(next().await.unwrap(), TypedChange::CaughtUp);
+        connector.kv().set("u:3", &"no user").bucket("users").await.unwrap();
+        let error = next().await.unwrap_err();
+        assert_eq!((error.kind(), error.fact("key")), (ErrorKind::Corrupt, Some("app:u:3")));
+        assert!(users.delete("u:1").await.unwrap());
+        let TypedChange::Delete { key, .. } = next().await.unwrap() else { panic!("the deletion") };
+        assert_eq!(key, "u:1");
     }
 }
