@@ -8,11 +8,12 @@
 //! revision R, whatever is read next decides:
 //!
 //! * the table holds our operation: it landed;
-//! * the revision is still R: it has not *yet*, and the same condition makes sending again safe;
-//!   should the first one land after all, the second conflicts and the next read tells;
+//! * the revision is still R (or the key still absent): it has not *yet*, and the same condition
+//!   makes sending again safe; should the first one land after all, the second conflicts and the
+//!   next read tells;
 //! * the revision moved and the table lacks our operation: it can never land, start over;
-//! * a foreign writer replaced the value and with it the table, or the key is gone: nobody can
-//!   tell, and the error says so.
+//! * a foreign writer replaced the value and with it the table, or a key that was there is gone:
+//!   nobody can tell, and the error says so.
 //!
 //! `docs/formats/counters.md` has the bytes.
 

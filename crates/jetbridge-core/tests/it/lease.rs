@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use jetbridge_core::{
     Backend as _, BucketSpec, Change, DeleteOpts, ErrorKind, Kv, Lease, LeaseOpts, MemoryBackend,
-    Open, PutOpts, Scope, Start, Watch,
+    Open, PutOpts, Read, Scope, Start, Watch,
 };
 
+use jetbridge_testkit::{Fault, Faults};
+
+use crate::process::Process;
 use crate::support::{SOON, bucket, key, next};
 
 /// Long enough that nothing expires while a test runs.
@@ -106,4 +109,56 @@ async fn who_waits_gets_it_when_the_holder_vanishes() {
     drop(lease);
     let next = soon(Lease::wait(&kv, &key("k"), LONG)).await.unwrap();
     assert!(next.token() > first);
+}
+
+/// A bucket whose operations of one kind lose their answers at these places.
+async fn losing(store: &MemoryBackend, operation: &'static str, places: &[usize]) -> Arc<dyn Kv> {
+    let faults = Faults::script(places.iter().map(|at| (*at, Fault::AckLost))).only(&[operation]);
+    let store = faults.around(Arc::new(store.clone()));
+    store.kv(&bucket("leases"), Open::ensure(BucketSpec::default())).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_taking_it_is_settled() {
+    let store = MemoryBackend::new();
+    let kv = losing(&store, "kv.put", &[0]).await;
+    let lease = Lease::acquire(&kv, &key("k"), LONG).await.unwrap();
+    let entry = kv.get(&key("k"), Read::Fresh).await.unwrap().unwrap();
+    assert_eq!(lease.token(), entry.revision);
+
+    let late = Process::with_late_write(&kv, std::time::SystemTime::UNIX_EPOCH);
+    let other = Lease::acquire(&late, &key("late"), LONG).await.unwrap();
+    assert!(other.is_held() && other.token() > lease.token());
+}
+
+#[tokio::test]
+async fn a_lost_answer_loses_to_a_rival_that_was_first() {
+    let store = MemoryBackend::new();
+    let rival = Lease::acquire(&bucket_of(&store).await, &key("k"), LONG).await.unwrap();
+    let kv = losing(&store, "kv.put", &[0, 1, 2]).await;
+    let error = Lease::acquire(&kv, &key("k"), LONG).await.unwrap_err();
+    assert_eq!((error.kind(), error.fact("holder")), (ErrorKind::Conflict, Some(rival.holder())));
+}
+
+#[tokio::test]
+async fn it_stays_held_while_answers_to_renewals_are_lost() {
+    let store = MemoryBackend::new();
+    let kv = losing(&store, "kv.put", &[1, 3, 5]).await;
+    let plain = bucket_of(&store).await;
+    let mut watch = plain.watch(Watch::current(Scope::All).start(Start::Now));
+    assert_eq!(next(&mut watch).await, Change::CaughtUp);
+    let lease = Lease::acquire(&kv, &key("k"), SHORT).await.unwrap();
+    for _ in 0..8 {
+        assert!(matches!(next(&mut watch).await, Change::Put(_)), "it never expires");
+    }
+    assert!(lease.is_held());
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_giving_it_back_is_settled() {
+    let store = MemoryBackend::new();
+    let kv = losing(&store, "kv.delete", &[0]).await;
+    let lease = Lease::acquire(&kv, &key("k"), LONG).await.unwrap();
+    lease.release().await.unwrap();
+    assert_eq!(kv.get(&key("k"), Read::Fresh).await.unwrap(), None);
 }

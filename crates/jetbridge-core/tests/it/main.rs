@@ -2,6 +2,8 @@
 //! every wrapper, and what each part promises beyond it.
 
 #[cfg(test)]
+mod counter;
+#[cfg(test)]
 mod ext;
 #[cfg(test)]
 mod lease;
@@ -9,6 +11,8 @@ mod lease;
 mod memory;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -1,0 +1,163 @@
+//! Counters over compare-and-set, while answers are lost: exact, or honest about it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use jetbridge_core::{
+    Backend as _, BucketSpec, DeleteOpts, ErrorKind, Headers, IncrementOpts, Kv, KvExt as _,
+    MemoryBackend, Open, Outcome, PutOpts, Read, Result, WRITERS_HEADER,
+};
+use jetbridge_testkit::{Fault, Faults, Odds};
+
+use crate::process::Process;
+use crate::support::{bucket, key, store};
+
+const START: SystemTime = SystemTime::UNIX_EPOCH;
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn behind(faults: &Faults, store: &MemoryBackend) -> Arc<dyn Kv> {
+    let store = faults.around(Arc::new(store.clone()));
+    store.kv(&bucket("b"), Open::ensure(BucketSpec::default())).await.unwrap()
+}
+
+async fn plain(store: &MemoryBackend) -> Arc<dyn Kv> {
+    store.kv(&bucket("b"), Open::ensure(BucketSpec::default())).await.unwrap()
+}
+
+async fn number(kv: &Arc<dyn Kv>) -> String {
+    let entry = kv.get(&key("n"), Read::Fresh).await.unwrap().unwrap();
+    String::from_utf8(entry.value.to_vec()).unwrap()
+}
+
+/// Several processes count while a seed breaks their reads and writes. Whatever says that it
+/// succeeded counts once, whatever says that it was not applied does not count.
+async fn count_under_faults(seed: u64) {
+    const PROCESSES: usize = 4;
+    const EACH: usize = 100;
+    let store = MemoryBackend::new();
+    let odds = Odds { ack_lost: 200, before_apply: 100, ..Odds::default() };
+    let faults = Faults::seeded(seed, odds).only(&["kv.put", "kv.get"]);
+    let kv = behind(&faults, &store).await;
+    let processes = (0..PROCESSES).map(|_| {
+        let process = Process::on(&kv, START);
+        async move {
+            let mut sums = Vec::new();
+            for _ in 0..EACH {
+                match process.increment(&key("n"), 1, IncrementOpts::new()).await {
+                    Ok(sum) => sums.push(sum),
+                    Err(error) => assert_eq!(error.outcome(), Outcome::NotApplied, "{error:?}"),
+                }
+                tokio::task::yield_now().await;
+            }
+            sums
+        }
+    });
+    let mut sums: Vec<i64> = join_all(processes).await.concat();
+    sums.sort_unstable();
+    let counted = i64::try_from(sums.len()).unwrap();
+    assert_eq!(sums, (1..=counted).collect::<Vec<_>>(), "seed {seed}: every sum once");
+    assert_eq!(number(&plain(&store).await).await, counted.to_string(), "seed {seed}");
+    assert!(faults.injected().len() > 100, "seed {seed}: the faults happened");
+}
+
+#[tokio::test]
+async fn it_is_exact_while_answers_are_lost() {
+    for seed in 0..8 {
+        count_under_faults(seed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_lands_late_counts_once() {
+    for before in [None, Some("41")] {
+        let (store, _clock) = store();
+        let kv = plain(&store).await;
+        if let Some(before) = before {
+            kv.put(&key("n"), before.into(), PutOpts::new()).await.unwrap();
+        }
+        let sum = before.map_or(1, |_| 42);
+        let late = Process::with_late_write(&kv, START);
+        assert_eq!(late.increment(&key("n"), 1, IncrementOpts::new()).await.unwrap(), sum);
+        assert_eq!(number(&kv).await, sum.to_string());
+        assert_eq!(late.increment(&key("n"), 1, IncrementOpts::new()).await.unwrap(), sum + 1);
+    }
+}
+
+/// Adds 1 to 5, loses the answer to the write, and does `meanwhile` before anything is read.
+async fn interfere(meanwhile: impl AsyncFn(Arc<dyn Kv>)) -> Result<i64> {
+    let (store, _clock) = store();
+    let kv = plain(&store).await;
+    kv.put(&key("n"), "5".into(), PutOpts::new()).await.unwrap();
+    let faults = Faults::script([(0, Fault::AckLost)]).only(&["kv.put"]);
+    let process = Process::on(&behind(&faults, &store).await, START);
+    let name = key("n");
+    let increment = process.increment(&name, 1, IncrementOpts::new());
+    let meddle = async {
+        assert_eq!(number(&kv).await, "6", "the write has landed, and its answer is lost");
+        meanwhile(Arc::clone(&kv)).await;
+    };
+    // The increment comes first, and pauses behind the lost answer.
+    let (sum, ()) = futures_util::future::join(increment, meddle).await;
+    sum
+}
+
+#[tokio::test]
+async fn who_sets_or_deletes_it_meanwhile_leaves_the_outcome_unknown() {
+    let set = interfere(async |kv: Arc<dyn Kv>| {
+        kv.put(&key("n"), "100".into(), PutOpts::new()).await.unwrap();
+    });
+    assert_eq!(set.await.unwrap_err().outcome(), Outcome::Unknown);
+    let delete = interfere(async |kv: Arc<dyn Kv>| {
+        kv.delete(&key("n"), DeleteOpts::new()).await.unwrap();
+    });
+    assert_eq!(delete.await.unwrap_err().outcome(), Outcome::Unknown);
+}
+
+#[tokio::test]
+async fn who_adds_or_renews_it_meanwhile_does_not() {
+    let add = interfere(async |kv: Arc<dyn Kv>| {
+        let other = Process::on(&kv, START);
+        assert_eq!(other.increment(&key("n"), 10, IncrementOpts::new()).await.unwrap(), 16);
+    });
+    assert_eq!(add.await.unwrap(), 6);
+    let renew = interfere(async |kv: Arc<dyn Kv>| {
+        assert!(kv.expire(&key("n"), Some(3600 * SECOND)).await.unwrap());
+    });
+    assert_eq!(renew.await.unwrap(), 6);
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_given_up_in_time() {
+    let store = MemoryBackend::new();
+    let odds = Odds { before_apply: 1000, ..Odds::default() };
+    let faults = Faults::seeded(1, odds).only(&["kv.put"]);
+    let process = Process::on(&behind(&faults, &store).await, START);
+    let opts = IncrementOpts::new().deadline(SECOND / 20);
+    let error = process.increment(&key("n"), 1, opts).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
+    assert!(plain(&store).await.get(&key("n"), Read::Fresh).await.unwrap().is_none());
+    assert!(faults.seen() > 1, "it was tried again");
+
+    let odds = Odds { ack_lost: 1000, ..Odds::default() };
+    let faults = Faults::seeded(1, odds).only(&["kv.get"]);
+    let process = Process::on(&behind(&faults, &store).await, START);
+    let error = process.increment(&key("n"), 1, opts).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
+}
+
+#[tokio::test]
+async fn expiry_and_headers_are_kept() {
+    let (store, clock) = store();
+    let kv = plain(&store).await;
+    let headers = Headers::new().with("X", "1").unwrap();
+    let opts = PutOpts::new().ttl(10 * SECOND).headers(headers);
+    let written = kv.put(&key("n"), "1".into(), opts).await.unwrap().at.unwrap();
+    clock.advance(4 * SECOND);
+    let process = Process::on(&kv, written + 4 * SECOND);
+    assert_eq!(process.increment(&key("n"), 1, IncrementOpts::new()).await.unwrap(), 2);
+    let entry = kv.get(&key("n"), Read::Fresh).await.unwrap().unwrap();
+    assert_eq!(entry.expires, Some(written + 10 * SECOND));
+    assert_eq!(entry.headers.get("X"), Some("1"));
+    assert!(entry.headers.get(WRITERS_HEADER).is_some());
+}
