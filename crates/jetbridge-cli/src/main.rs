@@ -1,2 +1,63 @@
-//! Under construction.
-fn main() {}
+//! The command `jetbridge`: parse, find the store, connect, do what the words say, and say how
+//! it ended. The only crate that knows clap or prints.
+
+mod args;
+mod command;
+mod follow;
+mod format;
+mod input;
+mod interrupt;
+mod location;
+mod logging;
+mod output;
+mod printer;
+mod progress;
+mod report;
+mod view;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use jetbridge_core::{Error, ErrorKind, Result};
+
+use crate::args::{Cli, Command};
+use crate::printer::Printer;
+use crate::report::Status;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(refused) => return report::usage(&refused, &arguments),
+    };
+    let printer = Printer::new(&cli.global);
+    logging::start(&cli.global);
+    report::conclude(run(cli, &printer), &printer)
+}
+
+fn run(cli: Cli, printer: &Printer) -> Result<Status> {
+    match cli.command {
+        Command::OnStore(words) => block_on(command::on_store(words, &cli.global, printer)),
+        Command::Doctor => block_on(command::doctor::run(&cli.global, printer)),
+        Command::Completions(args) => command::completions::run(&args, printer),
+        Command::Man(args) => command::man::run(&args, printer),
+    }
+}
+
+/// Threads beside the one that prints, so that a slow reader of stdout does not keep the
+/// connection from being served.
+const WORKERS: usize = 2;
+
+fn block_on(command: impl Future<Output = Result<Status>>) -> Result<Status> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Unavailable, "runtime.start").caused_by(error))?;
+    let settled = runtime.block_on(command);
+    // A read of stdin cannot be called off; the process ends without it.
+    runtime.shutdown_background();
+    settled
+}
