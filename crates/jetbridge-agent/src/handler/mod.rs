@@ -21,10 +21,10 @@ use tokio::time::Instant;
 
 use crate::board::State;
 use crate::supervise::{Context, Drained, Section};
-pub use spec::{
-    ATTEMPTS_DEFAULT, CONCURRENCY_DEFAULT, CONCURRENCY_MAX, DEAD_LETTERS_DEFAULT, HandlerSpec,
-    Order, Source, TIMEOUT_DEFAULT, Target,
+pub(crate) use spec::{
+    ATTEMPTS_DEFAULT, CONCURRENCY_DEFAULT, CONCURRENCY_MAX, DEAD_LETTERS_DEFAULT, TIMEOUT_DEFAULT,
 };
+pub use spec::{HandlerSpec, Order, Source, Target};
 use task::{PROGRESS_EVERY, Work};
 use url::HttpClient;
 

@@ -6,15 +6,15 @@ use std::time::Duration;
 use jetbridge_core::{ConsumerName, GroupName, Pattern, StreamName};
 
 /// Messages that one handler works on at once, if the file does not say.
-pub const CONCURRENCY_DEFAULT: usize = 1;
+pub(crate) const CONCURRENCY_DEFAULT: usize = 1;
 /// Most messages that one handler may work on at once: each may be a process.
-pub const CONCURRENCY_MAX: usize = 1024;
+pub(crate) const CONCURRENCY_MAX: usize = 1024;
 /// Time for one attempt, if the file does not say.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Attempts for one message before it becomes a dead letter, if the file does not say.
-pub const ATTEMPTS_DEFAULT: u32 = 5;
+pub(crate) const ATTEMPTS_DEFAULT: u32 = 5;
 /// Where dead letters are kept, if the file does not say.
-pub const DEAD_LETTERS_DEFAULT: &str = "JETBRIDGE_DEAD_LETTERS";
+pub(crate) const DEAD_LETTERS_DEFAULT: &str = "JETBRIDGE_DEAD_LETTERS";
 
 /// A handler: which messages, what is done with each, and what if that fails.
 #[derive(Clone, Debug, Eq, PartialEq)]
