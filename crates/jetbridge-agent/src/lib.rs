@@ -10,6 +10,7 @@ mod file;
 mod handler;
 mod http;
 mod metrics;
+mod permissions;
 mod status;
 mod supervise;
 

@@ -33,6 +33,7 @@ mod object_get;
 mod object_meta;
 mod object_put;
 mod options;
+mod permissions;
 mod probe;
 mod publish;
 mod reader;
@@ -47,3 +48,4 @@ mod wire;
 
 pub use backend::NatsBackend;
 pub use options::*;
+pub use permissions::Permissions;

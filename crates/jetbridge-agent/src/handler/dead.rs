@@ -13,10 +13,14 @@ use super::spec::HandlerSpec;
 /// Dead letters are on `jetbridge.dead.STREAM.HANDLER`.
 const SUBJECT_PREFIX: &str = "jetbridge.dead";
 
+/// The subjects of the dead letters in `stream`.
+pub(crate) fn subjects(stream: &StreamName) -> Result<Pattern> {
+    Pattern::parse(format!("{SUBJECT_PREFIX}.{stream}.>"))
+}
+
 /// Makes the stream of dead letters if it is missing.
 pub(crate) async fn ensure_stream(backend: &dyn Backend, stream: &StreamName) -> Result<()> {
-    let pattern = Pattern::parse(format!("{SUBJECT_PREFIX}.{stream}.>"))?;
-    let spec = StreamSpec::new(stream.clone(), vec![pattern]);
+    let spec = StreamSpec::new(stream.clone(), vec![subjects(stream)?]);
     match backend.bus().create_stream(&spec).await {
         Ok(_made) => Ok(()),
         // Somebody wants other limits: theirs hold, as long as the subject is kept, which

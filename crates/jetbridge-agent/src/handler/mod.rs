@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::board::State;
 use crate::supervise::{Context, Drained, Section};
+pub(crate) use dead::subjects as dead_letter_subjects;
 pub(crate) use spec::{
     ATTEMPTS_DEFAULT, CONCURRENCY_DEFAULT, CONCURRENCY_MAX, DEAD_LETTERS_DEFAULT, TIMEOUT_DEFAULT,
 };
