@@ -18,6 +18,25 @@ use crate::name::BucketName;
 use crate::object::Objects;
 
 /// A store: one NATS account, one directory, or this process. Cheap to share; no global state.
+///
+/// ```
+/// # async fn demo() -> jetbridge_core::Result<()> {
+/// use std::time::Duration;
+/// use jetbridge_core::{Backend, BucketKind, BucketName, BucketSpec, ErrorKind, MemoryBackend, Open};
+///
+/// let store = MemoryBackend::new();
+/// let name = BucketName::parse("config")?;
+/// let absent = store.kv(&name, Open::existing()).await.unwrap_err();
+/// assert_eq!(absent.kind(), ErrorKind::NotFound);
+/// let mut spec = BucketSpec::default();
+/// spec.history = 5;
+/// store.create_bucket(BucketKind::Kv, &name, &spec).await?;
+/// assert_eq!(store.buckets(BucketKind::Kv).await?[0].spec.history, 5);
+/// assert!(store.close(Duration::from_secs(5)).await.is_clean());
+/// # Ok(()) }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+/// #     .block_on(demo()).unwrap();
+/// ```
 #[async_trait]
 pub trait Backend: Debug + Display + Send + Sync + 'static {
     /// What *this connection* can do: asked of the server, never decided by a Cargo feature.

@@ -17,6 +17,31 @@ use crate::name::{ConsumerName, GroupName, Pattern, StreamName, Subject};
 use crate::stream::{ReadStream, StreamInfo, StreamMessage, StreamSpec};
 
 /// Messages on subjects, and the streams that keep them.
+///
+/// ```
+/// # async fn demo() -> jetbridge_core::Result<()> {
+/// use futures_util::StreamExt;
+/// use jetbridge_core::{
+///     AppendOpts, Backend, Consume, ConsumerName, MemoryBackend, Message, Pattern, StreamName,
+///     StreamSpec, Subject,
+/// };
+///
+/// let bus = MemoryBackend::new().bus();
+/// let orders = StreamName::parse("ORDERS")?;
+/// bus.create_stream(&StreamSpec::new(orders.clone(), vec![Pattern::parse("orders.>")?])).await?;
+/// let order = Message::new(Subject::parse("orders.new")?, "7 apples");
+/// bus.append(order.clone(), AppendOpts::new().id("order-1")).await?;
+/// assert!(bus.append(order, AppendOpts::new().id("order-1")).await?.duplicate);
+///
+/// let mailer = Consume::new(orders, ConsumerName::parse("mailer")?);
+/// let mut deliveries = bus.consume(mailer).await?;
+/// let delivery = deliveries.next().await.expect("a stream goes on")?;
+/// assert_eq!((delivery.sequence, delivery.attempt), (1, 1));
+/// delivery.ack().await?;
+/// # Ok(()) }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+/// #     .block_on(demo()).unwrap();
+/// ```
 #[async_trait]
 pub trait Bus: Debug + Display + Send + Sync + 'static {
     /// At most once: returns when handed to the transport. A message over the store's limit is

@@ -46,6 +46,25 @@ impl Clock for SystemClock {
 }
 
 /// A clock that moves only when told to. Clones share the time.
+///
+/// ```
+/// # async fn demo() -> jetbridge_core::Result<()> {
+/// use std::{sync::Arc, time::{Duration, SystemTime}};
+/// use jetbridge_core::{
+///     Backend, BucketName, BucketSpec, Key, ManualClock, MemoryBackend, Open, PutOpts, Read,
+/// };
+///
+/// let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+/// let store = MemoryBackend::with_clock(Arc::new(clock.clone()));
+/// let kv = store.kv(&BucketName::parse("b")?, Open::ensure(BucketSpec::default())).await?;
+/// let (key, hour) = (Key::parse("session")?, Duration::from_secs(3600));
+/// kv.put(&key, "ada".into(), PutOpts::new().ttl(hour)).await?;
+/// clock.advance(hour);
+/// assert!(kv.get(&key, Read::Fresh).await?.is_none());
+/// # Ok(()) }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+/// #     .block_on(demo()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Manual>);
 

@@ -19,6 +19,31 @@ use crate::name::{BucketName, Key, Pattern};
 /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied), a store that does not answer
 /// [`Unavailable`](crate::ErrorKind::Unavailable); every method may answer with these. A future
 /// dropped in mid-write leaves the bucket consistent and the connection usable.
+///
+/// ```
+/// # async fn demo() -> jetbridge_core::Result<()> {
+/// use futures_util::StreamExt;
+/// use jetbridge_core::{
+///     Backend, BucketName, BucketSpec, Change, DeleteOpts, Key, MemoryBackend, Open, PutOpts,
+///     Scope, Watch,
+/// };
+///
+/// let store = MemoryBackend::new();
+/// let kv = store.kv(&BucketName::parse("jobs")?, Open::ensure(BucketSpec::default())).await?;
+/// let job = Key::parse("mail/1")?;
+/// let first = kv.put(&job, "queued".into(), PutOpts::create()).await?;
+///
+/// let mut changes = kv.watch(Watch::current(Scope::prefix("mail/")));
+/// assert!(matches!(changes.next().await.unwrap()?, Change::Put(entry) if entry.key == job));
+/// assert_eq!(changes.next().await.unwrap()?, Change::CaughtUp);
+/// let second = kv.put(&job, "done".into(), PutOpts::over(first.revision)).await?;
+/// assert_eq!(changes.next().await.unwrap()?.revision(), Some(second.revision));
+/// kv.delete(&job, DeleteOpts::exactly(second.revision)).await?;
+/// assert!(matches!(changes.next().await.unwrap()?, Change::Delete { key, .. } if key == job));
+/// # Ok(()) }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+/// #     .block_on(demo()).unwrap();
+/// ```
 #[async_trait]
 pub trait Kv: Debug + Display + Send + Sync + 'static {
     /// The bucket's name.

@@ -23,6 +23,29 @@ pub type Body = BoxStream<'static, Result<Bytes>>;
 ///
 /// An absent or deleted object is `Ok(None)`; an absent bucket
 /// [`NotFound`](ErrorKind::NotFound).
+///
+/// ```
+/// # async fn demo() -> jetbridge_core::Result<()> {
+/// use futures_util::TryStreamExt;
+/// use jetbridge_core::{
+///     Backend, BucketName, BucketSpec, Digest, MemoryBackend, ObjectName, ObjectPut, Open,
+///     body_of,
+/// };
+///
+/// let store = MemoryBackend::new();
+/// let open = Open::ensure(BucketSpec::default());
+/// let objects = store.objects(&BucketName::parse("backups")?, open).await?;
+/// let name = ObjectName::parse("app.db")?;
+/// let info = objects.put(&name, body_of("0123456789"), ObjectPut::new()).await?;
+/// assert_eq!(info.digest, Some(Digest::of(b"0123456789")));
+///
+/// let part = objects.get(&name, Some(2..5)).await?.expect("it was stored");
+/// let bytes: Vec<_> = part.body.try_collect().await?;
+/// assert_eq!(bytes.concat(), b"234");
+/// # Ok(()) }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+/// #     .block_on(demo()).unwrap();
+/// ```
 #[async_trait]
 pub trait Objects: Debug + Display + Send + Sync + 'static {
     /// The bucket's name.

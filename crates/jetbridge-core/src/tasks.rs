@@ -10,6 +10,20 @@ use tokio_util::task::TaskTracker;
 ///
 /// Dropping the last clone does not stop the tasks: [`Tasks::stop`] does, with a deadline and a
 /// report. A task that should end early watches [`Tasks::stopping`].
+///
+/// ```
+/// # async fn demo() {
+/// use std::time::Duration;
+/// use jetbridge_core::Tasks;
+///
+/// let tasks = Tasks::new();
+/// let stopping = tasks.clone();
+/// tasks.spawn(async move { stopping.stopping().await });
+/// assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+/// #     .block_on(demo());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
