@@ -67,7 +67,7 @@ impl CounterEncoding {
 
 impl CounterEncoding {
     /// The number that `entry` holds.
-    pub(crate) fn number(self, entry: &Entry) -> Result<i64> {
+    pub fn number(self, entry: &Entry) -> Result<i64> {
         self.decode(&entry.value).ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "kv.increment")
                 .because("the value is not a number")
@@ -80,7 +80,7 @@ impl CounterEncoding {
 
 impl IncrementOpts {
     /// `number` and `delta` together, if the sum is one that may be written.
-    pub(crate) fn add(&self, key: &Key, number: i64, delta: i64) -> Result<i64> {
+    pub fn add(&self, key: &Key, number: i64, delta: i64) -> Result<i64> {
         let sum = number.checked_add(delta).filter(|sum| self.min.is_none_or(|min| *sum >= min));
         sum.ok_or_else(|| {
             Error::new(ErrorKind::LimitExceeded, "kv.increment")

@@ -64,7 +64,7 @@ struct Queue {
 impl Queue {
     /// True if whoever leads should let others get their jobs in first.
     fn expects_company(&self) -> bool {
-        self.lone_groups < LONE_GROUPS || self.lone_groups % COMPANY_PROBE == 0
+        self.lone_groups < LONE_GROUPS || self.lone_groups.is_multiple_of(COMPANY_PROBE)
     }
 }
 
@@ -121,6 +121,12 @@ impl Committer {
             lead.commit_inline();
         }
         answer.await.unwrap_or_else(|_unanswered| Err(lost(operation)))
+    }
+
+    /// Jobs that wait, the group under way counting as one.
+    pub(crate) fn pending(&self) -> usize {
+        let queue = self.queue();
+        queue.jobs.len() + usize::from(queue.led)
     }
 
     /// Refuses new jobs, waits for those under way, then closes the connection.

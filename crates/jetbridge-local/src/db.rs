@@ -120,18 +120,12 @@ struct Inner {
 
 impl Database {
     /// Opens the database at `path`, making and migrating it under the lock. Its directory must
-    /// be there.
+    /// be there. Blocks while others open it or write.
     ///
     /// [`Unsupported`](ErrorKind::Unsupported) if a newer version wrote it,
     /// [`Corrupt`](ErrorKind::Corrupt) if it is no database of ours,
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) if it cannot be written.
-    pub(crate) async fn open(path: PathBuf, options: DbOptions) -> Result<Self> {
-        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(path, options)).await;
-        opened.map_err(|lost| Error::new(ErrorKind::Internal, "local.open").caused_by(lost))?
-    }
-
-    /// [`Database::open`] for a thread that may block.
-    pub(crate) fn open_blocking(path: PathBuf, options: DbOptions) -> Result<Self> {
+    pub(crate) fn open(path: PathBuf, options: DbOptions) -> Result<Self> {
         let lock = TurnLock::open(&path).map_err(|e| from_io(e, "local.open", &path))?;
         let turn = lock.acquire().map_err(|e| from_io(e, "local.open", &path))?;
         let made = !path.exists();
@@ -207,6 +201,11 @@ impl Database {
     /// The present [`State`].
     pub(crate) fn state(&self, operation: &'static str) -> Result<State> {
         self.read(operation, |connection| Ok(State::load(connection)?))
+    }
+
+    /// Writes that are not settled, those under way counting as one.
+    pub(crate) fn pending(&self) -> usize {
+        self.0.committer.pending()
     }
 
     /// Waits for the writes under way, then closes every connection. Later calls are

@@ -73,7 +73,7 @@ impl Log {
             migrations: schema::MIGRATIONS,
             committed: Arc::new(move || hub.wake(&woken)),
         };
-        let db = Database::open_blocking(directory.join("stream.db"), options)?;
+        let db = Database::open(directory.join("stream.db"), options)?;
         let settings = RwLock::default();
         Ok(Self(Arc::new(Inner { name, topic, db, settings, context })))
     }

@@ -12,8 +12,8 @@ fn options() -> DbOptions {
     }
 }
 
-async fn open(dir: &Path) -> Database {
-    Database::open(dir.join("data.db"), options()).await.unwrap()
+fn open(dir: &Path) -> Database {
+    Database::open(dir.join("data.db"), options()).unwrap()
 }
 
 async fn insert(db: &Database, key: i64) -> Result<u64> {
@@ -33,7 +33,7 @@ fn count(db: &Database) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_of_two_openers_share_one_sequence() {
     let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (open(dir.path()).await, open(dir.path()).await);
+    let (a, b) = (open(dir.path()), open(dir.path()));
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..16_i64 {
         let db = if writer % 2 == 0 { a.clone() } else { b.clone() };
@@ -54,7 +54,7 @@ async fn callers_of_two_openers_share_one_sequence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_fails_half_way_takes_nothing_of_its_group_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let db = open(dir.path()).await;
+    let db = open(dir.path());
     let mut jobs = tokio::task::JoinSet::new();
     for key in 0..100_i64 {
         let db = db.clone();
@@ -85,7 +85,7 @@ async fn a_job_that_fails_half_way_takes_nothing_of_its_group_with_it() {
 #[tokio::test]
 async fn a_refusal_before_any_change_keeps_the_state() {
     let dir = tempfile::tempdir().unwrap();
-    let db = open(dir.path()).await;
+    let db = open(dir.path());
     let refused: Result<()> = db
         .write("t.refuse", |tx| {
             tx.state.sequence += 1;
@@ -99,7 +99,7 @@ async fn a_refusal_before_any_change_keeps_the_state() {
 #[tokio::test]
 async fn every_handle_of_a_deleted_database_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (open(dir.path()).await, open(dir.path()).await);
+    let (a, b) = (open(dir.path()), open(dir.path()));
     a.write("t.delete", |tx| {
         tx.state.deleted = true;
         Ok(tx.sql().execute_batch("ALTER TABLE t RENAME TO deleted_t")?)
@@ -127,7 +127,7 @@ async fn a_group_that_changed_something_is_announced() {
         count.fetch_add(1, Ordering::Relaxed);
     });
     let options = DbOptions { committed, ..options() };
-    let db = Database::open(dir.path().join("data.db"), options).await.unwrap();
+    let db = Database::open(dir.path().join("data.db"), options).unwrap();
     insert(&db, 1).await.unwrap();
     db.write("t.nothing", |_tx| Ok(())).await.unwrap();
     assert_eq!(announced.load(Ordering::Relaxed), 1);
@@ -138,7 +138,7 @@ async fn closing_waits_for_writes_and_ends_the_handle() {
     let dir = tempfile::tempdir().unwrap();
     for durability in [Durability::Process, Durability::Full] {
         let path = dir.path().join(format!("{durability:?}.db"));
-        let db = Database::open(path.clone(), DbOptions { durability, ..options() }).await.unwrap();
+        let db = Database::open(path.clone(), DbOptions { durability, ..options() }).unwrap();
         insert(&db, 1).await.unwrap();
         assert_eq!(count(&db), 1);
         db.close().await;
@@ -153,20 +153,20 @@ async fn closing_waits_for_writes_and_ends_the_handle() {
 async fn what_is_not_ours_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.db");
-    let refused = async |kind: ErrorKind| {
-        let error = Database::open(path.clone(), options()).await.unwrap_err();
+    let refused = |kind: ErrorKind| {
+        let error = Database::open(path.clone(), options()).unwrap_err();
         assert_eq!(error.kind(), kind, "{error:?}");
         assert!(error.hint_text().is_some(), "{error:?}");
         std::fs::remove_file(&path).unwrap();
     };
     std::fs::write(&path, "no database, but text that is long enough to be read as a header")
         .unwrap();
-    refused(ErrorKind::Corrupt).await;
+    refused(ErrorKind::Corrupt);
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE foreign_table (x)").unwrap();
-    refused(ErrorKind::Corrupt).await;
-    open(dir.path()).await.close().await;
+    refused(ErrorKind::Corrupt);
+    open(dir.path()).close().await;
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    refused(ErrorKind::Unsupported).await;
+    refused(ErrorKind::Unsupported);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_leader_whose_runtime_stops_leaves_nobody_waiting() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
     let first = runtime();
-    let db = first.block_on(open(dir.path()));
+    let db = open(dir.path());
     // Another opener has the turn, so the lead goes to a blocking thread that waits for it.
     let other = TurnLock::open(&dir.path().join("data.db")).unwrap();
     let turn = other.acquire().unwrap();
@@ -193,7 +193,7 @@ fn a_leader_whose_runtime_stops_leaves_nobody_waiting() {
 #[expect(clippy::disallowed_methods, reason = "the panic must not reach the test")]
 async fn a_panic_in_a_job_is_its_callers_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let db = open(dir.path()).await;
+    let db = open(dir.path());
     let panicking = tokio::spawn({
         let db = db.clone();
         async move {
@@ -212,7 +212,7 @@ async fn a_panic_in_a_job_is_its_callers_alone() {
 #[tokio::test]
 async fn a_leader_dropped_before_it_commits_leaves_the_others_a_leader() {
     let dir = tempfile::tempdir().unwrap();
-    let db = open(dir.path()).await;
+    let db = open(dir.path());
     let mut first = Box::pin(insert(&db, 1));
     let mut second = Box::pin(insert(&db, 2));
     // The first leads and lets others go first; the second queues behind it.
@@ -233,7 +233,7 @@ async fn callers_on_one_thread_share_commits() {
         counted.fetch_add(1, Ordering::Relaxed);
     });
     let options = DbOptions { committed, ..options() };
-    let db = Database::open(dir.path().join("data.db"), options).await.unwrap();
+    let db = Database::open(dir.path().join("data.db"), options).unwrap();
     let writes = futures_util::future::join_all((0..64).map(|key| insert(&db, key)));
     assert!(writes.await.into_iter().all(|written| written.is_ok()));
     assert!(commits.load(Ordering::Relaxed) < 16, "{commits:?} commits for 64 writes");

@@ -69,6 +69,7 @@ impl<T> Trie<T> {
     }
 
     /// True if there is no value.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.root.is_empty()
     }

@@ -1,0 +1,5 @@
+//! The tests of jetbridge-local, in one binary: the contract over a directory, in one process and
+//! in several, and what a store on disk promises beyond it.
+
+#[cfg(test)]
+mod local;
