@@ -5,7 +5,9 @@ use std::path::Path;
 use jetbridge_core::Result;
 
 use super::{Connector, ConnectorBuilder};
-use crate::settings::{Dialect, Environment, Location, NatsSettings, Source, read, read_file};
+use crate::settings::{
+    Dialect, Environment, Expansion, Location, NatsSettings, Source, read, read_file,
+};
 
 impl Connector {
     /// Connects by the `NATS_*` variables of the process; what they leave open is as
@@ -21,7 +23,8 @@ impl Connector {
     /// [`connect`](crate::connect()), with file, line and column.
     pub async fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let environment = Environment::of_process();
-        let root = read_file(path.as_ref())?;
+        let mut root = read_file(path.as_ref())?;
+        root.expand(&environment, Expansion::Braces)?;
         let sources = [Source::variables(&environment), Source::evo(&root)];
         Self::from_settings(&read(Dialect::Evo, &sources, &environment)?).await
     }
