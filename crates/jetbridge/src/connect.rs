@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jetbridge_core::{Backend, Error, ErrorKind, MemoryBackend, Result, Secret};
+use jetbridge_nats::{Auth, NatsBackend};
 
 use crate::settings::{Environment, Location, StoreRequest, resolve};
 
@@ -76,10 +77,67 @@ pub async fn connect(target: impl Into<Target>) -> Result<Arc<dyn Backend>> {
     };
     match location {
         Location::Memory => Ok(Arc::new(MemoryBackend::new())),
-        Location::Local { .. } | Location::Nats(_) => {
-            Err(Error::new(ErrorKind::Unsupported, "store.connect")
-                .because("this build has the store in memory alone")
-                .with("store", location))
+        Location::Nats(options) => match NatsBackend::connect(&options).await {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => Err(name_login(error, &options.auth)),
+        },
+        Location::Local { .. } => Err(Error::new(ErrorKind::Unsupported, "store.connect")
+            .because("this build has no embedded store")
+            .with("store", location)),
+    }
+}
+
+/// Says which login a server refuses and what to look at: a user may have written several, and
+/// only the settings knew which one is used.
+fn name_login(error: Error, auth: &Auth) -> Error {
+    if error.kind() != ErrorKind::PermissionDenied {
+        return error;
+    }
+    let (login, hint) = match auth {
+        Auth::Creds(_) => ("the text of a creds file".to_owned(), JWT_HINT),
+        Auth::CredsFile(path) => (format!("the creds file {}", path.display()), JWT_HINT),
+        Auth::Jwt { .. } => ("a user JWT".to_owned(), JWT_HINT),
+        Auth::NkeyFile(path) => (format!("the nkey in {}", path.display()), NKEY_HINT),
+        Auth::NkeySeed(_) => ("an nkey".to_owned(), NKEY_HINT),
+        Auth::Token(_) => ("a token".to_owned(), "check the token"),
+        Auth::UserPassword { user, .. } => {
+            (format!("the user {user}"), "check the user's name and password")
         }
+        _ => (
+            "none".to_owned(),
+            "write a login: a token, a user and password, an nkey or a creds file",
+        ),
+    };
+    error.with("login", login).hint(hint)
+}
+
+const JWT_HINT: &str = "check that the JWT has not expired and that its account is one of this \
+                        server's";
+const NKEY_HINT: &str = "check that the server lists the public key of this nkey";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_login_is_named_and_not_shown() {
+        let secret = || Secret::new("s3cr3t".to_owned());
+        let user = "ann".to_owned();
+        for (auth, login) in [
+            (Auth::None, "none"),
+            (Auth::Token(secret()), "a token"),
+            (Auth::UserPassword { user, password: secret() }, "the user ann"),
+            (Auth::NkeySeed(secret()), "an nkey"),
+            (Auth::NkeyFile("a.nk".into()), "the nkey in a.nk"),
+            (Auth::Jwt { jwt: secret(), seed: secret() }, "a user JWT"),
+            (Auth::Creds(secret()), "the text of a creds file"),
+            (Auth::CredsFile("a.creds".into()), "the creds file a.creds"),
+        ] {
+            let error = name_login(Error::new(ErrorKind::PermissionDenied, "nats.connect"), &auth);
+            assert_eq!(error.fact("login"), Some(login));
+            assert!(error.hint_text().is_some() && !format!("{error:?}").contains("s3cr3t"));
+        }
+        let error = Error::new(ErrorKind::Unavailable, "nats.connect");
+        assert_eq!(name_login(error, &Auth::None).fact("login"), None);
     }
 }

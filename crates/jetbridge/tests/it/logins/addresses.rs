@@ -6,7 +6,7 @@ use jetbridge::settings::{
 use jetbridge_core::ErrorKind;
 use jetbridge_testkit::{Certificates, NatsServer, Release, ServerOptions};
 
-use super::log_in;
+use super::round_trip;
 
 fn store(url: &str) -> Location {
     let request = StoreRequest::new().store(Some(url.to_owned()));
@@ -27,7 +27,7 @@ async fn a_list_reaches_whoever_is_there() {
             format!("{NOBODY},localhost:{port}"),
             format!("0.0.0.0:{port}"),
         ] {
-            log_in(&store(&url)).await.unwrap();
+            round_trip(&store(&url)).await.unwrap();
         }
     }
 }
@@ -39,7 +39,7 @@ async fn a_link_without_a_scheme_dials_the_loopback_for_any_address() {
     let root = parse_yaml("link.yml", &yaml).unwrap();
     let source = Source::new(Dialect::Link, root.entries());
     let settings = read(Dialect::Link, &[source], &Environment::default()).unwrap();
-    log_in(&Location::Nats(Box::new(settings.connect))).await.unwrap();
+    round_trip(&Location::Nats(Box::new(settings.connect))).await.unwrap();
 }
 
 #[tokio::test]
@@ -47,8 +47,10 @@ async fn a_domain_and_a_prefix_say_the_same() {
     for release in [Release::Oldest, Release::Newest] {
         let server = NatsServer::start(release, ServerOptions::new().domain("hub")).await;
         for option in ["domain=hub", "api_prefix=$JS.hub.API", "inbox_prefix=_I.me", "tls=false"] {
-            log_in(&store(&format!("{}?{option}", server.url()))).await.unwrap();
+            round_trip(&store(&format!("{}?{option}", server.url()))).await.unwrap();
         }
+        let nobody = round_trip(&store(&format!("{}?domain=core", server.url()))).await;
+        assert_eq!(nobody.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }
 
@@ -59,13 +61,13 @@ async fn websocket_addresses() {
         let options = ServerOptions::new().websocket().config("authorization { token: t }");
         let server = NatsServer::start(release, options).await;
         let url = server.websocket_url().replace("ws://", "ws://t@");
-        log_in(&store(&url)).await.unwrap();
+        round_trip(&store(&url)).await.unwrap();
 
         let tls = format!("tls {{\n{}}}", certificates.server_files());
         let server = NatsServer::start(release, ServerOptions::new().websocket_with(&tls)).await;
         let url = server.websocket_url().replace("ws://127.0.0.1", "wss://localhost");
         let ca = certificates.ca_file();
-        log_in(&store(&format!("{url}?tls_ca={}", ca.display()))).await.unwrap();
+        round_trip(&store(&format!("{url}?tls_ca={}", ca.display()))).await.unwrap();
     }
 }
 
@@ -76,17 +78,17 @@ async fn an_authority_that_did_not_sign_is_not_trusted() {
     let server = NatsServer::start(Release::Newest, options).await;
     let with =
         |ca: &Certificates| format!("{}?tls_ca={}", server.tls_url(), ca.ca_file().display());
-    log_in(&store(&with(&certificates))).await.unwrap();
-    let error = log_in(&store(&with(&stranger))).await.unwrap_err();
+    round_trip(&store(&with(&certificates))).await.unwrap();
+    let error = round_trip(&store(&with(&stranger))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(error.hint_text().is_some_and(|hint| hint.contains("tls_ca")), "{error:?}");
     let insecure = format!("{}?insecure_skip_verify=true", server.tls_url());
-    log_in(&store(&insecure)).await.unwrap();
+    round_trip(&store(&insecure)).await.unwrap();
 }
 
 #[tokio::test]
 async fn tls_is_not_traded_for_a_server_without_it() {
     let server = NatsServer::start(Release::Newest, ServerOptions::new()).await;
-    let error = log_in(&store(&format!("{}?tls=true", server.url()))).await.unwrap_err();
+    let error = round_trip(&store(&format!("{}?tls=true", server.url()))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }

@@ -1,6 +1,6 @@
 //! Every way to log in × every way to encrypt × every way to write it, through the settings, on
-//! the oldest and the newest server: each logs in, and each with a wrong secret is
-//! refused.
+//! the oldest and the newest server: each logs in and does one round trip, and each
+//! with a wrong secret is refused with what to fix.
 
 mod addresses;
 mod realm;
@@ -10,8 +10,7 @@ mod writing;
 use std::time::Duration;
 
 use jetbridge::settings::Location;
-use jetbridge_core::{ErrorKind, Result};
-use jetbridge_nats::NatsBackend;
+use jetbridge_core::{BucketName, BucketSpec, ErrorKind, Key, Open, PutOpts, Read, Result};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 
 use realm::{Encryption, Login, Realm};
@@ -19,10 +18,16 @@ use realm::{Encryption, Login, Realm};
 /// Longest that closing a connection of these tests takes.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Logs in, and leaves in order.
-async fn log_in(location: &Location) -> Result<()> {
-    let Location::Nats(options) = location else { panic!("{location} is no server") };
-    let store = NatsBackend::connect(options).await?;
+/// Logs in, writes a value and reads it.
+async fn round_trip(location: &Location) -> Result<()> {
+    let store = jetbridge::connect(location).await?;
+    let bucket = BucketName::parse("logins")?;
+    let kv = store.kv(&bucket, Open::ensure(BucketSpec::default())).await?;
+    let key = Key::parse("key")?;
+    let written = kv.put(&key, "value".into(), PutOpts::new()).await?;
+    let entry = kv.get(&key, Read::Fresh).await?.expect("it was just written");
+    assert_eq!((&*entry.value, entry.revision), (&b"value"[..], written.revision));
+    drop(kv);
     assert!(store.close(GRACE).await.is_clean(), "{store} leaves something behind");
     Ok(())
 }
@@ -34,14 +39,16 @@ async fn every_writing_logs_in(release: Release, login: Login, encryption: Encry
     let address = realm.address(&server);
     for writing in realm.right(&address) {
         let location = writing.location();
-        if let Err(error) = log_in(&location).await {
+        if let Err(error) = round_trip(&location).await {
             panic!("{writing:?} does not log in: {error:?}\n{}", server.log());
         }
     }
     for writing in realm.wrong(&address) {
         let location = writing.location();
-        let error = log_in(&location).await.expect_err("a wrong secret");
+        let error = round_trip(&location).await.expect_err("a wrong secret");
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{writing:?}: {error:?}");
+        let hint = error.hint_text().unwrap_or_default();
+        assert!(hint.contains(login.to_fix()), "{writing:?}: {error:?}");
         let shown = format!("{location} {location:?} {error} {error:?}");
         for secret in realm.secrets() {
             assert!(!shown.contains(secret), "{writing:?} shows a secret: {shown}");

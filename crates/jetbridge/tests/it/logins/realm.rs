@@ -17,6 +17,18 @@ pub(super) enum Login {
     Jwt,
 }
 
+impl Login {
+    /// What the hint of a refused login names.
+    pub(super) fn to_fix(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::UserPassword => "password",
+            Self::Nkey => "nkey",
+            Self::Jwt => "JWT",
+        }
+    }
+}
+
 /// How a server encrypts, and who the client is told to trust.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Encryption {

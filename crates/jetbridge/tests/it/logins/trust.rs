@@ -4,7 +4,7 @@
 use jetbridge::settings::{Environment, StoreRequest, resolve};
 use jetbridge_testkit::{Certificates, NatsServer, Release, ServerOptions};
 
-use super::log_in;
+use super::round_trip;
 
 /// Where the child connects to.
 const STORE: &str = "JETBRIDGE_IT_STORE";
@@ -38,5 +38,5 @@ async fn a_child_connects_where_it_is_told() {
         return;
     };
     let request = StoreRequest::new().store(Some(url.to_owned()));
-    log_in(&resolve(&request, &environment).unwrap().location).await.unwrap();
+    round_trip(&resolve(&request, &environment).unwrap().location).await.unwrap();
 }
