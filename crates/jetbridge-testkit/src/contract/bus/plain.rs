@@ -200,7 +200,7 @@ cases! { $ __bus_plain = bus::plain;
         assert_eq!(kind(corner.ours.publish(large.clone()).await), ErrorKind::LimitExceeded);
         let asked = corner.ours.request(large, Duration::from_secs(5)).await;
         assert_eq!(kind(asked), ErrorKind::LimitExceeded);
-        let headers = Headers::new().with("X-Long", &"x".repeat(limit)).unwrap();
+        let headers = Headers::new().with("X-Long", &"x".repeat(limit * 2)).unwrap();
         let wordy = corner.message("a", "small").headers(headers);
         assert_eq!(kind(corner.ours.publish(wordy).await), ErrorKind::LimitExceeded);
         let fits = Message::new(corner.subject("a"), vec![2; limit]);

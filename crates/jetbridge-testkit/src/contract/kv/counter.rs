@@ -97,6 +97,32 @@ cases! { $ __kv_counter = kv::counter;
         assert_eq!(kind(kv.increment(&key("n"), 1, opts).await), ErrorKind::Corrupt);
     }
 
+    /// A number counted in one encoding is none in another, also for whoever counted it.
+    async fn encodings_are_not_mixed(f) {
+        let kv = f.kv().await;
+        let decimal = IncrementOpts::new();
+        let binary = decimal.encoding(CounterEncoding::Be64);
+        assert_eq!(kv.increment(&key("n"), 7, decimal).await.unwrap(), 7);
+        assert_eq!(kind(kv.increment(&key("n"), 1, binary).await), ErrorKind::Corrupt);
+        assert_eq!(read(&kv, "n").await.as_deref(), Some("7"));
+        assert_eq!(kv.increment(&key("n"), 1, decimal).await.unwrap(), 8);
+    }
+
+    /// What others wrote since decides whether a sum is in range, not what is remembered.
+    async fn refusals_look_at_what_is_there(f) {
+        let ours = f.kv().await;
+        let theirs = f.peer_kv(&ours).await;
+        let add = async |delta, opts| ours.increment(&key("n"), delta, opts).await;
+        let floor = IncrementOpts::new().min(0);
+        assert_eq!(add(i64::MAX, floor).await.unwrap(), i64::MAX);
+        put(&theirs, "n", "5").await;
+        assert_eq!(add(1, floor).await.unwrap(), 6, "it was at its upper end");
+        put(&theirs, "n", "100").await;
+        assert_eq!(add(-50, floor).await.unwrap(), 50, "it was too small to take from");
+        put(&theirs, "n", "text").await;
+        assert_eq!(kind(add(-60, floor).await), ErrorKind::Corrupt);
+    }
+
     /// A sum that does not fit, or is below the bound asked for, is refused and nothing written.
     async fn sums_out_of_range_are_refused(f) {
         let kv = f.kv().await;
