@@ -116,7 +116,9 @@ impl Attempts<'_> {
     /// Reads if nothing is known, settles what is unclear, and writes. `None` if that has to be
     /// done again.
     async fn step(&mut self, seen: &mut Option<State>) -> Result<Option<i64>> {
-        let state = match seen.take() {
+        let known = seen.take().filter(|state| state.is_read_as(self.call.opts.encoding));
+        let remembered = known.is_some();
+        let state = match known {
             Some(state) => state,
             None => match self.call.read().await {
                 Ok(state) => state,
@@ -135,7 +137,12 @@ impl Attempts<'_> {
             }
         }
         let Call { key, delta, opts, operation, .. } = self.call;
-        let next = state.plus(key, delta, opts, operation)?;
+        let next = match state.plus(key, delta, opts, operation) {
+            Ok(next) => next,
+            // Others may have written since: what is remembered is no reason to refuse.
+            Err(_outdated) if remembered => return Ok(None),
+            Err(refused) => return Err(refused),
+        };
         match self.call.write(&state, &next).await {
             Ok(revision) => {
                 let sum = next.number;

@@ -29,6 +29,7 @@ pub(super) struct State {
     pub(super) number: i64,
     pub(super) expires: Option<SystemTime>,
     pub(super) headers: Headers,
+    encoding: CounterEncoding,
     writers: Vec<(Box<str>, u64)>,
 }
 
@@ -40,6 +41,7 @@ impl State {
                 number: 0,
                 expires: None,
                 headers: Headers::new(),
+                encoding,
                 writers: Vec::new(),
             });
         };
@@ -48,8 +50,14 @@ impl State {
             number: encoding.number(entry)?,
             expires: entry.expires,
             headers: entry.headers.clone(),
+            encoding,
             writers: entry.headers.get(WRITERS_HEADER).map(parse_writers).unwrap_or_default(),
         })
+    }
+
+    /// True if the number was read in this encoding.
+    pub(super) fn is_read_as(&self, encoding: CounterEncoding) -> bool {
+        self.encoding == encoding
     }
 
     /// The state after `operation` has added `delta`.
