@@ -7,6 +7,7 @@
 mod cluster;
 mod config;
 mod ports;
+mod shared;
 mod supervisor;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,6 +21,7 @@ pub use cluster::NatsCluster;
 pub use config::ServerOptions;
 
 use self::config::Ports;
+use self::shared::Shared;
 use self::supervisor::Supervisor;
 use crate::wait::eventually;
 
@@ -99,6 +101,16 @@ impl NatsServer {
             }
         }
         panic!("no free port in {PORT_ATTEMPTS_MAX} attempts");
+    }
+
+    /// The server of that release that the tests of this process share. For tests that keep to
+    /// names of their own, as the contract does; nobody may kill it. It goes with the process.
+    ///
+    /// # Panics
+    /// As [`NatsServer::start`].
+    pub async fn shared(release: Release) -> &'static Self {
+        static SHARED: Shared<NatsServer> = Shared::new();
+        SHARED.of(release, || Self::start(release, ServerOptions::new())).await
     }
 
     async fn start_on(

@@ -19,6 +19,8 @@ pub struct Fixture {
     pub peer: Arc<dyn Backend>,
     /// Bytes that a wrapper puts before every name and subject, which are missing at their ends.
     pub prefix_bytes: usize,
+    /// Copies of every bucket and stream that a case makes.
+    pub replicas: u8,
     guard: Box<dyn Any + Send + Sync>,
 }
 
@@ -30,7 +32,14 @@ impl Fixture {
         peer: Arc<dyn Backend>,
         guard: impl Any + Send + Sync,
     ) -> Self {
-        Self { backend, peer, prefix_bytes: 0, guard: Box::new(guard) }
+        Self { backend, peer, prefix_bytes: 0, replicas: 1, guard: Box::new(guard) }
+    }
+
+    /// Keeps so many copies of every bucket and stream that a case makes.
+    #[must_use]
+    pub fn replicas(mut self, replicas: u8) -> Self {
+        self.replicas = replicas;
+        self
     }
 
     /// Says how many bytes a wrapper puts before every name and subject.
@@ -64,9 +73,16 @@ impl Fixture {
         self.backend.capabilities().key_ttl
     }
 
+    /// The settings of a bucket where a case has no wish.
+    pub(crate) fn spec(&self) -> BucketSpec {
+        let mut spec = BucketSpec::default();
+        spec.replicas = self.replicas;
+        spec
+    }
+
     /// A new bucket of keys with history 1.
     pub(crate) async fn kv(&self) -> Arc<dyn Kv> {
-        self.kv_with(BucketSpec::default()).await
+        self.kv_with(self.spec()).await
     }
 
     /// A new bucket of keys.
@@ -76,7 +92,7 @@ impl Fixture {
 
     /// A new bucket of keys that keeps `history` revisions.
     pub(crate) async fn kv_keeping(&self, history: u8) -> Arc<dyn Kv> {
-        let mut spec = BucketSpec::default();
+        let mut spec = self.spec();
         spec.history = history;
         self.kv_with(spec).await
     }
@@ -88,7 +104,7 @@ impl Fixture {
 
     /// A new bucket of objects.
     pub(crate) async fn objects(&self) -> Arc<dyn Objects> {
-        self.objects_with(BucketSpec::default()).await
+        self.objects_with(self.spec()).await
     }
 
     /// A new bucket of objects.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::config::Ports;
+use super::shared::Shared;
 use super::{NatsServer, PORT_ATTEMPTS_MAX, PortTaken, Release, ServerOptions};
 use crate::wait::eventually;
 use crate::wire::Client;
@@ -37,6 +38,16 @@ impl NatsCluster {
             }
         }
         panic!("no free ports in {PORT_ATTEMPTS_MAX} attempts");
+    }
+
+    /// The cluster of three of that release that the tests of this process share, as
+    /// [`NatsServer::shared`].
+    ///
+    /// # Panics
+    /// As [`NatsCluster::start`].
+    pub async fn shared(release: Release) -> &'static Self {
+        static SHARED: Shared<NatsCluster> = Shared::new();
+        SHARED.of(release, || Self::start(release, REPLICAS_MAX)).await
     }
 
     async fn start_nodes(release: Release, size: usize) -> Result<Self, PortTaken> {

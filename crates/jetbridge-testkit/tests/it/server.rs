@@ -78,6 +78,16 @@ async fn a_paused_server_answers_when_it_goes_on() {
 }
 
 #[tokio::test]
+async fn a_shared_server_is_one_of_its_release() {
+    let (one, same) = (NatsServer::shared(Release::Newest), NatsServer::shared(Release::Newest));
+    let (one, same) = futures_util::future::join(one, same).await;
+    assert_eq!(one.url(), same.url());
+    let other = NatsServer::shared(Release::Oldest).await;
+    assert_ne!(one.url(), other.url());
+    assert!(greeting(one).contains("2.15.2") && greeting(other).contains("2.9.25"));
+}
+
+#[tokio::test]
 async fn a_dropped_server_leaves_nothing() {
     let server = NatsServer::start(Release::Newest, ServerOptions::new()).await;
     let (pid, directory) = (server.pid().unwrap(), server.dir().to_owned());

@@ -32,9 +32,9 @@ cases! { $ __backend_bucket = backend::bucket;
     /// Opening makes a bucket where it is told to, and never alters one that is there.
     async fn opening_never_alters(f) {
         let bucket = fresh_bucket();
-        let first = f.backend.kv(&bucket, Open::ensure(keeping(5))).await.unwrap();
+        let first = f.backend.kv(&bucket, Open::ensure(keeping(f, 5))).await.unwrap();
         put(&first, "a", "1").await;
-        let again = f.peer.kv(&bucket, Open::ensure(keeping(1))).await.unwrap();
+        let again = f.peer.kv(&bucket, Open::ensure(keeping(f, 1))).await.unwrap();
         assert_eq!(read(&again, "a").await.as_deref(), Some("1"));
         assert_eq!(again.bucket(), &bucket);
         let info = f.peer.bucket(BucketKind::Kv, &bucket).await.unwrap();
@@ -46,7 +46,7 @@ cases! { $ __backend_bucket = backend::bucket;
         let bucket = fresh_bucket();
         let opened = join_all((0..8).map(|at| {
             let backend = if at % 2 == 0 { &f.backend } else { &f.peer };
-            backend.kv(&bucket, Open::ensure(keeping(2)))
+            backend.kv(&bucket, Open::ensure(keeping(f, 2)))
         }));
         for (at, kv) in opened.await.into_iter().enumerate() {
             put(&kv.unwrap(), &format!("k{at}"), "1").await;
@@ -60,7 +60,7 @@ cases! { $ __backend_bucket = backend::bucket;
     async fn a_bucket_is_made_once(f) {
         for of in KINDS {
             let bucket = fresh_bucket();
-            let mut spec = BucketSpec::default();
+            let mut spec = f.spec();
             spec.max_bytes = Some(10 << 20);
             spec.description = Some("for people: ü".to_owned());
             let made = f.backend.create_bucket(of, &bucket, &spec).await.unwrap();
@@ -80,7 +80,7 @@ cases! { $ __backend_bucket = backend::bucket;
     /// A bucket is described as it was made, with what it holds.
     async fn a_bucket_is_described(f) {
         let bucket = fresh_bucket();
-        let mut spec = keeping(3);
+        let mut spec = keeping(f, 3);
         spec.max_age = Some(Duration::from_secs(3600));
         spec.max_bytes = Some(10 << 20);
         spec.max_value_bytes = Some(5000);
@@ -110,10 +110,10 @@ cases! { $ __backend_bucket = backend::bucket;
     /// What may be changed of a bucket is changed; what is refused changes nothing.
     async fn a_bucket_is_changed(f) {
         let bucket = fresh_bucket();
-        f.backend.create_bucket(BucketKind::Kv, &bucket, &keeping(1)).await.unwrap();
+        f.backend.create_bucket(BucketKind::Kv, &bucket, &keeping(f, 1)).await.unwrap();
         let kv = f.backend.kv(&bucket, Open::existing()).await.unwrap();
         put(&kv, "a", "1").await;
-        let mut spec = keeping(4);
+        let mut spec = keeping(f, 4);
         spec.max_bytes = Some(5 << 20);
         spec.description = Some("changed".to_owned());
         let changed = f.peer.update_bucket(BucketKind::Kv, &bucket, &spec).await.unwrap();
@@ -138,9 +138,9 @@ cases! { $ __backend_bucket = backend::bucket;
     async fn impossible_settings_are_refused(f) {
         for history in [0, HISTORY_MAX + 1] {
             let bucket = fresh_bucket();
-            let made = f.backend.create_bucket(BucketKind::Kv, &bucket, &keeping(history)).await;
+            let made = f.backend.create_bucket(BucketKind::Kv, &bucket, &keeping(f, history)).await;
             assert_eq!(kind(made), ErrorKind::InvalidInput, "history {history}");
-            let opened = f.backend.kv(&bucket, Open::ensure(keeping(history))).await;
+            let opened = f.backend.kv(&bucket, Open::ensure(keeping(f, history))).await;
             assert_eq!(kind(opened), ErrorKind::InvalidInput, "history {history}");
             assert_eq!(
                 kind(f.backend.bucket(BucketKind::Kv, &bucket).await),
@@ -148,7 +148,7 @@ cases! { $ __backend_bucket = backend::bucket;
             );
         }
         f.backend
-            .create_bucket(BucketKind::Kv, &fresh_bucket(), &keeping(HISTORY_MAX))
+            .create_bucket(BucketKind::Kv, &fresh_bucket(), &keeping(f, HISTORY_MAX))
             .await
             .unwrap();
     }
@@ -156,7 +156,7 @@ cases! { $ __backend_bucket = backend::bucket;
     /// More copies than the store can keep are refused aloud, or the bucket works with fewer.
     async fn copies_are_a_wish(f) {
         let bucket = fresh_bucket();
-        let mut spec = BucketSpec::default();
+        let mut spec = f.spec();
         spec.replicas = f.backend.capabilities().replicas_max.saturating_add(2);
         match f.backend.create_bucket(BucketKind::Kv, &bucket, &spec).await {
             Ok(info) => {
@@ -195,7 +195,7 @@ cases! { $ __backend_bucket = backend::bucket;
     /// Keys and objects of the same bucket name are apart.
     async fn kinds_are_apart(f) {
         let bucket = fresh_bucket();
-        let spec = || Open::ensure(BucketSpec::default());
+        let spec = || Open::ensure(f.spec());
         let kv = f.backend.kv(&bucket, spec()).await.unwrap();
         let objects = f.backend.objects(&bucket, spec()).await.unwrap();
         put(&kv, "a", "1").await;
@@ -217,7 +217,7 @@ cases! { $ __backend_bucket = backend::bucket;
         ] {
             let open = async |name: &str| {
                 let name = BucketName::parse(name).unwrap();
-                f.backend.kv(&name, Open::ensure(BucketSpec::default())).await.unwrap()
+                f.backend.kv(&name, Open::ensure(f.spec())).await.unwrap()
             };
             let (one, other) = (open(&one).await, open(&other).await);
             put(&one, "a", "one").await;
@@ -234,13 +234,13 @@ cases! { $ __backend_bucket = backend::bucket;
         assert!(delete().await);
         assert!(!delete().await);
         assert!(!names(f, BucketKind::Kv).await.contains(bucket.as_str()));
-        let again = f.peer.kv(bucket, Open::ensure(BucketSpec::default())).await.unwrap();
+        let again = f.peer.kv(bucket, Open::ensure(f.spec())).await.unwrap();
         assert_eq!(read(&again, "a").await, None);
     }
 }
 
-fn keeping(history: u8) -> BucketSpec {
-    let mut spec = BucketSpec::default();
+fn keeping(f: &Fixture, history: u8) -> BucketSpec {
+    let mut spec = f.spec();
     spec.history = history;
     spec
 }

@@ -17,12 +17,13 @@ pub(crate) struct Corner {
     pub(crate) ours: Arc<dyn Bus>,
     pub(crate) theirs: Arc<dyn Bus>,
     root: String,
+    replicas: u8,
 }
 
 impl Corner {
     pub(crate) fn new(f: &Fixture) -> Self {
         let root = format!("t.{}", jetbridge_core::random::name());
-        Self { ours: f.backend.bus(), theirs: f.peer.bus(), root }
+        Self { ours: f.backend.bus(), theirs: f.peer.bus(), root, replicas: f.replicas }
     }
 
     pub(crate) fn subject(&self, tail: &str) -> Subject {
@@ -40,7 +41,9 @@ impl Corner {
     /// The settings of a stream that keeps everything in this corner.
     pub(crate) fn spec(&self) -> StreamSpec {
         let name = StreamName::parse(self.root.replace('.', "-")).unwrap();
-        StreamSpec::new(name, vec![self.pattern(">")])
+        let mut spec = StreamSpec::new(name, vec![self.pattern(">")]);
+        spec.replicas = self.replicas;
+        spec
     }
 
     /// A stream that keeps everything in this corner.

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jetbridge_core::{
-    BucketSpec, Change, DeleteOpts, ErrorKind, IncrementOpts, Kv, PutOpts, Read, Scope, Start,
-    Support,
+    Change, DeleteOpts, ErrorKind, IncrementOpts, Kv, PutOpts, Read, Scope, Start, Support,
 };
 use tokio::time::Instant;
 
@@ -177,7 +176,7 @@ cases! { $ __kv_expiry = kv::expiry;
 
     /// A bucket's own age limit takes values, and tells no difference between keys.
     async fn buckets_expire_their_values(f) {
-        let mut spec = BucketSpec::default();
+        let mut spec = f.spec();
         spec.max_age = Some(SECONDS);
         let kv = f.kv_with(spec).await;
         let start = Instant::now();

@@ -9,7 +9,7 @@ use jetbridge_core::{
 };
 
 use crate::contract::steps::{bytes, delete, key, kind, names, put, read, set};
-use crate::eventually;
+use crate::{Fixture, eventually};
 
 /// A value of this size is worth testing a limit with; a larger limit is left alone.
 const LIMIT_TESTED_MAX: u64 = 64 << 20;
@@ -195,14 +195,14 @@ cases! { $ __kv_value = kv::value;
     async fn values_have_a_limit(f) {
         let limit = f.backend.capabilities().value_bytes_max;
         if limit > LIMIT_TESTED_MAX {
-            return check_limit(&f.kv_with(bounded_values(1000)).await, 1000).await;
+            return check_limit(&f.kv_with(bounded_values(f, 1000)).await, 1000).await;
         }
         check_limit(&f.kv().await, usize::try_from(limit).unwrap()).await;
     }
 
     /// A bucket's own limit holds for its values.
     async fn buckets_limit_their_values(f) {
-        check_limit(&f.kv_with(bounded_values(1000)).await, 1000).await;
+        check_limit(&f.kv_with(bounded_values(f, 1000)).await, 1000).await;
     }
 
     /// Headers are within a limit too.
@@ -218,7 +218,7 @@ cases! { $ __kv_value = kv::value;
 
     /// A bucket that is full says so, can be read, and takes values again when there is room.
     async fn a_full_bucket_refuses(f) {
-        let mut spec = BucketSpec::default();
+        let mut spec = f.spec();
         spec.max_bytes = Some(128 << 10);
         let kv = f.kv_with(spec).await;
         let value = Bytes::from(vec![b'x'; 8 << 10]);
@@ -249,8 +249,8 @@ cases! { $ __kv_value = kv::value;
     }
 }
 
-fn bounded_values(limit: u32) -> BucketSpec {
-    let mut spec = BucketSpec::default();
+fn bounded_values(f: &Fixture, limit: u32) -> BucketSpec {
+    let mut spec = f.spec();
     spec.max_value_bytes = Some(limit);
     spec
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use jetbridge_core::{
-    BucketSpec, DeleteOpts, Digest, Error, ErrorKind, Expect, Headers, ObjectPut, Revision, Scope,
+    DeleteOpts, Digest, Error, ErrorKind, Expect, Headers, ObjectPut, Revision, Scope,
 };
 
 use super::steps::{
@@ -271,7 +271,7 @@ cases! { $ __object_put = object::put;
 
     /// A bucket that is full refuses, and keeps nothing of what it refused.
     async fn a_full_bucket_refuses(f) {
-        let mut spec = BucketSpec::default();
+        let mut spec = f.spec();
         spec.max_bytes = Some(1 << 20);
         let objects = f.objects_with(spec).await;
         let data = pattern(400_000, 1);
@@ -290,7 +290,7 @@ cases! { $ __object_put = object::put;
 
     /// Objects of a bucket with an age limit go when they reach it.
     async fn buckets_expire_their_objects(f) {
-        let mut spec = BucketSpec::default();
+        let mut spec = f.spec();
         spec.max_age = Some(Duration::from_millis(1500));
         let objects = f.objects_with(spec).await;
         store(&objects, "a", &pattern(100_000, 1)).await;
