@@ -37,10 +37,15 @@ pub(crate) const EXPIRES: &str = "Jetbridge-Expires";
 /// Which write it was, so that a lost acknowledgement can be settled by reading; ours.
 pub(crate) const WRITE: &str = "Jetbridge-Write";
 
-/// True for names that the server or this crate gives meaning to, which no writer may set.
+/// True for names that the server or this crate gives meaning to, which no writer may set. Those
+/// of services are agreed among clients: a responder says by them that it failed.
 pub(crate) fn is_reserved(name: &str) -> bool {
     const OF_THE_SERVER: &str = "Nats-";
-    name.get(..OF_THE_SERVER.len()).is_some_and(|it| it.eq_ignore_ascii_case(OF_THE_SERVER))
+    const OF_SERVICES: &str = "Nats-Service-";
+    let begins = |prefix: &str| {
+        name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+    };
+    (begins(OF_THE_SERVER) && !begins(OF_SERVICES))
         || [KV_OPERATION, EXPIRES, WRITE].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 

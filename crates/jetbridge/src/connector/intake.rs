@@ -1,25 +1,34 @@
 //! Subscriptions and consumers as one kind of source: a stream whose intake ends when a token
-//! says so, after which it delivers what had arrived and ends.
+//! says so, after which it delivers what had arrived and ends. That the connection closes
+//! meanwhile is part of the end, not an error.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
-use jetbridge_core as core;
+use jetbridge_core::{self as core, Received, Result};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// What can stop taking in.
-pub(super) trait Source: Stream + Unpin + Send + 'static {
+pub(super) trait Source:
+    Stream<Item = Result<Self::Taken>> + Unpin + Send + 'static
+{
+    type Taken;
+
     fn stop_intake(&mut self);
 }
 
 impl Source for core::Subscription {
+    type Taken = Received;
+
     fn stop_intake(&mut self) {
         self.drain();
     }
 }
 
 impl Source for core::Consumer {
+    type Taken = core::Delivery;
+
     fn stop_intake(&mut self) {
         self.drain();
     }
@@ -58,7 +67,10 @@ impl<S: Source> Stream for Intake<S> {
             this.stop = None;
             this.source.stop_intake();
         }
-        let item = ready!(Pin::new(&mut this.source).poll_next(cx));
+        let mut item = ready!(Pin::new(&mut this.source).poll_next(cx));
+        if this.stop.is_none() && matches!(item, Some(Err(_))) {
+            item = None;
+        }
         this.ended = item.is_none();
         Poll::Ready(item)
     }

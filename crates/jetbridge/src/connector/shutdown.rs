@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::Connector;
 use crate::worker::Counts;
 
-/// The share of the time to shut down that handlers leave to flushing and closing: a tenth, and
-/// no more than this, which is many round trips.
+/// The share of the time to shut down that is for flushing before, and for flushing and closing
+/// after the handlers: a tenth each, and no more than this, which is many round trips.
 const CLOSING_SHARE_MAX: Duration = Duration::from_secs(1);
 /// What closing the connection gets when the time is up: enough to leave without a trace.
 const CLOSING_MIN: Duration = Duration::from_millis(200);
@@ -112,21 +112,29 @@ impl Connector {
     async fn stop(&self, within: Duration) -> ShutdownReport {
         let begun = Instant::now();
         let deadline = begun + within;
+        let closing_share = (within / 10).min(CLOSING_SHARE_MAX);
+        // What was published before the end belongs to what handlers still get.
+        if let Some(error) = self.flush(begun + closing_share).await {
+            tracing::warn!("{error}");
+        }
         self.0.closing.cancel();
-        let counts = self.finish(deadline - (within / 10).min(CLOSING_SHARE_MAX)).await;
-        let flush_error = match tokio::time::timeout_at(deadline, self.0.bus.flush()).await {
+        let counts = self.finish(deadline - closing_share).await;
+        let flush_error = self.flush(deadline).await.map(Arc::new);
+        let left = deadline.saturating_duration_since(Instant::now()).max(CLOSING_MIN);
+        let store = self.0.backend.close(left).await;
+        let report = ShutdownReport { counts, flush_error, store, took: begun.elapsed() };
+        tracing::info!("{report}");
+        report
+    }
+
+    async fn flush(&self, deadline: Instant) -> Option<Error> {
+        match tokio::time::timeout_at(deadline, self.0.bus.flush()).await {
             Ok(flushed) => flushed.err(),
             Err(_elapsed) => Some(
                 Error::new(ErrorKind::Unavailable, "bus.flush")
                     .because("the store did not answer before the deadline"),
             ),
-        };
-        let left = deadline.saturating_duration_since(Instant::now()).max(CLOSING_MIN);
-        let store = self.0.backend.close(left).await;
-        let flush_error = flush_error.map(Arc::new);
-        let report = ShutdownReport { counts, flush_error, store, took: begun.elapsed() };
-        tracing::info!("{report}");
-        report
+        }
     }
 
     async fn finish(&self, deadline: Instant) -> Counts {

@@ -19,4 +19,6 @@ macro_rules! rows {
 
 rows! {
     memory = crate::connector::Place::memory();
+    nats_2_9_25 = crate::connector::Place::nats(jetbridge_testkit::Release::Oldest);
+    nats_2_15_2 = crate::connector::Place::nats(jetbridge_testkit::Release::Newest);
 }

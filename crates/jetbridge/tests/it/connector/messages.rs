@@ -94,7 +94,7 @@ cases! {
         let plain = place.connector().await;
         let shop = place.build(Connector::builder().topic_prefix("shop.")).await;
         let mut inside = shop.subscribe::<u64>("orders.*").await.unwrap();
-        let mut outside = plain.subscribe::<u64>(">").await.unwrap();
+        let mut outside = plain.subscribe::<u64>("shop.>").await.unwrap();
         let mut bypassing = shop.subscribe::<u64>("internal.*").ignore_prefix().await.unwrap();
         shop.publish("orders.created", &1).await.unwrap();
         shop.publish("internal.topic", &2).ignore_prefix().await.unwrap();
@@ -104,10 +104,8 @@ cases! {
         assert_eq!(message.subject().as_str(), "shop.orders.created");
         let message = bypassing.next().await.unwrap().unwrap();
         assert_eq!((message.topic(), message.decode().unwrap()), ("internal.topic", 2));
-        for subject in ["shop.orders.created", "internal.topic"] {
-            let message = outside.next().await.unwrap().unwrap();
-            assert_eq!((message.topic(), message.subject().as_str()), (subject, subject));
-        }
+        let message = outside.next().await.unwrap().unwrap();
+        assert_eq!(message.topic(), "shop.orders.created");
         let bad = Connector::builder().topic_prefix("a b").build(place.backend().await);
         assert_eq!(bad.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
@@ -164,7 +162,7 @@ cases! {
         assert_eq!(answer.decode().unwrap(), 5);
 
         let failed = asker.request::<i64>("math.add", &(2, 0)).timeout(SOON).await.unwrap_err();
-        assert_eq!(failed.kind(), ErrorKind::Internal);
+        assert_eq!(failed.kind(), ErrorKind::Internal, "{failed:?}");
         assert!(failed.to_string().contains("adding nothing is no work"), "{failed}");
         let failed = asker.request::<i64>("math.add", &(2, 7)).timeout(SOON).await.unwrap_err();
         assert!(failed.to_string().contains("panicked: seven"), "{failed}");

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use jetbridge::connector::{Connector, ConnectorBuilder};
 use jetbridge::core::{Backend, MemoryBackend};
 use jetbridge::settings::{Dialect, Environment, NatsSettings, Source, parse_pairs, read};
+use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use serde::{Deserialize, Serialize};
 
 /// A store of its own for one case.
 pub(crate) enum Place {
     Memory(Arc<MemoryBackend>),
+    Nats(NatsServer),
 }
 
 impl Place {
@@ -17,10 +19,15 @@ impl Place {
         Self::Memory(Arc::new(MemoryBackend::new()))
     }
 
+    pub(crate) async fn nats(release: Release) -> Self {
+        Self::Nats(NatsServer::start(release, ServerOptions::new()).await)
+    }
+
     /// Another connection to the store, as another process would have it where there can be one.
     pub(crate) async fn backend(&self) -> Arc<dyn Backend> {
         match self {
             Self::Memory(backend) => Arc::clone(backend) as _,
+            Self::Nats(server) => jetbridge::connect(server.url()).await.unwrap(),
         }
     }
 
@@ -38,6 +45,7 @@ impl Place {
     pub(crate) async fn build_anew(&self, builder: ConnectorBuilder) -> Connector {
         match self {
             Self::Memory(_) => builder.build(Arc::new(MemoryBackend::new())).unwrap(),
+            Self::Nats(_) => self.build(builder).await,
         }
     }
 
@@ -48,6 +56,10 @@ impl Place {
             Self::Memory(_) => {
                 self.build(Connector::builder().settings(&evo_settings(pairs))).await
             }
+            Self::Nats(server) => {
+                let settings = evo_settings(&format!("NATS.SERVER={}\n{pairs}", server.url()));
+                Connector::from_settings(&settings).await.unwrap()
+            }
         }
     }
 
@@ -55,6 +67,7 @@ impl Place {
     pub(crate) fn kill(&self) {
         match self {
             Self::Memory(_) => {}
+            Self::Nats(server) => server.kill(),
         }
     }
 
@@ -62,6 +75,7 @@ impl Place {
     pub(crate) async fn restart(&self) {
         match self {
             Self::Memory(_) => {}
+            Self::Nats(server) => server.restart().await,
         }
     }
 
@@ -69,6 +83,7 @@ impl Place {
     pub(crate) fn has_server(&self) -> bool {
         match self {
             Self::Memory(_) => false,
+            Self::Nats(_) => true,
         }
     }
 }
