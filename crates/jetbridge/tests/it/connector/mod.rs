@@ -6,6 +6,7 @@ pub(crate) mod facts;
 pub(crate) mod messages;
 pub(crate) mod methods;
 pub(crate) mod place;
+mod settings;
 pub(crate) mod values;
 
 use std::future::Future;
