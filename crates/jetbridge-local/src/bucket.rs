@@ -245,6 +245,9 @@ impl Bucket {
 
     /// The settings in force at `state`, which is that of `sql`'s transaction.
     fn settings_at(&self, sql: &Connection, state: State) -> JobResult<Arc<Settings>> {
+        if state.deleted {
+            return Err(gone("bucket.open").into());
+        }
         let held = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(held) = held.filter(|held| held.version == state.settings) {
             return Ok(held);
@@ -256,9 +259,6 @@ impl Bucket {
 
     fn read_settings(&self, sql: &Connection, state: State) -> JobResult<Settings> {
         const SQL: &str = "SELECT created, spec FROM settings WHERE id = 0";
-        if state.deleted {
-            return Err(gone("bucket.open").into());
-        }
         let row = sql.prepare_cached(SQL)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
         let Some((created, json)): Option<(i64, String)> = row.optional()? else {
             // Whoever was making it ended before it was there.

@@ -18,6 +18,7 @@ macro_rules! rows {
 }
 
 rows! {
+    local = crate::connector::Place::local();
     memory = crate::connector::Place::memory();
     nats_2_9_25 = crate::connector::Place::nats(jetbridge_testkit::Release::Oldest);
     nats_2_15_2 = crate::connector::Place::nats(jetbridge_testkit::Release::Newest);

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use jetbridge::connector::{Connector, ConnectorBuilder};
 use jetbridge::core::{Backend, MemoryBackend};
 use jetbridge::settings::{Dialect, Environment, NatsSettings, Source, parse_pairs, read};
+use jetbridge_local::{LocalBackend, LocalOptions};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 /// A store of its own for one case.
 pub(crate) enum Place {
+    Local(TempDir),
     Memory(Arc<MemoryBackend>),
     Nats(NatsServer),
 }
@@ -17,6 +20,10 @@ pub(crate) enum Place {
 impl Place {
     pub(crate) async fn memory() -> Self {
         Self::Memory(Arc::new(MemoryBackend::new()))
+    }
+
+    pub(crate) async fn local() -> Self {
+        Self::Local(tempfile::tempdir().unwrap())
     }
 
     pub(crate) async fn nats(release: Release) -> Self {
@@ -28,6 +35,10 @@ impl Place {
         match self {
             Self::Memory(backend) => Arc::clone(backend) as _,
             Self::Nats(server) => jetbridge::connect(server.url()).await.unwrap(),
+            Self::Local(directory) => {
+                let options = LocalOptions::default();
+                Arc::new(LocalBackend::open(directory.path(), options).await.unwrap())
+            }
         }
     }
 
@@ -45,7 +56,7 @@ impl Place {
     pub(crate) async fn build_anew(&self, builder: ConnectorBuilder) -> Connector {
         match self {
             Self::Memory(_) => builder.build(Arc::new(MemoryBackend::new())).unwrap(),
-            Self::Nats(_) => self.build(builder).await,
+            Self::Local(_) | Self::Nats(_) => self.build(builder).await,
         }
     }
 
@@ -53,7 +64,7 @@ impl Place {
     /// added.
     pub(crate) async fn by_settings(&self, pairs: &str) -> Connector {
         match self {
-            Self::Memory(_) => {
+            Self::Local(_) | Self::Memory(_) => {
                 self.build(Connector::builder().settings(&evo_settings(pairs))).await
             }
             Self::Nats(server) => {
@@ -66,7 +77,7 @@ impl Place {
     /// Stops the server, if there is one to stop.
     pub(crate) fn kill(&self) {
         match self {
-            Self::Memory(_) => {}
+            Self::Local(_) | Self::Memory(_) => {}
             Self::Nats(server) => server.kill(),
         }
     }
@@ -74,7 +85,7 @@ impl Place {
     /// Starts the server again, killing it first if it runs.
     pub(crate) async fn restart(&self) {
         match self {
-            Self::Memory(_) => {}
+            Self::Local(_) | Self::Memory(_) => {}
             Self::Nats(server) => server.restart().await,
         }
     }
@@ -82,7 +93,7 @@ impl Place {
     /// True if the store is another process that connections reach over the network.
     pub(crate) fn has_server(&self) -> bool {
         match self {
-            Self::Memory(_) => false,
+            Self::Local(_) | Self::Memory(_) => false,
             Self::Nats(_) => true,
         }
     }
