@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jetbridge_core::{Backend, Error, ErrorKind, MemoryBackend, Result, Secret};
+use jetbridge_local::{LocalBackend, LocalOptions};
 use jetbridge_nats::{Auth, NatsBackend};
 
 use crate::settings::{Environment, Location, StoreRequest, resolve};
@@ -76,14 +77,16 @@ pub async fn connect(target: impl Into<Target>) -> Result<Arc<dyn Backend>> {
         }
     };
     match location {
+        Location::Local { directory, durability } => {
+            let mut options = LocalOptions::default();
+            options.durability = durability;
+            Ok(Arc::new(LocalBackend::open(directory, options).await?))
+        }
         Location::Memory => Ok(Arc::new(MemoryBackend::new())),
         Location::Nats(options) => match NatsBackend::connect(&options).await {
             Ok(store) => Ok(Arc::new(store)),
             Err(error) => Err(name_login(error, &options.auth)),
         },
-        Location::Local { .. } => Err(Error::new(ErrorKind::Unsupported, "store.connect")
-            .because("this build has no embedded store")
-            .with("store", location)),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod worker;
 
 pub use jetbridge_core as core;
 pub use jetbridge_core::{Error, ErrorKind, Outcome, Result};
+pub use jetbridge_local as local;
 pub use jetbridge_nats as nats;
 
 pub use connect::{Target, connect};

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
+use jetbridge_local::Durability;
 use jetbridge_nats::{Auth, ConnectOptions};
 
 use super::place::{Problem, nearest};
@@ -16,8 +17,8 @@ pub enum Location {
     Local {
         /// The directory; made if missing.
         directory: PathBuf,
-        /// What survives a power cut.
-        sync: SyncMode,
+        /// When an acknowledged write is on the disk.
+        durability: Durability,
     },
     /// This process: gone with it.
     Memory,
@@ -25,31 +26,19 @@ pub enum Location {
     Nats(Box<ConnectOptions>),
 }
 
-/// When the embedded store asks the disk to make a commit durable.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::exhaustive_enums, reason = "a commit is synced or it is not")]
-pub enum SyncMode {
-    /// After every commit: an acknowledged write survives a power cut.
-    Full,
-    /// When the disk sees fit: an acknowledged write survives the death of the process; a power
-    /// cut may take the last ones, never more.
-    #[default]
-    Normal,
-}
-
 impl Location {
-    /// The embedded store in `directory`, synced as the disk sees fit.
+    /// The embedded store in `directory`, as durable as by default.
     pub fn local(directory: impl Into<PathBuf>) -> Self {
-        Self::Local { directory: directory.into(), sync: SyncMode::default() }
+        Self::Local { directory: directory.into(), durability: Durability::default() }
     }
 }
 
 impl Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local { directory, sync } => {
+            Self::Local { directory, durability } => {
                 write!(f, "local:{}", directory.display())?;
-                if *sync == SyncMode::Full { f.write_str("?sync=full") } else { Ok(()) }
+                if *durability == Durability::Full { f.write_str("?sync=full") } else { Ok(()) }
             }
             Self::Memory => f.write_str("memory:"),
             Self::Nats(options) => f.write_str(&options.servers.join(",")),
@@ -148,11 +137,11 @@ fn parse_local(rest: &str) -> Result<Location, Problem> {
         Some(path) => format!("/{path}"),
         None => directory.to_owned(),
     };
-    let mut sync = SyncMode::default();
+    let mut durability = Durability::default();
     for (name, value) in url::parse_query(query)? {
-        sync = match (name.as_str(), value.as_str()) {
-            ("sync", "full") => SyncMode::Full,
-            ("sync", "normal") => SyncMode::Normal,
+        durability = match (name.as_str(), value.as_str()) {
+            ("sync", "full") => Durability::Full,
+            ("sync", "normal") => Durability::Process,
             ("sync", _) => {
                 return Err(Problem::new(format!("`sync={value}` of `local:{directory}`"))
                     .hint("`sync` is `full` or `normal`"));
@@ -165,7 +154,7 @@ fn parse_local(rest: &str) -> Result<Location, Problem> {
             }
         };
     }
-    Ok(Location::Local { directory: PathBuf::from(directory), sync })
+    Ok(Location::Local { directory: PathBuf::from(directory), durability })
 }
 
 impl UrlLogin {
@@ -204,7 +193,7 @@ mod tests {
         assert_eq!(location("local:/var/lib/jetbridge"), Location::local("/var/lib/jetbridge"));
         assert_eq!(location("local:///var/data"), Location::local("/var/data"));
         assert_eq!(location("local:data?sync=normal"), Location::local("data"));
-        let full = Location::Local { directory: "data".into(), sync: SyncMode::Full };
+        let full = Location::Local { directory: "data".into(), durability: Durability::Full };
         assert_eq!(location("local:data?sync=full"), full);
         assert_eq!(full.to_string(), "local:data?sync=full");
         assert_eq!(location("local:data").to_string(), "local:data");

@@ -24,7 +24,7 @@ mod url;
 mod value;
 
 pub use environment::Environment;
-pub use location::{Location, SyncMode};
+pub use location::Location;
 pub use place::Place;
 pub use read::{NatsSettings, Source, read, target_variable};
 pub use resolve::{Origin, Resolved, StoreRequest, resolve};
@@ -34,3 +34,7 @@ pub use source::{
 };
 pub use table::Dialect;
 pub use value::{parse_bool, parse_duration, parse_size};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/guide/settings.md")]
+struct Guide;
