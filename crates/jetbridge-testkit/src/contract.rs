@@ -59,6 +59,7 @@ pub mod model;
 pub mod object;
 mod run;
 mod steps;
+pub mod storm;
 
 pub use fixture::Fixture;
 pub use run::{Case, run, run_within};

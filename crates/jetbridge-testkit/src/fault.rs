@@ -135,6 +135,13 @@ impl Faults {
         Arc::new(Layered::new(inner, self.clone()))
     }
 
+    /// Breaks operations at random from now on, at these odds.
+    pub fn change(&self, odds: Odds) {
+        let mut plan = self.plan();
+        let dice = Dice::new(plan.seen as u64);
+        plan.source = Source::Seed(dice, odds);
+    }
+
     /// How many operations were looked at.
     pub fn seen(&self) -> usize {
         self.plan().seen

@@ -7,6 +7,7 @@ pub mod fault;
 pub mod jwt;
 pub mod proxy;
 pub mod server;
+mod storm;
 mod wait;
 mod wire;
 
@@ -15,4 +16,5 @@ pub use contract::Fixture;
 pub use fault::{Fault, Faults, Odds};
 pub use proxy::{AckLoss, Proxy};
 pub use server::{NatsCluster, NatsServer, Release, ServerOptions};
+pub use storm::{NatsStorm, Storm};
 pub use wait::eventually;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use jetbridge_core::{Backend, BucketName, BucketSpec, KEY_BYTES_MAX, Kv, Objects, Open, Support};
 
+use crate::Storm;
+
 /// How long a backend may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -21,6 +23,7 @@ pub struct Fixture {
     pub prefix_bytes: usize,
     /// Copies of every bucket and stream that a case makes.
     pub replicas: u8,
+    storm: Option<Arc<dyn Storm>>,
     guard: Box<dyn Any + Send + Sync>,
 }
 
@@ -32,7 +35,7 @@ impl Fixture {
         peer: Arc<dyn Backend>,
         guard: impl Any + Send + Sync,
     ) -> Self {
-        Self { backend, peer, prefix_bytes: 0, replicas: 1, guard: Box::new(guard) }
+        Self { backend, peer, prefix_bytes: 0, replicas: 1, storm: None, guard: Box::new(guard) }
     }
 
     /// Keeps so many copies of every bucket and stream that a case makes.
@@ -49,6 +52,21 @@ impl Fixture {
         self
     }
 
+    /// Gives the cases of [`contract::storm`](crate::contract::storm) what they break things with.
+    #[must_use]
+    pub fn with_storm(mut self, storm: Arc<dyn Storm>) -> Self {
+        self.storm = Some(storm);
+        self
+    }
+
+    /// What breaks things.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn storm(&self) -> &dyn Storm {
+        self.storm.as_deref().expect("a fixture made with a storm")
+    }
+
     /// Bytes of the longest key or object name.
     pub(crate) fn name_bytes_max(&self) -> usize {
         KEY_BYTES_MAX - self.prefix_bytes
@@ -59,12 +77,12 @@ impl Fixture {
     /// # Panics
     /// If a task or a write is left behind.
     pub async fn close(self) {
-        let Self { backend, peer, guard, .. } = self;
+        let Self { backend, peer, guard, storm, .. } = self;
         if !Arc::ptr_eq(&backend, &peer) {
             close(&*peer).await;
         }
         close(&*backend).await;
-        drop((backend, peer));
+        drop((backend, peer, storm));
         drop(guard);
     }
 
