@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _};
-use jetbridge_core::{
-    self as core, Consume, ConsumeStart, ConsumerName, Result, Settle, StreamName,
-};
+use jetbridge_core::{self as core, Consume, ConsumeStart, ConsumerName, Result, StreamName};
 
 use super::intake::Intake;
 use super::message::{DeliveryInfo, Message};
@@ -34,7 +32,8 @@ pub struct ConsumeCall<T> {
     connector: Connector,
     stream: String,
     durable: String,
-    filter: Option<(String, Prefix)>,
+    filter: Option<String>,
+    prefix: Prefix,
     ack_wait: Option<Duration>,
     deliver_max: Option<u32>,
     in_flight_max: Option<u32>,
@@ -50,6 +49,7 @@ impl<T> ConsumeCall<T> {
             stream,
             durable,
             filter: None,
+            prefix: Prefix::default(),
             ack_wait: None,
             deliver_max: None,
             in_flight_max: None,
@@ -59,15 +59,15 @@ impl<T> ConsumeCall<T> {
         }
     }
 
-    /// Takes only messages on this topic or pattern, which goes behind the topic prefix.
+    /// Takes only messages on this topic or pattern.
     pub fn filter(mut self, topic: impl Into<String>) -> Self {
-        self.filter = Some((topic.into(), Prefix::Applied));
+        self.filter = Some(topic.into());
         self
     }
 
-    /// As [`ConsumeCall::filter`], without the topic prefix.
-    pub fn filter_ignoring_prefix(mut self, topic: impl Into<String>) -> Self {
-        self.filter = Some((topic.into(), Prefix::Ignored));
+    /// Leaves the connector's topic prefix out, of the filter and of topics.
+    pub fn ignore_prefix(mut self) -> Self {
+        self.prefix = Prefix::Ignored;
         self
     }
 
@@ -107,8 +107,8 @@ impl<T> ConsumeCall<T> {
     fn spec(&self) -> Result<Consume> {
         let stream = StreamName::parse(&self.stream)?;
         let mut consume = Consume::new(stream, ConsumerName::parse(&self.durable)?);
-        if let Some((topic, prefix)) = &self.filter {
-            consume.filter = Some(self.connector.pattern(topic, *prefix)?);
+        if let Some(topic) = &self.filter {
+            consume.filter = Some(self.connector.pattern(topic, self.prefix)?);
         }
         consume.ack_wait = self.ack_wait.unwrap_or(consume.ack_wait);
         consume.deliver_max = self.deliver_max;
@@ -117,17 +117,13 @@ impl<T> ConsumeCall<T> {
         Ok(consume)
     }
 
-    fn prefix(&self) -> Prefix {
-        self.filter.as_ref().map_or(Prefix::Applied, |(_, prefix)| *prefix)
-    }
-
     async fn open(&self, spec: Consume) -> Result<Deliveries<T>> {
         self.connector.check_open("bus.consume")?;
         let source = self.connector.bus().consume(spec).await?;
         let token = self.connector.0.closing.child_token();
         Ok(Deliveries {
             connector: self.connector.clone(),
-            prefix: self.prefix(),
+            prefix: self.prefix,
             intake: Intake::new(source, token),
             value: PhantomData,
         })
@@ -271,10 +267,9 @@ impl<T> Delivery<T> {
     ) -> Result<(), HandlerError> {
         let attempt = self.inner.attempt;
         match settlement(&result, retry, attempt) {
-            Settle::Ack => self.ack().await?,
-            Settle::Nak(delay) => self.nak(delay).await?,
-            Settle::Term => self.term().await?,
-            Settle::InProgress => {}
+            Settlement::Ack => self.ack().await?,
+            Settlement::Nak(delay) => self.nak(delay).await?,
+            Settlement::Term => self.term().await?,
         }
         result
     }
@@ -301,12 +296,20 @@ impl Retry {
     }
 }
 
-fn settlement(result: &Result<(), HandlerError>, retry: Retry, attempt: u64) -> Settle {
+/// How a delivery ends.
+#[derive(Debug, Eq, PartialEq)]
+enum Settlement {
+    Ack,
+    Nak(Duration),
+    Term,
+}
+
+fn settlement(result: &Result<(), HandlerError>, retry: Retry, attempt: u64) -> Settlement {
     match result.as_ref().map_err(HandlerError::next) {
-        Ok(()) => Settle::Ack,
-        Err(Next::GiveUp) => Settle::Term,
-        Err(Next::Retry) => Settle::Nak(retry.after(attempt)),
-        Err(Next::RetryAfter(delay)) => Settle::Nak(delay),
+        Ok(()) => Settlement::Ack,
+        Err(Next::GiveUp) => Settlement::Term,
+        Err(Next::Retry) => Settlement::Nak(retry.after(attempt)),
+        Err(Next::RetryAfter(delay)) => Settlement::Nak(delay),
     }
 }
 
@@ -321,12 +324,12 @@ mod tests {
         let check = |result: Result<(), HandlerError>, attempt, expected| {
             assert_eq!(settlement(&result, RETRY, attempt), expected);
         };
-        check(Ok(()), 1, Settle::Ack);
-        check(Err("no".into()), 1, Settle::Nak(Duration::from_secs(1)));
-        check(Err("no".into()), 4, Settle::Nak(Duration::from_secs(8)));
-        check(Err("no".into()), u64::MAX, Settle::Nak(RETRY_MAX));
-        check(Err(HandlerError::terminal("bad")), 1, Settle::Term);
+        check(Ok(()), 1, Settlement::Ack);
+        check(Err("no".into()), 1, Settlement::Nak(Duration::from_secs(1)));
+        check(Err("no".into()), 4, Settlement::Nak(Duration::from_secs(8)));
+        check(Err("no".into()), u64::MAX, Settlement::Nak(RETRY_MAX));
+        check(Err(HandlerError::terminal("bad")), 1, Settlement::Term);
         let later = HandlerError::from("later").retry_after(Duration::from_millis(5));
-        check(Err(later), 9, Settle::Nak(Duration::from_millis(5)));
+        check(Err(later), 9, Settlement::Nak(Duration::from_millis(5)));
     }
 }

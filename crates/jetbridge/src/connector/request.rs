@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use jetbridge_core::{self as core, Error, ErrorKind, Headers, Result};
+use jetbridge_core::{self as core, Error, ErrorKind, Headers, Result, Subject};
 use serde::Serialize;
 
 use super::message::Message;
@@ -75,34 +75,29 @@ impl<R: 'static> IntoFuture for RequestCall<R> {
     }
 }
 
-/// Sends what a handler returned to whoever asked. Without somebody who asked there is nothing to
-/// send, and the handler's result is all there is.
+/// Sends what a handler returned to whoever asked; also that its answer cannot be sent. Without
+/// somebody who asked there is nothing to send, and the handler's result is all there is.
 pub(super) async fn answer<T, R: Serialize>(
     question: &Message<T>,
     result: Result<R, HandlerError>,
 ) -> Result<(), HandlerError> {
-    if question.reply().is_none() {
-        return result.map(drop);
-    }
-    match result {
-        Ok(answer) => Ok(question.respond(&answer).await?),
-        Err(error) => {
-            refuse(question.connector(), question, &error).await?;
-            Err(error)
-        }
-    }
+    let Some(reply) = question.reply() else { return result.map(drop) };
+    let error = match result {
+        Ok(answer) => match question.respond(&answer).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error.into(),
+        },
+        Err(error) => error,
+    };
+    refuse(question.connector(), reply.clone(), &error).await?;
+    Err(error)
 }
 
-async fn refuse<T>(
-    connector: &Connector,
-    question: &Message<T>,
-    error: &HandlerError,
-) -> Result<()> {
-    let Some(reply) = question.reply() else { return Ok(()) };
+async fn refuse(connector: &Connector, reply: Subject, error: &HandlerError) -> Result<()> {
     let text: String =
         error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let headers =
         Headers::new().with(SERVICE_ERROR, &text)?.with(SERVICE_ERROR_CODE, HANDLER_FAILED)?;
-    let message = core::Message::new(reply.clone(), Vec::new()).headers(headers);
+    let message = core::Message::new(reply, Vec::new()).headers(headers);
     connector.bus().publish(message).await
 }

@@ -11,6 +11,7 @@ use jetbridge_core::{Error, Tasks};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::shutdown::LONGEST;
 use crate::worker::{Counts, HandlerError, Worker};
 
 /// What a source gives a runner.
@@ -125,7 +126,7 @@ impl Running {
     /// after `within`.
     pub async fn stop(&self, within: Duration) -> Counts {
         self.0.stop.cancel();
-        self.finish(Instant::now() + within).await
+        self.finish(Instant::now() + within.min(LONGEST)).await
     }
 
     /// Waits for the end until `deadline`, then brings it about.

@@ -20,6 +20,9 @@ const CLOSING_SHARE_MAX: Duration = Duration::from_secs(1);
 /// What closing the connection gets when the time is up: enough to leave without a trace.
 const CLOSING_MIN: Duration = Duration::from_millis(200);
 
+/// Longer than any process lives, and short enough to be added to the time.
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// What shutting down came to.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -110,7 +113,7 @@ impl Connector {
     }
 
     async fn stop(&self, within: Duration) -> ShutdownReport {
-        let begun = Instant::now();
+        let (begun, within) = (Instant::now(), within.min(LONGEST));
         let deadline = begun + within;
         let closing_share = (within / 10).min(CLOSING_SHARE_MAX);
         // What was published before the end belongs to what handlers still get.

@@ -166,6 +166,9 @@ cases! {
             assert_eq!(delivery.message.topic(), topic);
             delivery.ack().await.unwrap();
         }
+        let whole = connector.consume::<u64>("ALL", "whole").filter("shop.a.1").ignore_prefix();
+        let delivery = whole.await.unwrap().next().await.unwrap().unwrap();
+        assert_eq!(delivery.message.topic(), "shop.a.1");
     }
 
     /// Two processes share a consumer's messages, and a restart of the server loses none.

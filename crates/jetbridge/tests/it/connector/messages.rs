@@ -167,6 +167,13 @@ cases! {
         let failed = asker.request::<i64>("math.add", &(2, 7)).timeout(SOON).await.unwrap_err();
         assert!(failed.to_string().contains("panicked: seven"), "{failed}");
 
+        let unsayable = connector.subscribe::<u64>("number").respond(1, |_question| async {
+            Ok(std::collections::BTreeMap::from([((1, 2), "no JSON has such keys")]))
+        });
+        unsayable.await.unwrap();
+        let failed = connector.request::<u64>("number", &1).timeout(SOON).await.unwrap_err();
+        assert!(failed.to_string().contains("codec.encode"), "{failed}");
+
         let nobody = asker.request::<i64>("math.sub", &(2, 3)).timeout(SOON);
         let begun = tokio::time::Instant::now();
         assert_eq!(nobody.await.unwrap_err().kind(), ErrorKind::Unavailable);
@@ -175,7 +182,7 @@ cases! {
         // A message without a reply subject is handled all the same.
         connector.publish("math.add", &(1, 1)).await.unwrap();
         let report = connector.shutdown(SOON).await;
-        assert_eq!(report.counts.to_string(), "2 handled, 1 failed, 1 panicked");
+        assert_eq!(report.counts.to_string(), "2 handled, 2 failed, 1 panicked");
     }
 
     /// By hand, too.

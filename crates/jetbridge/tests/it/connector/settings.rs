@@ -5,7 +5,13 @@ use std::time::Duration;
 use jetbridge::ErrorKind;
 use jetbridge::connector::Connector;
 use jetbridge::core::{BucketKind, BucketName};
+use jetbridge::settings::{Environment, Source};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
+
+use super::place::evo_settings;
+
+/// Set for the child.
+const CHILD: &str = "JETBRIDGE_IT_CHILD";
 
 async fn server_with_token() -> NatsServer {
     let options = ServerOptions::new().config(r#"authorization { token: "s3cr3t" }"#);
@@ -32,6 +38,40 @@ async fn a_file_says_how_to_connect() {
         let report = connector.shutdown(Duration::from_secs(10)).await;
         assert!(report.is_clean(), "{report}");
     }
+}
+
+/// Variables are of a process, so a process of its own connects: this test binary again.
+#[tokio::test]
+async fn variables_say_how_to_connect() {
+    let server = server_with_token().await;
+    for (token, reaches) in [("s3cr3t", true), ("wrong", false)] {
+        let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "connector::settings::a_child_connects_by_its_variables"])
+            .envs([("NATS_SERVER", &*server.url()), ("NATS_TOKEN", token)])
+            .envs([("NATS_DEFAULT_BUCKET", "variables"), (CHILD, "1")])
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert_eq!(child.status.success(), reaches, "{said}");
+        assert!(!said.contains("s3cr3t"), "{said}");
+    }
+    let settings = evo_settings(&format!("NATS.SERVER={}\nNATS.TOKEN=s3cr3t", server.url()));
+    let connector = Connector::from_settings(&settings).await.unwrap();
+    let kv = connector.kv();
+    assert_eq!(kv.get("child").bucket("variables").await.unwrap(), Some("was here".to_owned()));
+}
+
+/// The child; without its variable it finds nothing set.
+#[tokio::test]
+async fn a_child_connects_by_its_variables() {
+    let environment = Environment::of_process();
+    if environment.get(CHILD).is_none() {
+        assert!(Source::variables(&environment).is_empty(), "tests run without NATS_*");
+        return;
+    }
+    let connector = Connector::from_env().await.unwrap();
+    connector.kv().set("child", &"was here").await.unwrap();
 }
 
 #[tokio::test]
