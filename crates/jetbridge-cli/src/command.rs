@@ -49,7 +49,7 @@ pub(crate) async fn on_store(words: OnStore, global: &Global, printer: &Printer)
     let place = Place::find(global)?;
     place.announce(printer);
     let interrupt = Interrupt::new();
-    let store = match interrupt.guard(jetbridge::connect(&place.location)).await? {
+    let store = match interrupt.guard(Box::pin(jetbridge::connect(&place.location))).await? {
         Ended::Itself(store) => store,
         Ended::Short(signal) => return Ok(Status::Interrupted(signal)),
     };

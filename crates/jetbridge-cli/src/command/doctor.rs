@@ -41,6 +41,9 @@ fn connection(error: &Error) -> Check {
     let check = Check::new("connection", Verdict::Fails, report.lines());
     match error.hint_text() {
         Some(hint) => check.hint(hint),
+        None if error.kind() == ErrorKind::Unavailable => {
+            check.hint("does the server run, is the address right, is nothing in between?")
+        }
         None => check,
     }
 }

@@ -13,7 +13,7 @@ use crate::printer::{Row, Text, View};
 #[derive(Serialize)]
 pub(crate) struct BucketView {
     name: String,
-    kind: &'static str,
+    pub(super) kind: &'static str,
     created: String,
     messages: u64,
     bytes: u64,
@@ -23,6 +23,8 @@ pub(crate) struct BucketView {
     settings: SettingsView,
     #[serde(skip)]
     is_kv: bool,
+    #[serde(skip)]
+    created_text: String,
 }
 
 #[derive(Serialize)]
@@ -64,6 +66,7 @@ impl From<&BucketInfo> for BucketView {
             key_ttl: support(info.key_ttl),
             settings: SettingsView::of(&info.spec, is_kv),
             is_kv,
+            created_text: format::time(info.created),
         }
     }
 }
@@ -115,7 +118,7 @@ impl View for BucketView {
         if let Some(description) = &self.settings.description {
             out.field("description", format::shown(description));
         }
-        out.field("created", &self.created);
+        out.field("created", &self.created_text);
         self.settings.text(out);
         if self.is_kv {
             out.field("expiry of keys", self.key_ttl);
@@ -138,7 +141,7 @@ impl Row for BucketView {
             self.messages.to_string(),
             format::size(self.bytes),
             self.settings.ttl.clone().unwrap_or_else(|| "none".to_owned()),
-            self.created.clone(),
+            self.created_text.clone(),
         ]
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct ObjectView {
     digest: Option<String>,
     revision: u64,
     modified: String,
+    #[serde(skip)]
+    modified_text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     #[serde(skip_serializing_if = "Fields::is_empty")]
@@ -52,6 +54,7 @@ impl ObjectView {
             digest: info.digest.map(|digest| digest.to_string()),
             revision: info.revision.0,
             modified: format::exact_time(info.modified),
+            modified_text: format::time(info.modified),
             description: info.description.clone(),
             headers: fields(&info.headers),
             link: info.link.as_ref().map(|link| LinkView {
@@ -82,7 +85,7 @@ impl View for ObjectView {
         {
             out.field("header", format_args!("{name}: {}", format::shown(value)));
         }
-        out.field("modified", &self.modified);
+        out.field("modified", &self.modified_text);
         out.field("revision", self.revision);
     }
 }
@@ -96,7 +99,7 @@ impl Row for ObjectView {
             Some(link) => format!("{name} -> {}", link.text()),
             None => name.into_owned(),
         };
-        vec![name, format::size(self.size), self.modified.clone()]
+        vec![name, format::size(self.size), self.modified_text.clone()]
     }
 }
 
@@ -149,7 +152,7 @@ impl View for ObjectChangeView {
             let name = format::shown(&object.name);
             out.line(format_args!(
                 "{} put {} {} bytes {name}",
-                object.modified, object.revision, object.size
+                object.modified_text, object.revision, object.size
             ));
         }
         if let Some(deleted) = &self.deleted {

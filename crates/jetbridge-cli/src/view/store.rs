@@ -1,6 +1,7 @@
 //! The store as a whole: `status` and `doctor`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jetbridge_core::{Capabilities, Check, StoreStatus, Verdict};
 use serde::Serialize;
@@ -47,7 +48,7 @@ impl StatusView {
             backend: status.backend,
             version: status.version,
             round_trip_ms: status.round_trip.as_secs_f64() * 1e3,
-            round_trip: format::span(status.round_trip),
+            round_trip: format::span(rounded(status.round_trip)),
             facts: status.facts.into_iter().collect(),
             capabilities: CapabilitiesView {
                 key_ttl: support(capabilities.key_ttl),
@@ -82,8 +83,27 @@ impl View for StatusView {
         out.field("max replicas", can.replicas_max);
         out.field("durable", yes(can.durable));
         out.field("shared", yes(can.shared));
-        table(&self.buckets, out);
+        let buckets: Vec<WithKind<'_>> = self.buckets.iter().map(WithKind).collect();
+        table(&buckets, out);
         table(&self.streams, out);
+    }
+}
+
+/// To the microsecond, which is what people can compare.
+fn rounded(span: Duration) -> Duration {
+    Duration::from_micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A bucket among buckets of both kinds.
+#[derive(Serialize)]
+struct WithKind<'a>(&'a BucketView);
+
+impl Row for WithKind<'_> {
+    const TITLES: &'static [&'static str] =
+        &["KIND", "BUCKET", "MESSAGES", "SIZE", "TTL", "CREATED"];
+
+    fn cells(&self) -> Vec<String> {
+        std::iter::once(self.0.kind.to_owned()).chain(self.0.cells()).collect()
     }
 }
 

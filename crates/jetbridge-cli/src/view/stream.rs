@@ -12,6 +12,8 @@ use crate::printer::{Row, Text, View};
 pub(crate) struct StreamView {
     name: String,
     created: String,
+    #[serde(skip)]
+    created_text: String,
     messages: u64,
     bytes: u64,
     first_sequence: u64,
@@ -56,6 +58,7 @@ impl From<&StreamInfo> for StreamView {
         Self {
             name: spec.name.to_string(),
             created: format::exact_time(info.created),
+            created_text: format::time(info.created),
             messages: info.messages,
             bytes: info.bytes,
             first_sequence: info.first_sequence,
@@ -116,7 +119,7 @@ impl View for StreamView {
         if let Some(description) = &self.settings.description {
             out.field("description", format::shown(description));
         }
-        out.field("created", &self.created);
+        out.field("created", &self.created_text);
         self.settings.text(out);
         out.field("messages", self.messages);
         out.field("size", format::size(self.bytes));

@@ -1,0 +1,84 @@
+//! `pub`, `sub`, `req`, `reply` and `stream` over several processes.
+
+use rustix::process::Signal;
+
+use crate::binary::Store;
+
+async fn messages_reach_the_subscribers(store: Store) {
+    let mut sub = store.start(&["sub", "a.>", "--json"]);
+    assert_eq!(sub.note().await, "listening on a.>");
+    store.does("pub a.b hello").await;
+    assert_eq!(sub.line().await, r#"{"subject":"a.b","payload":"hello"}"#);
+    store.feed(&["pub", "a.c", "-", "-H", "K: v"], b"\xff").await;
+    assert_eq!(
+        sub.line().await,
+        r#"{"subject":"a.c","headers":{"K":["v"]},"payload_base64":"/w=="}"#
+    );
+    store.does("pub other x").await;
+    store.does("pub a.d last").await;
+    assert_eq!(sub.line().await, r#"{"subject":"a.d","payload":"last"}"#);
+    sub.signal(Signal::TERM);
+    assert_eq!(sub.end().await, (vec![], 0));
+}
+
+async fn a_group_shares_the_messages(store: Store) {
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        let mut member = store.start(&["sub", "jobs", "--queue", "g"]);
+        member.note().await;
+        members.push(member);
+    }
+    let mut all = store.start(&["sub", "jobs", "--count", "100"]);
+    all.note().await;
+    store.does("pub jobs x --count 100").await;
+    // When one that gets them all has them, the members have theirs.
+    assert_eq!(all.end().await.1, 0);
+    let mut lines = 0;
+    for member in members {
+        member.signal(Signal::INT);
+        let (got, code) = member.end().await;
+        assert_eq!(code, 0);
+        lines += got.len();
+    }
+    assert_eq!(lines, 100);
+}
+
+async fn requests_are_answered_by_another_process(store: Store) {
+    let mut reply = store.start(&["reply", "q.*", "--command", "tr a-z A-Z", "--count", "2"]);
+    assert_eq!(reply.note().await, "answering on q.*");
+    assert_eq!(store.does("req q.a shout").await, "SHOUT");
+    let json = store.does("req q.a shout --json").await;
+    assert!(json.ends_with("\"payload\":\"SHOUT\"}\n"), "{json}");
+    assert_eq!(reply.end().await, (vec![], 0));
+    let err = store.fails(3, "req q.a shout").await;
+    assert!(err.starts_with("error: bus.request: unavailable: "), "{err}");
+    assert!(err.contains("\nhint: "), "{err}");
+}
+
+async fn streams_keep_messages(store: Store) {
+    store.does("stream add S --subjects a.>").await;
+    assert_eq!(store.does("pub a.b one -J").await, "stream S, sequence 1\n");
+    assert_eq!(store.does("pub a.b two -J --id x").await, "stream S, sequence 2\n");
+    assert_eq!(store.does("pub a.b two -J --id x").await, "stream S, a duplicate, sequence 2\n");
+    assert_eq!(store.does("stream get S 2").await, "two");
+    assert_eq!(store.does("stream view S --raw").await, "one\ntwo\n");
+    let mut view = store.start(&["stream", "view", "S", "--raw", "--follow"]);
+    assert_eq!((view.line().await, view.line().await), ("one".to_owned(), "two".to_owned()));
+    let many = store.does("pub a.c more -J --count 50").await;
+    assert_eq!(many.lines().last(), Some("stream S, sequence 52"));
+    for _ in 0..50 {
+        assert_eq!(view.line().await, "more");
+    }
+    view.signal(Signal::INT);
+    assert_eq!(view.end().await, (vec![], 0));
+    assert_eq!(store.does("stream purge S --subject a.c").await, "50\n");
+    store.does("stream rm S").await;
+    store.fails(2, "stream info S").await;
+}
+
+on_every_store! {
+    a_group_shares_the_messages,
+    messages_reach_the_subscribers,
+    requests_are_answered_by_another_process,
+    streams_keep_messages,
+}
