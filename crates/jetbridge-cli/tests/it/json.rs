@@ -14,7 +14,7 @@ fn paths(value: &Value) -> BTreeSet<String> {
 }
 
 fn walk(at: &str, value: &Value, found: &mut BTreeSet<String>) {
-    let free = matches!(at, ".headers" | ".facts" | ".settings.metadata");
+    let free = matches!(at, ".headers" | ".facts");
     match value {
         Value::Object(fields) if !free => {
             for (name, field) in fields {
@@ -39,8 +39,8 @@ async fn check(store: &Store, line: &str, fields: &str) {
 
 const BUCKET: &str = ".bytes .created .key_ttl .kind .last_revision .messages .name .sealed \
                       .settings.compressed .settings.description .settings.history \
-                      .settings.max_bytes .settings.max_value_size .settings.metadata \
-                      .settings.replicas .settings.storage .settings.ttl_ms";
+                      .settings.max_bytes .settings.max_value_size .settings.replicas \
+                      .settings.storage .settings.ttl_ms";
 const OBJECT_BUCKET: &str = ".bytes .created .key_ttl .kind .last_revision .messages .name \
                              .sealed .settings.compressed .settings.replicas .settings.storage";
 const ENTRY: &str = ".expires .headers .key .revision .value .written";
@@ -52,8 +52,7 @@ const STREAM: &str = ".bytes .consumers .created .first_sequence .last_sequence 
 const MESSAGE: &str = ".payload .sequence .stored .subject";
 
 async fn every_word_of_kv_has_its_fields(store: Store) {
-    let settings = "--history 3 --ttl 1h --max-bytes 1MiB --max-value-size 1KiB --description d \
-                    --metadata a=b";
+    let settings = "--history 3 --ttl 1h --max-bytes 1MiB --max-value-size 1KiB --description d";
     check(&store, &format!("kv add b {settings}"), BUCKET).await;
     check(&store, "kv edit b --history 4", BUCKET).await;
     check(&store, "kv info b", BUCKET).await;

@@ -35,7 +35,8 @@ async fn a_key_lives_through_every_word(store: Store) {
     assert_eq!(store.does("kv ttl b k").await, "never\n");
     assert_eq!(store.does("kv count b").await, "1\n");
     assert_eq!(store.does("kv keys b").await, "k\n");
-    assert!(store.does("kv history b k").await.lines().count() >= 4);
+    // A server that expires keys itself forgets what came before the one that does.
+    assert!(store.does("kv history b k").await.lines().count() >= 2);
     store.does("kv del b k").await;
     assert_eq!(store.fails(1, "kv get b k").await, "no key `k` in `b`\n");
     assert_eq!(store.does("kv count b").await, "0\n");
