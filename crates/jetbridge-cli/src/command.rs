@@ -107,6 +107,13 @@ impl View for Absent<'_> {
 }
 
 impl Invocation<'_> {
+    /// Says if the store keeps fewer copies than are wanted.
+    fn copies(&self, wanted: u8, kept: u8) {
+        if kept < wanted {
+            self.printer.warn(format_args!("copies: this store keeps {kept}, not {wanted}"));
+        }
+    }
+
     /// Says that `container` has no such thing, which is a no.
     fn absent(&self, what: &'static str, name: &str, container: &str) -> Status {
         self.printer.no(&Absent { absent: what, name, container });

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 use crate::printer::Printer;
 
@@ -38,7 +38,9 @@ impl Progress {
     }
 
     fn new(printer: &Printer, total: Option<u64>, template: &str) -> Self {
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        // Also when it is dropped half-way, so that an error begins on a line of its own.
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden())
+            .with_finish(ProgressFinish::AndClear);
         let style = ProgressStyle::with_template(template);
         bar.set_style(style.unwrap_or_else(|_template| ProgressStyle::default_bar()));
         Self { bar, begun: Instant::now(), wanted: !printer.is_quiet() }

@@ -21,6 +21,7 @@ pub(super) async fn add(
     let mut spec = BucketSpec::default();
     change(&mut spec);
     let info = on.store.create_bucket(kind, name, &spec).await?;
+    on.copies(spec.replicas, info.spec.replicas);
     on.printer.value(&BucketView::from(&info))?;
     Ok(Status::Done)
 }
@@ -35,6 +36,7 @@ pub(super) async fn edit(
     let mut spec = on.store.bucket(kind, name).await?.spec;
     change(&mut spec);
     let info = on.store.update_bucket(kind, name, &spec).await?;
+    on.copies(spec.replicas, info.spec.replicas);
     on.printer.value(&BucketView::from(&info))?;
     Ok(Status::Done)
 }

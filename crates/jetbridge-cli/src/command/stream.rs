@@ -31,6 +31,7 @@ async fn add(args: args::Add, on: &Invocation<'_>) -> Result<Status> {
     let mut spec = StreamSpec::new(args.stream.stream, args.subjects);
     apply(args.settings, &mut spec);
     let info = on.store.bus().create_stream(&spec).await?;
+    on.copies(spec.replicas, info.spec.replicas);
     on.printer.value(&StreamView::from(&info))?;
     Ok(Status::Done)
 }
@@ -43,6 +44,7 @@ async fn edit(args: args::Edit, on: &Invocation<'_>) -> Result<Status> {
     }
     apply(args.settings, &mut spec);
     let info = bus.update_stream(&spec).await?;
+    on.copies(spec.replicas, info.spec.replicas);
     on.printer.value(&StreamView::from(&info))?;
     Ok(Status::Done)
 }

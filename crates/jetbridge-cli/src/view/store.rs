@@ -1,10 +1,9 @@
 //! The store as a whole: `status` and `doctor`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jetbridge_core::{Capabilities, Check, StoreStatus, Verdict};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::bucket::BucketView;
 use super::stream::StreamView;
@@ -21,7 +20,8 @@ pub(crate) struct StatusView {
     pub(crate) backend: &'static str,
     pub(crate) version: String,
     pub(crate) round_trip_ms: f64,
-    pub(crate) facts: BTreeMap<&'static str, String>,
+    #[serde(serialize_with = "as_map")]
+    pub(crate) facts: Vec<(&'static str, String)>,
     pub(crate) capabilities: CapabilitiesView,
     pub(crate) buckets: Vec<BucketView>,
     pub(crate) streams: Vec<StreamView>,
@@ -49,7 +49,7 @@ impl StatusView {
             version: status.version,
             round_trip_ms: status.round_trip.as_secs_f64() * 1e3,
             round_trip: format::span(rounded(status.round_trip)),
-            facts: status.facts.into_iter().collect(),
+            facts: status.facts,
             capabilities: CapabilitiesView {
                 key_ttl: support(capabilities.key_ttl),
                 counters: support(capabilities.counters),
@@ -87,6 +87,10 @@ impl View for StatusView {
         table(&buckets, out);
         table(&self.streams, out);
     }
+}
+
+fn as_map<S: Serializer>(facts: &[(&'static str, String)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(facts.iter().map(|(name, value)| (name, value)))
 }
 
 /// To the microsecond, which is what people can compare.

@@ -96,7 +96,7 @@ async fn every_word_of_object_has_its_fields(store: Store) {
 
 async fn every_other_word_has_its_fields(store: Store) {
     store.does("kv add b").await;
-    check(&store, "stream add S --subjects s.> --max-age 1h", STREAM).await;
+    check(&store, "stream add S --subjects s.> --max-age 1h --dupe-window 1m", STREAM).await;
     check(&store, "stream info S", STREAM).await;
     check(&store, "stream ls", STREAM).await;
     check(&store, "pub s.a x -J", ".duplicate .sequence .stream").await;

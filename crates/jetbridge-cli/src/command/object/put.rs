@@ -57,7 +57,11 @@ fn file_and_name(args: &Put) -> Result<(PathBuf, ObjectName)> {
             refused("what comes from stdin has no name", "add --name NAME")
         }
         (Some(file), None, None) | (None, Some(file), None) => {
-            Ok((file.clone(), parsed(cleaned(file).into_os_string())?))
+            let name = cleaned(file).into_os_string();
+            if name.is_empty() {
+                return refused("that is a directory", "name a file in it");
+            }
+            Ok((file.clone(), parsed(name)?))
         }
         (None, None, Some(name)) if !io::stdin().is_terminal() => {
             Ok((PathBuf::from("-"), name.clone()))
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_double_is_refused() {
-        for words in [&["-"][..], &["n", "--file", "f", "--name", "m"], &[]] {
+        for words in [&["-"][..], &["n", "--file", "f", "--name", "m"], &["./"], &[]] {
             assert_eq!(put(words).unwrap_err().kind(), ErrorKind::InvalidInput, "{words:?}");
         }
     }

@@ -224,6 +224,9 @@ async fn buckets_are_made_changed_listed_and_deleted() {
     assert!(terminal.does("kv ls").await.starts_with("BUCKET  MESSAGES"));
     assert_eq!(terminal.json("kv ls").await["name"], "b");
     assert!(terminal.does("kv status b").await.starts_with("bucket          b\n"));
+    let more = terminal.run("kv add more --replicas 3").await;
+    assert_eq!(more.err, "warning: copies: this store keeps 1, not 3\n");
+    terminal.does("kv rm more").await;
     terminal.does("kv put b k v").await;
     terminal.does("kv rm b k").await;
     assert_eq!(terminal.does("kv count b").await, "0\n");
