@@ -13,6 +13,7 @@ mod metrics;
 mod permissions;
 mod status;
 mod supervise;
+mod watch;
 
 pub use agent::{Agent, Reloaded, UpReport};
 pub use board::{SectionId, SectionStatus, State};
@@ -21,3 +22,4 @@ pub use file::UpFile;
 pub use handler::{HandlerSpec, Order, Source, Target};
 pub use http::HttpSpec;
 pub use supervise::Drained;
+pub use watch::FileWatch;

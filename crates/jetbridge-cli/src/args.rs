@@ -60,6 +60,10 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     #[command(flatten)]
     OnStore(OnStore),
+    /// Run what the files name, until told to stop
+    Up(Up),
+    /// Say what `up` would run with these files, and everything that is wrong with them
+    Check(Check),
     /// Check connection, login, TLS, JetStream, permissions and clock: what fails, and why
     Doctor,
     /// Print a completion script for a shell
@@ -92,6 +96,23 @@ pub(crate) enum OnStore {
     Reply(bus::Reply),
     /// Say where the store is, what it can do and what it holds
     Status,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// Files of sections, YAML or TOML; several are joined
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// Files of sections, as `up` takes them
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print the least permissions that the sections need, for nats-server's configuration
+    #[arg(long)]
+    pub(crate) permissions: bool,
 }
 
 #[derive(Args, Debug)]

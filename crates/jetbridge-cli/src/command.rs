@@ -1,6 +1,7 @@
 //! The words of the command line, one file for each: arguments and a store in, a status out.
 
 mod bucket;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 mod kv;
@@ -14,6 +15,7 @@ mod stream;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+pub(crate) mod up;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,8 +20,12 @@ pub(crate) struct Place {
 impl Place {
     /// Finds the store.
     pub(crate) fn find(global: &Global) -> Result<Self> {
-        let request =
-            StoreRequest::new().store(global.store.clone()).context(global.context.clone());
+        Self::find_with(global, StoreRequest::new())
+    }
+
+    /// Finds the store, where a file may say it.
+    pub(crate) fn find_with(global: &Global, request: StoreRequest) -> Result<Self> {
+        let request = request.store(global.store.clone()).context(global.context.clone());
         let resolved = resolve(&request, &Environment::of_process())?;
         let mut location = resolved.location;
         if let Location::Nats(options) = &mut location {
@@ -33,6 +37,14 @@ impl Place {
         }
         let origin = resolved.origin.to_string();
         Ok(Self { location, origin, warnings: resolved.warnings, notices: resolved.notices })
+    }
+
+    /// The same place, to be connected to in the background: for a process that outlives outages.
+    pub(crate) fn in_background(mut self) -> Self {
+        if let Location::Nats(options) = &mut self.location {
+            options.connect_in_background = true;
+        }
+        self
     }
 
     /// Says what the user should know, warnings included.

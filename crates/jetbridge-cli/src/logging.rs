@@ -6,19 +6,49 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::Global;
+use crate::args::{Command, Global};
 
 /// What the targets of all our crates begin with.
 const OURS: &str = "jetbridge";
 
-/// Begins to log.
-pub(crate) fn start(global: &Global) {
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+/// How much a command says about itself if the user does not ask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Tone {
+    /// What goes wrong.
+    Command,
+    /// Also one line when something starts or ends failing.
+    Service,
+}
+
+impl Command {
+    /// How much it says about itself.
+    pub(crate) fn tone(&self) -> Tone {
+        match self {
+            Self::Up(_) => Tone::Service,
+            Self::Check(_)
+            | Self::Completions(_)
+            | Self::Doctor
+            | Self::Man(_)
+            | Self::OnStore(_) => Tone::Command,
+        }
+    }
+}
+
+/// Begins to log: text, or with `--json` one object per line.
+pub(crate) fn start(global: &Global, tone: Tone) {
+    let ours = |level| Targets::new().with_target(OURS, level);
     let filter = match global.verbose {
         _ if global.quiet => Targets::new(),
-        0 => Targets::new().with_target(OURS, LevelFilter::WARN),
-        1 => Targets::new().with_target(OURS, LevelFilter::DEBUG),
+        0 if tone == Tone::Service => ours(LevelFilter::INFO),
+        0 => ours(LevelFilter::WARN),
+        1 => ours(LevelFilter::DEBUG),
         _ => Targets::new().with_default(LevelFilter::TRACE),
     };
-    tracing_subscriber::registry().with(lines).with(filter).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let registry = tracing_subscriber::registry();
+    if global.json {
+        registry.with(lines.json()).with(filter).init();
+    } else {
+        registry.with(lines.with_target(false)).with(filter).init();
+    }
 }

@@ -33,13 +33,15 @@ fn main() -> ExitCode {
         Err(refused) => return report::usage(&refused, &arguments),
     };
     let printer = Printer::new(&cli.global);
-    logging::start(&cli.global);
+    logging::start(&cli.global, cli.command.tone());
     report::conclude(run(cli, &printer), &printer)
 }
 
 fn run(cli: Cli, printer: &Printer) -> Result<Status> {
     match cli.command {
         Command::OnStore(words) => block_on(command::on_store(words, &cli.global, printer)),
+        Command::Up(args) => block_on(command::up::run(&args, &cli.global, printer)),
+        Command::Check(args) => command::check::run(&args, &cli.global, printer),
         Command::Doctor => block_on(command::doctor::run(&cli.global, printer)),
         Command::Completions(args) => command::completions::run(&args, printer),
         Command::Man(args) => command::man::run(&args, printer),

@@ -1,0 +1,139 @@
+//! `check`: what `up` would run, and everything that is wrong with its files.
+
+use std::path::PathBuf;
+
+use jetbridge::nats::ConnectOptions;
+use jetbridge::settings::{Environment, Location};
+use jetbridge_agent::{Source, Target, UpFile};
+use jetbridge_core::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+use crate::args::{Check, Global};
+use crate::location::Place;
+use crate::printer::{Printer, Text, View};
+use crate::report::{Report, Status};
+
+/// Reads the files and says what they name; connects to nothing.
+pub(crate) fn run(args: &Check, global: &Global, printer: &Printer) -> Result<Status> {
+    let Some(file) = read(&args.files, printer) else {
+        return Ok(Status::Failed(ErrorKind::InvalidInput));
+    };
+    let place = Place::find_with(global, file.store.clone())?;
+    if args.permissions {
+        let options = match &place.location {
+            Location::Nats(options) => (**options).clone(),
+            _ => ConnectOptions::default(),
+        };
+        printer.value(&Block { permissions: file.permissions(&options)?.to_string() })?;
+        return Ok(Status::Done);
+    }
+    printer.value(&plan(&file, &place))?;
+    Ok(Status::Done)
+}
+
+/// The files, or every problem on stderr.
+pub(super) fn read(paths: &[PathBuf], printer: &Printer) -> Option<UpFile> {
+    match UpFile::read(paths, &Environment::of_process()) {
+        Ok(file) => Some(file),
+        Err(problems) => {
+            say(&problems, printer);
+            None
+        }
+    }
+}
+
+/// Says every problem.
+pub(super) fn say(problems: &[Error], printer: &Printer) {
+    problems.iter().for_each(|problem| printer.error(&Report::of(problem)));
+}
+
+fn plan(file: &UpFile, place: &Place) -> Plan {
+    let mut warnings = place.warnings.clone();
+    let alone = !matches!(place.location, Location::Nats(_));
+    let buckets = file.buckets.iter().map(|bucket| {
+        let name = format!("{} ({})", bucket.name, bucket.kind);
+        if alone && bucket.spec.replicas > 1 {
+            let wish = bucket.spec.replicas;
+            warnings.push(format!("bucket {name}: this store keeps 1 copy, not {wish}"));
+        }
+        Line {
+            kind: "bucket",
+            name,
+            detail: "made if it is missing, else left as it is".to_owned(),
+        }
+    });
+    let mut sections: Vec<Line> = buckets.collect();
+    sections.extend(file.handlers.iter().map(|handler| Line {
+        kind: "handler",
+        name: handler.name.clone(),
+        detail: handler_words(handler),
+    }));
+    Plan {
+        store: place.location.to_string(),
+        origin: place.origin.clone(),
+        http: file.http.as_ref().map(|http| http.listen.to_string()),
+        sections,
+        warnings,
+    }
+}
+
+fn handler_words(handler: &jetbridge_agent::HandlerSpec) -> String {
+    let from = match &handler.source {
+        Source::Stream { stream, durable } => format!("stream {stream} as {durable}"),
+        Source::Subject { queue: Some(queue) } => format!("plain messages, in group {queue}"),
+        _ => "plain messages".to_owned(),
+    };
+    let to = match &handler.target {
+        Target::Run { command, .. } => command.join(" "),
+        Target::Url(url) => url.clone(),
+        other => format!("{other:?}"),
+    };
+    format!("{} from {from}, {} at once, to: {to}", handler.subject, handler.concurrency)
+}
+
+/// What would run.
+#[derive(Serialize)]
+struct Plan {
+    store: String,
+    /// Who named the store.
+    origin: String,
+    /// Where HTTP would listen.
+    http: Option<String>,
+    sections: Vec<Line>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    kind: &'static str,
+    name: String,
+    detail: String,
+}
+
+impl View for Plan {
+    fn text(&self, out: &mut Text) {
+        out.field("store", format_args!("{} ({})", self.store, self.origin));
+        match &self.http {
+            Some(listen) => out.field("http", listen),
+            None => out.field("http", "nothing listens"),
+        }
+        for section in &self.sections {
+            out.field(section.kind, format_args!("{}: {}", section.name, section.detail));
+        }
+        for warning in &self.warnings {
+            out.field("warning", warning);
+        }
+    }
+}
+
+/// A block of nats-server's configuration.
+#[derive(Serialize)]
+struct Block {
+    permissions: String,
+}
+
+impl View for Block {
+    fn text(&self, out: &mut Text) {
+        out.line(&self.permissions);
+    }
+}

@@ -1,0 +1,102 @@
+//! `up`: runs what the files name until a signal, and says what was left.
+
+use jetbridge::settings::Environment;
+use jetbridge_agent::{Agent, FileWatch, Reloaded, UpReport};
+use jetbridge_core::{Error, ErrorKind, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::check::{read, say};
+use crate::args::{Global, Up};
+use crate::interrupt::{Ended, Interrupt, Stop};
+use crate::location::Place;
+use crate::printer::Printer;
+use crate::report::Status;
+
+/// Runs until SIGTERM or SIGINT; SIGHUP or a changed file reloads. A second signal cuts the
+/// drain short.
+pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result<Status> {
+    let Some(file) = read(&args.files, printer) else {
+        return Ok(Status::Failed(ErrorKind::InvalidInput));
+    };
+    let place = Place::find_with(global, file.store.clone())?.in_background();
+    place.announce(printer);
+    let interrupt = Interrupt::new();
+    let store = match interrupt.guard(jetbridge::connect(&place.location)).await? {
+        Ended::Itself(store) => store,
+        Ended::Short(signal) => return Ok(Status::Interrupted(signal)),
+    };
+    printer.note(format_args!("store: {} ({})", place.location, place.origin));
+    let environment = Environment::of_process();
+    let agent = Agent::start(file, args.files.clone(), environment, store).await?;
+    if let Some(address) = agent.http_address() {
+        printer.note(format_args!("http: http://{address}"));
+    }
+    let stop = interrupt.claim();
+    match interrupt.guard(Box::pin(attend(agent, args, stop, printer))).await? {
+        Ended::Itself(report) => Ok(conclude(&report, printer)),
+        Ended::Short(signal) => Ok(Status::Interrupted(signal)),
+    }
+}
+
+/// Reloads when told to, and drains when a signal comes.
+async fn attend(
+    mut agent: Agent,
+    args: &Up,
+    mut stop: Stop,
+    printer: &Printer,
+) -> Result<UpReport> {
+    let mut hangups = signal(SignalKind::hangup())
+        .map_err(|error| Error::new(ErrorKind::Internal, "signal.listen").caused_by(error))?;
+    let mut changes = FileWatch::new(&args.files)?;
+    loop {
+        tokio::select! {
+            signal = stop.raised() => {
+                printer.note(format_args!("{signal:?}: draining"));
+                return Ok(agent.stop().await);
+            }
+            _ = hangups.recv() => {}
+            () = changes.changed() => {}
+        }
+        match agent.reload().await {
+            Ok(reloaded) => say_reloaded(&reloaded, printer),
+            Err(problems) => {
+                say(&problems, printer);
+                printer.warn("the files were not taken; everything runs as before");
+            }
+        }
+    }
+}
+
+fn say_reloaded(reloaded: &Reloaded, printer: &Printer) {
+    let verbs = [
+        ("started", &reloaded.started),
+        ("changed", &reloaded.changed),
+        ("stopped", &reloaded.stopped),
+    ];
+    for (verb, ids) in verbs {
+        ids.iter().for_each(|id| printer.note(format_args!("reload: {verb} {id}")));
+    }
+}
+
+/// Says what was left; anything abandoned is a no.
+fn conclude(report: &UpReport, printer: &Printer) -> Status {
+    for (id, drained) in &report.sections {
+        if drained.finished > 0 || drained.abandoned > 0 {
+            printer.note(format_args!(
+                "{id}: {} finished while draining, {} abandoned",
+                drained.finished, drained.abandoned
+            ));
+        }
+    }
+    if report.is_clean() {
+        printer.note("stopped, nothing was left");
+        return Status::Done;
+    }
+    let store = &report.store;
+    printer.warn(format_args!(
+        "stopped before everything was done: {} tasks and {} acknowledgements of the store were \
+         left; what a stream keeps is delivered again",
+        store.tasks_abandoned, store.writes_unacknowledged
+    ));
+    Status::No
+}
