@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result
     let place = Place::find_with(global, file.store.clone())?.in_background();
     place.announce(printer);
     let interrupt = Interrupt::new();
-    let store = match interrupt.guard(jetbridge::connect(&place.location)).await? {
+    let store = match interrupt.guard(Box::pin(jetbridge::connect(&place.location))).await? {
         Ended::Itself(store) => store,
         Ended::Short(signal) => return Ok(Status::Interrupted(signal)),
     };
