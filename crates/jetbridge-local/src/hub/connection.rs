@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 
 use super::frame::{Frame, MESSAGE_BYTES_MAX, encode_deliver};
 
-/// Bytes on their way to one member at most: four of the largest messages, or what a
-/// subscription holds by default.
-const CONNECTION_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
+/// Bytes on their way to one member at most: eight of the largest messages, or half a second at
+/// full speed.
+const CONNECTION_BYTES_MAX: usize = 8 * MESSAGE_BYTES_MAX;
 /// A buffer that grew beyond this is given back once it is written.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 

@@ -14,9 +14,9 @@ use jetbridge_core::{Message, Received, Result};
 
 use super::frame::message_bytes;
 
-/// Bytes a subscription holds at most, however many messages were asked for: a quarter of what
-/// the smallest machines we run on have to spare, and NATS clients' own default.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes a subscription holds at most, however many messages were asked for: half a million small
+/// ones, and no more than the smallest machines we run on have to spare.
+const QUEUE_BYTES_MAX: usize = 256 << 20;
 /// Messages taken off the queue at once.
 const BATCH_MAX: usize = 256;
 

@@ -7,14 +7,17 @@
 //!
 //! Every publish asks whether a stream keeps its subject, in whichever process. So the answer is
 //! remembered, and a file that grows by one byte with every change of any stream tells when it is
-//! old: looking at its length takes a fraction of a microsecond, and no process has to be told.
+//! old, and no process has to be told. What is remembered is gone by for a millisecond before the
+//! next look; a change returns only when that is over for everybody.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use jetbridge_core::{
     Error, ErrorKind, Result, StreamInfo, StreamName, StreamSpec, Subject, random,
@@ -28,6 +31,11 @@ use crate::lock::TurnLock;
 
 /// Grows with every change; see the module's head.
 const CHANGES_FILE: &str = "changes";
+/// How long what is known may be gone by without a look at the changes: a look costs more than
+/// all the rest of a publish.
+const LOOK_EVERY_NS: u64 = 1_000_000;
+/// How long a change takes to be known everywhere, and so at least to be made.
+const CHANGE_WAIT: Duration = Duration::from_nanos(2 * LOOK_EVERY_NS);
 /// What the lock of all changes is named after.
 const LOCK_NAME: &str = "catalog";
 
@@ -39,6 +47,9 @@ pub(crate) struct Catalog(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     changes: File,
+    begun: Instant,
+    /// When the changes were last looked at, in nanoseconds since the beginning.
+    looked_at: AtomicU64,
     context: StreamContext,
     known: RwLock<Arc<Known>>,
     /// Every generation that is open, by its directory's name. Locked while reading anew.
@@ -80,7 +91,9 @@ impl Catalog {
         };
         let changes = open().map_err(|error| from_io(error, "stream.open", &root))?;
         let (known, open) = (RwLock::default(), Mutex::new(Some(Open::new())));
-        let catalog = Self(Arc::new(Inner { root, changes, context, known, open }));
+        let (begun, looked_at) = (Instant::now(), AtomicU64::new(0));
+        let inner = Inner { root, changes, begun, looked_at, context, known, open };
+        let catalog = Self(Arc::new(inner));
         catalog.read_anew()?;
         Ok(catalog)
     }
@@ -88,11 +101,19 @@ impl Catalog {
     /// The streams now.
     pub(crate) async fn known(&self) -> Result<Arc<Known>> {
         let known = self.remembered();
-        if known.changes == self.changes()? {
+        let now = u64::try_from(self.0.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if now.saturating_sub(self.0.looked_at.load(Ordering::Acquire)) < LOOK_EVERY_NS {
             return Ok(known);
         }
-        let catalog = self.clone();
-        blocking(move || catalog.read_anew()).await
+        let known = if known.changes == self.changes()? {
+            known
+        } else {
+            let catalog = self.clone();
+            blocking(move || catalog.read_anew()).await?
+        };
+        // The time before the look: what has changed since is not known.
+        self.0.looked_at.fetch_max(now, Ordering::Release);
+        Ok(known)
     }
 
     /// The stream called `name`.
@@ -148,7 +169,7 @@ impl Catalog {
         act: impl FnOnce(&Self, &Known) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let catalog = self.clone();
-        blocking(move || {
+        let done = blocking(move || {
             let Inner { root, changes, .. } = &*catalog.0;
             let failed = |error| from_io(error, "stream.change", root);
             let lock = TurnLock::open(&root.join(LOCK_NAME)).map_err(failed)?;
@@ -162,7 +183,10 @@ impl Catalog {
             catalog.read_anew()?;
             done
         })
-        .await
+        .await?;
+        // From here on nobody goes by what was known before.
+        tokio::time::sleep(CHANGE_WAIT).await;
+        Ok(done)
     }
 
     fn create_in(&self, known: &Known, wanted: StreamSpec) -> Result<Log> {
