@@ -197,7 +197,7 @@ async fn a_stopped_process_holds_up_nobody_and_is_told_what_it_missed() {
     let pid = pid.unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     // More than the kernel and the connection's buffer hold.
-    const LARGE: usize = 64;
+    const LARGE: usize = 128;
     for number in 0..LARGE {
         let payload = vec![b'x'; MESSAGE_BYTES_MAX / 8];
         let large = Message::new(Subject::parse("large").unwrap(), payload);
