@@ -36,13 +36,15 @@ async fn main() -> jetbridge::Result<()> {
 
     let users = kv.typed::<User>().await?;
     let mut changes = users.watch("user:");
-    users.update("user:1", |user| user.map(|user| User { logins: 1, ..user })).await?;
     while let Some(change) = changes.next().await {
         match change? {
             TypedChange::Put(entry) if entry.value.logins == 1 => break,
             TypedChange::Put(entry) => println!("{} was {:?}", entry.key, entry.value),
             TypedChange::Delete { key, .. } => println!("{key} is gone"),
-            TypedChange::CaughtUp => println!("caught up"),
+            TypedChange::CaughtUp => {
+                println!("that was all; now it changes");
+                users.update("user:1", |user| user.map(|user| User { logins: 1, ..user })).await?;
+            }
         }
     }
     println!("{}", connector.shutdown(Duration::from_secs(10)).await);

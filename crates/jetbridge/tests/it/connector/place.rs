@@ -5,7 +5,6 @@ use std::sync::Arc;
 use jetbridge::connector::{Connector, ConnectorBuilder};
 use jetbridge::core::{Backend, MemoryBackend};
 use jetbridge::settings::{Dialect, Environment, NatsSettings, Source, parse_pairs, read};
-use jetbridge_local::{LocalBackend, LocalOptions};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -36,8 +35,8 @@ impl Place {
             Self::Memory(backend) => Arc::clone(backend) as _,
             Self::Nats(server) => jetbridge::connect(server.url()).await.unwrap(),
             Self::Local(directory) => {
-                let options = LocalOptions::default();
-                Arc::new(LocalBackend::open(directory.path(), options).await.unwrap())
+                let url = format!("local:{}", directory.path().display());
+                jetbridge::connect(url).await.unwrap()
             }
         }
     }
