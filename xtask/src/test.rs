@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::process::{cargo, root};
 use crate::{Outcome, servers};
 
-const KINDS: [&str; 5] = ["backend", "kv", "objects", "bus", "model"];
+const KINDS: [&str; 6] = ["backend", "kv", "object", "bus", "model", "storm"];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let slow = arguments.iter().any(|argument| argument == "--slow");
