@@ -20,7 +20,7 @@ use jetbridge_core::{Error, ErrorKind, Result};
 use crate::error::{ApiError, code, malformed};
 use crate::headers;
 use crate::link::Link;
-use crate::request::{Answers, Call, Outgoing};
+use crate::request::{Answers, Call, Outgoing, is_no_responders};
 use crate::time;
 use crate::waiters::ANSWERS_MAX;
 use crate::wire::{AccountInfo, ConsumerConfig, ConsumerInfo, Refusal, StreamConfig, StreamInfo};
@@ -136,7 +136,8 @@ impl Api {
     ) -> Result<std::result::Result<T, ApiError>> {
         let body = serde_json::to_vec(body).map_err(|cause| malformed(call.operation, cause))?;
         let body = if body == b"null" { Bytes::new() } else { Bytes::from(body) };
-        let message = self.link.request(&Outgoing::new(self.subject(verb), body), call).await?;
+        let asked = self.link.request(&Outgoing::new(self.subject(verb), body), call).await;
+        let message = asked.map_err(|error| self.explain_silence(error, call.operation))?;
         let refusal: Refusal = serde_json::from_slice(&message.payload)
             .map_err(|cause| malformed(call.operation, cause))?;
         if let Some(error) = refusal.error {
@@ -145,6 +146,21 @@ impl Api {
         let answer = serde_json::from_slice(&message.payload)
             .map_err(|cause| malformed(call.operation, cause))?;
         Ok(Ok(answer))
+    }
+
+    /// Nobody answers the API itself: there is no JetStream here, or not just now.
+    fn explain_silence(&self, error: Error, operation: &'static str) -> Error {
+        if !is_no_responders(&error) {
+            return error;
+        }
+        let info = self.link.client().server_info();
+        if info.jetstream || info.cluster.is_some() || self.is_remote() {
+            return error.hint("is the JetStream domain or API prefix right?");
+        }
+        Error::new(ErrorKind::Unsupported, operation)
+            .because("the server runs without JetStream")
+            .with("server", info.server_name)
+            .hint("enable JetStream: `jetstream {}` in the server's configuration")
     }
 
     async fn ask_for<T: DeserializeOwned>(

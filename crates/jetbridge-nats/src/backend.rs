@@ -10,8 +10,8 @@ use futures_core::stream::BoxStream;
 
 use jetbridge_core::{
     Backend, BucketInfo, BucketKind, BucketName, BucketSpec, Bus, Capabilities, Check,
-    ConnectionState, Counters, ErrorKind, Kv, KvCounters, Objects, Open, Result, StopReport,
-    StoreClock, StoreStatus, StoreTime, Support,
+    ConnectionState, Counters, Kv, KvCounters, Objects, Open, Result, StopReport, StoreClock,
+    StoreStatus, StoreTime, Support,
 };
 
 use crate::api::Api;
@@ -25,6 +25,7 @@ use crate::link::Link;
 use crate::object::{NatsObjects, Shelf};
 use crate::options::ConnectOptions;
 use crate::probe::{LEVEL_TTL, Probe};
+use crate::request::may_not_ask;
 use crate::{bucket, buckets};
 
 /// Copies that a cluster keeps at most.
@@ -117,7 +118,7 @@ impl NatsBackend {
                 Ok(shared)
             }
             // Who may not ask about the stream may still read and write its keys.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(error) if may_not_ask(&error) => {
                 shared.remember(Facts::unknown(name.as_str(), &shared.stream));
                 Ok(shared)
             }

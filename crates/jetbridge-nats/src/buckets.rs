@@ -5,7 +5,7 @@ use jetbridge_core::{BucketInfo, BucketKind, BucketName, BucketSpec, Error, Erro
 use crate::api::Api;
 use crate::bucket::{apply, bucket_of, config, differences, info, stream_name, subjects_of};
 use crate::error::code;
-use crate::request::Call;
+use crate::request::{Call, may_not_ask};
 use crate::wire::StreamInfo;
 
 /// Makes a bucket. One that is there with the same settings is fine.
@@ -47,22 +47,28 @@ pub(crate) async fn ensure(
     call: &Call,
 ) -> Result<StreamInfo> {
     let name = stream_name(kind, bucket.as_str());
-    if let Some(present) = api.stream(&name, call).await? {
-        return Ok(present);
-    }
+    let denial = match api.stream(&name, call).await {
+        Ok(Some(present)) => return Ok(present),
+        Ok(None) => None,
+        // Who may not ask may still be allowed to make it.
+        Err(error) if may_not_ask(&error) && spec.is_some() => Some(error),
+        Err(error) => return Err(error),
+    };
     let Some(spec) = spec else { return Err(not_found(kind, bucket, call)) };
     let wanted = config(kind, bucket, spec)?;
-    let refused = match api.create_stream(&wanted, call).await? {
-        Ok(made) => return Ok(made),
-        Err(refused) => refused,
+    let refused = match api.create_stream(&wanted, call).await {
+        Ok(Ok(made)) => return Ok(made),
+        Ok(Err(refused)) => refused,
+        Err(error) => return Err(denial.unwrap_or(error)),
     };
-    // Somebody else was faster.
-    if refused.err_code == code::STREAM_NAME_IN_USE
-        && let Some(present) = api.stream(&name, call).await?
-    {
-        return Ok(present);
+    if refused.err_code != code::STREAM_NAME_IN_USE {
+        return Err(refused.into_error(call.operation).with("bucket", bucket));
     }
-    Err(refused.into_error(call.operation).with("bucket", bucket))
+    // It is there with other settings, or somebody else was faster.
+    match denial {
+        Some(denial) => Err(denial),
+        None => api.stream(&name, call).await?.ok_or_else(|| not_found(kind, bucket, call)),
+    }
 }
 
 /// Changes what may be changed.

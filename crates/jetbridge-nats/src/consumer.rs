@@ -51,7 +51,7 @@ pub(crate) async fn open(api: &Api, consume: Consume) -> Result<Consumer> {
     let (stop, stopping) = watch::channel(false);
     let puller = Puller {
         api: api.clone(),
-        epoch: api.link().state().borrow().epoch,
+        epoch: api.link().now().epoch,
         request: api.subject(&format!("CONSUMER.MSG.NEXT.{}.{}", consume.stream, consume.durable)),
         consume,
         feed,
@@ -238,7 +238,7 @@ impl Puller {
         // The server forgets requests with the connection they came on.
         self.epoch = match self.link().online("bus.consume", call.deadline).await {
             Ok(epoch) => epoch,
-            Err(error) if self.link().state().borrow().phase == Phase::Closed => return Err(error),
+            Err(error) if self.link().now().phase == Phase::Closed => return Err(error),
             Err(_offline) => return Ok(()),
         };
         let body = json!({

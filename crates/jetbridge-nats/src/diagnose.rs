@@ -67,7 +67,7 @@ impl Patient<'_> {
                     .hint("allow the user to subscribe to its inbox, or set the inbox prefix")
             }
             Err(error) => {
-                let reason = match &link.state().borrow().phase {
+                let reason = match &link.now().phase {
                     Phase::Offline(reason) => reason.clone(),
                     Phase::Online | Phase::Closed => error.to_string(),
                 };
@@ -87,7 +87,7 @@ impl Patient<'_> {
             Auth::Jwt { .. } => "JWT and seed",
             Auth::Creds(_) | Auth::CredsFile(_) => "credentials file",
         };
-        let reason = match &self.api.link().state().borrow().phase {
+        let reason = match &self.api.link().now().phase {
             Phase::Offline(reason) => reason.to_lowercase(),
             Phase::Online | Phase::Closed => String::new(),
         };
@@ -186,7 +186,7 @@ impl Patient<'_> {
             status.facts.push(("memory_bytes", account.memory.to_string()));
             status.facts.push(("storage_bytes", account.storage.to_string()));
         }
-        status.facts.push(("connections", link.state().borrow().epoch.to_string()));
+        status.facts.push(("connections", link.now().epoch.to_string()));
         Ok(status)
     }
 }

@@ -95,10 +95,11 @@ impl Inbox {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (state, waiting) = (self.now(), self.0.waiters.len());
         f.debug_struct("Link")
             .field("location", &self.0.location)
-            .field("state", &*self.state().borrow())
-            .field("waiting", &self.0.waiters.len())
+            .field("state", &state)
+            .field("waiting", &waiting)
             .finish_non_exhaustive()
     }
 }
@@ -174,6 +175,11 @@ impl Link {
         self.0.waiters.state()
     }
 
+    /// The state now.
+    pub(crate) fn now(&self) -> State {
+        self.0.waiters.now()
+    }
+
     /// A call that must not be sent twice, due within the connection's request time-out.
     pub(crate) fn once(&self, operation: &'static str) -> Call {
         Call::new(operation, Repeat::Never, self.0.request_timeout)
@@ -218,7 +224,7 @@ impl Link {
     }
 
     fn offline(&self, operation: &'static str) -> Error {
-        let reason = match &self.state().borrow().phase {
+        let reason = match &self.now().phase {
             Phase::Offline(reason) => reason.clone(),
             Phase::Online | Phase::Closed => "the connection was just made".to_owned(),
         };
@@ -267,7 +273,7 @@ impl Link {
     pub(crate) async fn close(&self, grace: Duration) -> (usize, usize) {
         let deadline = Instant::now() + grace;
         let left = || deadline.saturating_duration_since(Instant::now());
-        if self.state().borrow().phase == Phase::Online {
+        if self.now().phase == Phase::Online {
             let everything = self.0.in_flight.acquire_many(IN_FLIGHT_UNITS);
             // What does not come back in time is what the report's count is for.
             drop(tokio::time::timeout_at(deadline, everything).await);

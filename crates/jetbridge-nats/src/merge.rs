@@ -5,11 +5,12 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
 
-use jetbridge_core::{ErrorKind, Result};
+use jetbridge_core::Result;
 
 use crate::api::Api;
 use crate::probe::{Version, version};
 use crate::reader::{Event, Follow, ReaderSpec, events};
+use crate::request::may_not_ask;
 
 /// Readers side by side. Each is a consumer, of which a stream may have 1000.
 const SIDE_BY_SIDE_MAX: usize = 16;
@@ -35,9 +36,7 @@ pub(crate) fn read_any(
             let first = source.next().await?;
             match &first {
                 // Many filters stand in no subject, so they may be denied where one is not.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    Some((side_by_side(api, spec, stems), None))
-                }
+                Err(error) if may_not_ask(error) => Some((side_by_side(api, spec, stems), None)),
                 _ => {
                     let all = futures_util::stream::iter([first]).chain(source).boxed();
                     Some((all, None))

@@ -8,10 +8,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use jetbridge_core::{ErrorKind, Result};
+use jetbridge_core::Result;
 
 use crate::api::Api;
-use crate::request::Call;
+use crate::request::{Call, may_not_ask};
 use crate::wire::{AccountInfo, StreamConfig};
 
 /// API level of 2.11: expiry of single messages, direct gets of many.
@@ -74,7 +74,7 @@ impl Probe {
                 self.level.store(account.api.level, Ordering::Relaxed);
                 Ok(Some(account))
             }
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+            Err(error) if may_not_ask(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

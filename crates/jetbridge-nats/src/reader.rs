@@ -24,7 +24,7 @@ use crate::consumers::Registered;
 use crate::delivered::Delivered;
 use crate::error::not_sent;
 use crate::link::Feed;
-use crate::request::{Call, Outgoing, Pending, denied};
+use crate::request::{Call, Outgoing, Pending, denied, may_not_ask};
 use crate::time;
 use crate::waiters::{Phase, State};
 use crate::wire::{AckPolicy, ConsumerConfig, DeliverPolicy};
@@ -293,7 +293,7 @@ impl Reader {
             }
             Ok(None) => Err(Error::new(ErrorKind::NotFound, call.operation)
                 .because("the stream is not there any more")),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            Err(error) if may_not_ask(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -451,8 +451,17 @@ fn final_error(failure: Failure, operation: &'static str) -> Error {
 pub(crate) fn denied(operation: &'static str, denial: &Denial) -> Error {
     Error::new(ErrorKind::PermissionDenied, operation)
         .because(format!("the credentials do not allow to {} this subject", denial.action))
+        .with(DENIED, denial.action)
         .with("subject", &denial.subject)
         .hint(format!("add it to the user's `{}` permissions", denial.action))
+}
+
+/// The fact that says what is denied.
+const DENIED: &str = "denied";
+
+/// True if the credentials do not allow to ask, while others may be asked.
+pub(crate) fn may_not_ask(error: &Error) -> bool {
+    error.fact(DENIED) == Some("publish")
 }
 
 /// The fact that marks an error of [`no_responders`].

@@ -123,6 +123,12 @@ impl Waiters {
         self.state.subscribe()
     }
 
+    /// The state now. Nobody else may hold on to a look at the state while they take the table's
+    /// lock: the order is the table first.
+    pub(crate) fn now(&self) -> State {
+        self.state.borrow().clone()
+    }
+
     /// Enters a request to the subject that `subject` makes of the token it gets; `None` if the
     /// connection is down.
     pub(crate) fn enter(

@@ -15,7 +15,7 @@ use crate::bucket::stream_name;
 use crate::clock::{Witness, estimate};
 use crate::facts::Facts;
 use crate::fates::Fates;
-use crate::request::Call;
+use crate::request::{Call, may_not_ask};
 
 /// How long facts are relied on. A stream can be given more copies, or a mirror, at any time;
 /// from then on a copy's answer may be old.
@@ -100,7 +100,7 @@ impl Bucket {
 
     /// The facts, asked for anew after a while and after every reconnect.
     pub(crate) async fn facts(&self, call: &Call) -> Result<Arc<Facts>> {
-        let epoch = self.api.link().state().borrow().epoch;
+        let epoch = self.api.link().now().epoch;
         let cached = self.cached();
         if let Some(cached) = &cached
             && cached.epoch == epoch
@@ -139,7 +139,7 @@ impl Bucket {
                 Ok(self.remember(Facts::of(self.name.as_str(), &info)))
             }
             Ok(None) => Err(self.not_found(call.operation)),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(error) if may_not_ask(&error) => {
                 Ok(self.remember(Facts::unknown(self.name.as_str(), &self.stream)))
             }
             Err(error) => match self.cached() {
@@ -152,7 +152,7 @@ impl Bucket {
     /// Replaces the facts.
     pub(crate) fn remember(&self, facts: Facts) -> Arc<Facts> {
         let facts = Arc::new(facts);
-        let epoch = self.api.link().state().borrow().epoch;
+        let epoch = self.api.link().now().epoch;
         let cached = Cached { facts: Arc::clone(&facts), asked: Instant::now(), epoch };
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
         facts

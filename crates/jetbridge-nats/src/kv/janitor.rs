@@ -8,11 +8,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use jetbridge_core::{ErrorKind, Key, Result, Revision};
+use jetbridge_core::{Key, Result, Revision};
 
 use super::NatsKv;
 use crate::facts::Facts;
-use crate::request::{Call, Repeat};
+use crate::request::{Call, Repeat, may_not_ask};
 
 /// Longest pause: values come to be known while it lasts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ impl NatsKv {
         };
         match self.forget_up_to(&facts, key, tombstone, &call).await {
             // The tombstone stays, which is what happens to deletions before 2.11.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            Err(error) if may_not_ask(&error) => Ok(()),
             done => done,
         }
     }

@@ -14,7 +14,7 @@ use crate::error::not_sent;
 use crate::facts::{Authority, Facts};
 use crate::headers;
 use crate::record::Record;
-use crate::request::{Call, is_no_responders};
+use crate::request::{Call, is_no_responders, may_not_ask};
 
 /// Subjects that one question for many may match.
 const MANY_MAX: usize = 1024;
@@ -116,7 +116,7 @@ impl NatsKv {
     }
 
     fn explain_leader(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::PermissionDenied {
+        if !may_not_ask(&error) {
             return error;
         }
         error.hint(
@@ -176,7 +176,7 @@ impl NatsKv {
             Ok(Some(_)) => not_sent(call.operation, "nobody answers for the bucket just now")
                 .with("bucket", &self.bucket.name)
                 .caused_by(error),
-            Err(asking) if asking.kind() == ErrorKind::PermissionDenied => {
+            Err(asking) if may_not_ask(&asking) => {
                 self.bucket.not_found(call.operation).caused_by(error)
             }
             Err(asking) => asking,
@@ -227,7 +227,7 @@ impl NatsKv {
         let denied = self.bucket.many_denied.load(Ordering::Relaxed);
         if facts.many && copies_will_do && !denied && !keys.is_empty() {
             match self.snapshot(&facts, keys, call).await {
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(error) if may_not_ask(&error) => {
                     self.bucket.many_denied.store(true, Ordering::Relaxed);
                 }
                 answered => return answered,

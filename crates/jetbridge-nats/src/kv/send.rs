@@ -10,7 +10,7 @@ use crate::api::{Stored, Which};
 use crate::error::{ApiError, code};
 use crate::facts::Facts;
 use crate::headers;
-use crate::request::Call;
+use crate::request::{Call, may_not_ask};
 use crate::settle::{Judgement, Last, Unclear, judge, judge_history};
 
 /// A name is worth having the stream remember it only if it does so until the write is settled.
@@ -155,7 +155,7 @@ impl NatsKv {
         let (api, stream) = self.authority(facts);
         let which = Which { last_by_subj: Some(&draft.stored_under), ..Which::default() };
         match api.message(&stream, &which, call).await {
-            Err(denied) if denied.kind() == ErrorKind::PermissionDenied && facts.is_only_copy() => {
+            Err(denied) if may_not_ask(&denied) && facts.is_only_copy() => {
                 let (stream, subject) = (&self.bucket.stream, &draft.stored_under);
                 self.bucket.api.direct_last(stream, subject, call).await
             }

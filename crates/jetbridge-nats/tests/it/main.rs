@@ -17,7 +17,9 @@ macro_rules! on_every_server {
 }
 
 mod bus;
+mod connection;
 mod contract;
+mod kv_faults;
 mod object;
 mod store;
 
