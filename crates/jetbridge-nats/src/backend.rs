@@ -113,7 +113,7 @@ impl NatsBackend {
         match buckets::ensure(&self.api, BucketKind::Kv, name, open.create.as_ref(), &call).await {
             Ok(stream) => {
                 self.probe.learn(&stream.config);
-                self.witness.note(&stream.config.name);
+                self.witness.note(&stream.config);
                 shared.remember(Facts::of(name.as_str(), &stream));
                 Ok(shared)
             }
@@ -154,7 +154,7 @@ impl Backend for NatsBackend {
         let spec = open.create.as_ref();
         let stream = buckets::ensure(&self.api, BucketKind::Object, bucket, spec, &call).await?;
         self.probe.learn(&stream.config);
-        self.witness.note(&stream.config.name);
+        self.witness.note(&stream.config);
         let shelf = Shelf::new(self.api.clone(), bucket.clone(), &stream);
         Ok(Arc::new(NatsObjects::new(shelf)))
     }

@@ -23,18 +23,18 @@ const UNTOLD_ERROR: Duration = Duration::from_secs(1);
 
 /// A stream that is known to be there, to ask for the time.
 #[derive(Debug, Default)]
-pub(crate) struct Witness(Mutex<Option<String>>);
+pub(crate) struct Witness(Mutex<Option<StreamConfig>>);
 
 impl Witness {
     /// Takes note of a stream.
-    pub(crate) fn note(&self, stream: &str) {
+    pub(crate) fn note(&self, stream: &StreamConfig) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_deref() != Some(stream) {
-            *known = Some(stream.to_owned());
+        if known.as_ref().is_none_or(|known| known.name != stream.name) {
+            *known = Some(stream.clone());
         }
     }
 
-    fn stream(&self) -> Option<String> {
+    fn stream(&self) -> Option<StreamConfig> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -52,7 +52,7 @@ impl Witness {
     async fn ask(&self, api: &Api, call: &Call) -> Result<()> {
         if let Some(stream) = self.stream() {
             // The answer feeds the clock where it carries a stamp.
-            let info = api.stream(&stream, call).await;
+            let info = api.stream(&stream.name, call).await;
             let told =
                 info.as_ref().is_ok_and(|info| info.as_ref().is_some_and(|it| it.ts.is_some()));
             if told {
@@ -76,24 +76,26 @@ pub(crate) fn estimate(api: &Api) -> StoreTime {
         .unwrap_or_else(|| StoreTime { now: SystemClock.now(), error: UNTOLD_ERROR })
 }
 
-async fn ask_consumer(api: &Api, stream: &str, call: &Call) -> Result<()> {
+async fn ask_consumer(api: &Api, stream: &StreamConfig, call: &Call) -> Result<()> {
     let name = random::name();
     let config = ConsumerConfig {
         name: Some(name.clone()),
         deliver_policy: DeliverPolicy::New,
         ack_policy: AckPolicy::Explicit,
+        // Permissions are given for filters, where they are given sparingly.
+        filter_subject: stream.subjects.last().cloned(),
         mem_storage: true,
         num_replicas: 1,
         inactive_threshold: time::to_nanos(PROBE_LIFE),
         ..ConsumerConfig::default()
     };
     let sent = Instant::now();
-    let made = api.create_consumer(stream, &config, call).await?;
+    let made = api.create_consumer(&stream.name, &config, call).await?;
     let received = Instant::now();
     let info = made.map_err(|refused| refused.into_error(call.operation))?;
     observe(api, sent, received, &info.created);
     // It goes by itself if this fails.
-    drop(api.delete_consumer(stream, &name, call).await);
+    drop(api.delete_consumer(&stream.name, &name, call).await);
     Ok(())
 }
 

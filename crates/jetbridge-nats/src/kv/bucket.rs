@@ -135,7 +135,7 @@ impl Bucket {
     async fn ask(&self, call: &Call) -> Result<Arc<Facts>> {
         match self.api.stream(&self.stream, call).await {
             Ok(Some(info)) => {
-                self.witness.note(&self.stream);
+                self.witness.note(&info.config);
                 Ok(self.remember(Facts::of(self.name.as_str(), &info)))
             }
             Ok(None) => Err(self.not_found(call.operation)),

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use async_nats::HeaderMap;
 
 use jetbridge_core::{
-    Backoff, DeleteOpts, Error, ErrorKind, Expect, Key, PutOpts, Result, Revision, Written,
+    Backoff, DeleteOpts, Error, ErrorKind, Expect, Key, PutOpts, Result, Revision, StoreTime,
+    Written,
 };
 
 use super::NatsKv;
@@ -15,7 +16,7 @@ use super::send::Verdict;
 use crate::error::code;
 use crate::facts::Facts;
 use crate::record::expires_at;
-use crate::request::Call;
+use crate::request::{Call, may_not_ask};
 
 impl NatsKv {
     pub(super) async fn put_value(
@@ -31,8 +32,7 @@ impl NatsKv {
         self.check_size(&draft, call)?;
         let mut expires = None;
         if let Some(ttl) = opts.ttl {
-            let now = self.bucket.witness.now(&self.bucket.api, call).await?;
-            let at = expires_at(ttl, now)?;
+            let at = expires_at(ttl, self.store_time(call).await?)?;
             draft.expires(&facts, ttl, at);
             expires = Some(at);
         }
@@ -47,6 +47,14 @@ impl NatsKv {
             self.clean_up_later(&facts);
         }
         Ok(Written::new(Revision(sequence)))
+    }
+
+    /// The store's time, or this machine's with a generous error where the user may ask nothing.
+    async fn store_time(&self, call: &Call) -> Result<StoreTime> {
+        match self.bucket.witness.now(&self.bucket.api, call).await {
+            Err(error) if may_not_ask(&error) => Ok(self.bucket.now()),
+            told => told,
+        }
     }
 
     /// Says what an error is about, unless it does.

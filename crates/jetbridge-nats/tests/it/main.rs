@@ -19,8 +19,10 @@ macro_rules! on_every_server {
 mod bus;
 mod connection;
 mod contract;
+mod kv_bucket;
 mod kv_faults;
 mod object;
+mod permissions;
 mod store;
 
 /// The contract over a row of the matrix.
