@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) direct: bool,
     /// Who surely knows the last write.
     pub(crate) authority: Authority,
+    /// Whether there may be mirrors that nobody tells of: a server without a cluster does not.
+    pub(crate) hides_mirrors: bool,
     /// When the stream was made, which tells it from another of the same name.
     pub(crate) created: Option<String>,
 }
@@ -62,6 +64,7 @@ impl Facts {
             remembers: Duration::ZERO,
             direct: true,
             authority: Authority::Leader { stream: stream.to_owned(), prefix: None },
+            hides_mirrors: true,
             created: None,
         }
     }
@@ -82,6 +85,7 @@ impl Facts {
             remembers: Duration::from_nanos(config.duplicate_window),
             direct: config.allow_direct,
             authority: authority(info),
+            hides_mirrors: info.cluster.as_ref().is_none_or(|cluster| cluster.name.is_none()),
             created: Some(info.created.clone()),
         }
     }

@@ -7,6 +7,7 @@ mod bucket;
 mod draft;
 mod janitor;
 mod list;
+mod many;
 mod read;
 mod scan;
 mod send;

@@ -157,6 +157,8 @@ pub(crate) struct StreamInfo {
     pub(crate) created: String,
     #[serde(default)]
     pub(crate) state: StreamState,
+    #[serde(default)]
+    pub(crate) cluster: Option<ClusterInfo>,
     /// This stream and its mirrors; absent if there are none.
     #[serde(default)]
     pub(crate) alternates: Option<Vec<Value>>,
@@ -177,6 +179,14 @@ pub(crate) struct StreamState {
     pub(crate) last_seq: u64,
     #[serde(default)]
     pub(crate) consumer_count: u64,
+}
+
+/// Who keeps a stream's copies.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct ClusterInfo {
+    /// The cluster; absent for a server that is none.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
 }
 
 /// A consumer's configuration.

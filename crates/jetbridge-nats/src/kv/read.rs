@@ -1,28 +1,15 @@
 //! Reading keys: from the only copy where there is one, else from whom the reader's demand says.
 
-use std::sync::atomic::Ordering;
-
-use futures_util::FutureExt as _;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use serde_json::json;
-
-use jetbridge_core::{Entry, Error, ErrorKind, Key, Read, Result, Revision, Snapshot};
+use jetbridge_core::{Entry, Error, ErrorKind, Key, Read, Result, Revision};
 
 use super::NatsKv;
-use crate::api::{Stored, Which, stored};
+use crate::api::{Stored, Which};
 use crate::error::not_sent;
 use crate::facts::{Authority, Facts};
 use crate::headers;
 use crate::record::Record;
 use crate::request::{Call, is_no_responders, may_not_ask};
 
-/// Subjects that one question for many may match.
-const MANY_MAX: usize = 1024;
-/// Single gets under way at once where a question for many cannot be asked.
-const GETS_MAX: usize = 128;
-/// Questions for many whose answers are put together at most this often in the hope that nobody
-/// wrote in between.
-const SNAPSHOT_ATTEMPTS: u32 = 3;
 /// JetStream counts sequences in 63 bits.
 pub(super) const SEQUENCE_MAX: u64 = i64::MAX as u64;
 
@@ -64,13 +51,17 @@ impl NatsKv {
         key: &Key,
         call: &Call,
     ) -> Result<Option<Record>> {
-        if facts.authority == Authority::OnlyCopy {
+        if facts.is_only_copy() {
             match self.any_copy_message(facts, key, call).await? {
-                // A mirror that was made since joins in answering, and may lag.
                 Some(stored) if self.is_of_the_stream(&stored) => {
                     return Ok(Some(Record::new(key.clone(), stored)));
                 }
+                // Mirrors answer for a stream, and may lag; who finds nothing does not say who
+                // it is.
                 Some(_mirrors) => {}
+                None if facts.hides_mirrors => {
+                    return self.confirm_absence(facts, key, call).await;
+                }
                 None => return Ok(None),
             }
         }
@@ -78,8 +69,33 @@ impl NatsKv {
         Ok(found.map(|stored| Record::new(key.clone(), stored)))
     }
 
-    fn is_of_the_stream(&self, stored: &Stored) -> bool {
+    /// True if this is no mirror's answer.
+    pub(super) fn is_of_the_stream(&self, stored: &Stored) -> bool {
         stored.header(headers::STREAM).is_none_or(|stream| stream == self.bucket.stream)
+    }
+
+    /// Asks the leader about a key that a copy does not have, in one way or the other.
+    async fn confirm_absence(
+        &self,
+        facts: &Facts,
+        key: &Key,
+        call: &Call,
+    ) -> Result<Option<Record>> {
+        let denial = match self.leader_message(facts, key, call).await {
+            Err(error) if may_not_ask(&error) => error,
+            answered => {
+                return Ok(answered?.map(|stored| Record::new(key.clone(), stored)));
+            }
+        };
+        // Who may ask about the stream is told on which subjects it has messages.
+        let text = self.names.text(key, call.operation)?;
+        for subject in facts.keyspace.read(&text) {
+            let subjects = self.bucket.api.subjects(&self.bucket.stream, &subject, call).await;
+            if subjects.is_err() || subjects? > 0 {
+                return Err(denial);
+            }
+        }
+        Ok(None)
     }
 
     /// The last message of a key as the leader has it.
@@ -203,6 +219,11 @@ impl NatsKv {
             }
         };
         let found = match found {
+            Ok(None) if facts.is_only_copy() && facts.hides_mirrors => {
+                let confirmed = self.bucket.api.message(&self.bucket.stream, &which, call).await;
+                confirmed
+                    .or_else(|error| if may_not_ask(&error) { Ok(None) } else { Err(error) })?
+            }
             Ok(found) => found,
             Err(error) => return Err(self.explain_silence(error, call).await),
         };
@@ -211,143 +232,4 @@ impl NatsKv {
         };
         Ok(found.filter(of_key).map(|stored| Record::new(key.clone(), stored)))
     }
-
-    pub(super) async fn read_many(
-        &self,
-        keys: &[Key],
-        read: Read,
-        call: &Call,
-    ) -> Result<Snapshot> {
-        let facts = self.bucket.facts(call).await?;
-        let copies_will_do = match read {
-            Read::Fresh => facts.authority == Authority::OnlyCopy,
-            Read::MaybeStale => facts.direct,
-            Read::At(_) => false,
-        };
-        let denied = self.bucket.many_denied.load(Ordering::Relaxed);
-        if facts.many && copies_will_do && !denied && !keys.is_empty() {
-            match self.snapshot(&facts, keys, call).await {
-                Err(error) if may_not_ask(&error) => {
-                    self.bucket.many_denied.store(true, Ordering::Relaxed);
-                }
-                answered => return answered,
-            }
-        }
-        let gets: Vec<_> = keys.iter().map(|key| self.read(key, read, call).boxed()).collect();
-        let entries: Vec<_> = stream::iter(gets).buffered(GETS_MAX).try_collect().await?;
-        Ok(Snapshot::new(entries, None))
-    }
-
-    async fn snapshot(&self, facts: &Facts, keys: &[Key], call: &Call) -> Result<Snapshot> {
-        let mut texts = Vec::with_capacity(keys.len());
-        for key in keys {
-            texts.push(self.names.text(key, call.operation)?);
-        }
-        for attempt in 1.. {
-            let found = self.ask_for_many(facts, &texts, call).await?;
-            if found.revision.is_none() && attempt < SNAPSHOT_ATTEMPTS {
-                continue;
-            }
-            let mut entries = Vec::with_capacity(keys.len());
-            for (key, text) in keys.iter().zip(&texts) {
-                let newest = facts
-                    .keyspace
-                    .read(text)
-                    .filter_map(|subject| found.messages.get(subject.as_str()))
-                    .max_by_key(|stored| stored.sequence);
-                let record = newest.map(|stored| Record::new(key.clone(), stored.clone()));
-                entries.push(record.and_then(|record| self.live(facts, record)));
-            }
-            return Ok(Snapshot::new(entries, found.revision));
-        }
-        Ok(Snapshot::default())
-    }
-
-    /// Asks page by page. It is one state if every page was answered up to the same sequence.
-    async fn ask_for_many(&self, facts: &Facts, texts: &[Box<str>], call: &Call) -> Result<Many> {
-        let mut subjects: Vec<String> =
-            texts.iter().flat_map(|text| facts.keyspace.read(text)).collect();
-        subjects.sort_unstable();
-        subjects.dedup();
-        let mut many = Many::default();
-        let mut states = Vec::new();
-        for page in subjects.chunks(MANY_MAX) {
-            let mut after = 0;
-            loop {
-                let answered = self.ask_page(page, after, &mut many, call).await?;
-                // The rest of a page that turns out empty says nothing of the state.
-                if after == 0 || answered.up_to.is_some() {
-                    states.push(answered.up_to);
-                }
-                match answered.more_after {
-                    Some(sequence) => after = sequence,
-                    None => break,
-                }
-            }
-        }
-        let first = states.first().copied().flatten();
-        let same = states.iter().all(|state| *state == first);
-        many.revision = first.filter(|_| same).map(Revision);
-        Ok(many)
-    }
-
-    async fn ask_page(
-        &self,
-        subjects: &[String],
-        after: u64,
-        many: &mut Many,
-        call: &Call,
-    ) -> Result<Answered> {
-        let body = json!({ "multi_last": subjects, "seq": after + 1 });
-        let body = if after == 0 { json!({ "multi_last": subjects }) } else { body };
-        let mut answers = self.bucket.api.direct_many(&self.bucket.stream, &body, call).await?;
-        let mut last = after;
-        loop {
-            let message = match answers.next().await {
-                Ok(message) => message,
-                Err(error) => return Err(self.explain_silence(error, call).await),
-            };
-            let status = message.status.map(|status| status.as_u16());
-            match status {
-                None => {
-                    let stored = stored(message, call.operation)?;
-                    last = last.max(stored.sequence);
-                    many.messages.insert(stored.subject.as_str().into(), stored);
-                }
-                Some(204) => {
-                    let number = |name: &str| {
-                        let headers = message.headers.as_ref()?;
-                        headers.get(name)?.as_str().parse::<u64>().ok()
-                    };
-                    let pending = number(headers::PENDING).unwrap_or(0);
-                    return Ok(Answered {
-                        up_to: number(headers::UP_TO_SEQUENCE),
-                        more_after: (pending > 0 && last > after).then_some(last),
-                    });
-                }
-                Some(404) => return Ok(Answered { up_to: None, more_after: None }),
-                Some(status) => {
-                    let description = message.description.unwrap_or_default();
-                    let refused = crate::error::ApiError { code: status, err_code: 0, description };
-                    return Err(refused.into_error(call.operation));
-                }
-            }
-        }
-    }
-}
-
-/// The last messages of several subjects.
-#[derive(Debug, Default)]
-struct Many {
-    messages: std::collections::HashMap<Box<str>, Stored>,
-    revision: Option<Revision>,
-}
-
-/// How a page ended.
-#[derive(Debug)]
-struct Answered {
-    /// The sequence up to which it holds.
-    up_to: Option<u64>,
-    /// It was cut off behind this sequence.
-    more_after: Option<u64>,
 }

@@ -102,6 +102,7 @@ async fn who_reads_a_bucket_gets_lists_and_watches_it(release: Release) {
     let (store, user, admins) = start(release, READ_ONLY).await;
     let kv = user.kv(&bucket(), Open::existing()).await.unwrap();
     assert_eq!(read(&*kv, "app1.a").await.as_deref(), Some("app1.a"), "fresh: it is the only copy");
+    assert_eq!(at_once(kv.get(&key("absent"), Read::Fresh)).await.unwrap(), None);
     let all = ["app1.a", "app1.b", "app2.a"].map(key);
     assert_eq!(keys(&*kv, Scope::All).await.unwrap(), all);
     assert_eq!(keys(&*kv, Scope::prefix("app1.")).await.unwrap(), all[..2]);

@@ -1,0 +1,189 @@
+//! Reading many keys at once: by one question where the server has such, else by many gets.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+
+use jetbridge_core::{Key, Read, Result, Revision, Snapshot};
+
+use super::NatsKv;
+use crate::api::{Stored, stored};
+use crate::error::ApiError;
+use crate::facts::Facts;
+use crate::headers;
+use crate::record::Record;
+use crate::request::{Call, may_not_ask};
+
+/// Subjects that one question for many may match.
+const MANY_MAX: usize = 1024;
+/// Single gets under way at once where a question for many cannot be asked.
+const GETS_MAX: usize = 128;
+/// How often the answers to several questions are put together in the hope that nobody wrote in
+/// between.
+const SNAPSHOT_ATTEMPTS: u32 = 3;
+
+/// The last messages of several subjects.
+#[derive(Debug, Default)]
+struct Many {
+    messages: HashMap<Box<str>, Stored>,
+    /// The sequence at which all of them were the last ones, if that was one.
+    revision: Option<Revision>,
+    /// It took several questions, and somebody wrote in between.
+    torn: bool,
+    /// Whether a mirror, or nobody knows who, may have answered.
+    doubtful: bool,
+}
+
+/// How a page ended.
+#[derive(Debug, Default)]
+struct Answered {
+    /// The sequence up to which it holds.
+    up_to: Option<u64>,
+    /// It was cut off behind this sequence.
+    more_after: Option<u64>,
+    /// Whether the stream itself answered.
+    ours: bool,
+}
+
+impl NatsKv {
+    pub(super) async fn read_many(
+        &self,
+        keys: &[Key],
+        read: Read,
+        call: &Call,
+    ) -> Result<Snapshot> {
+        let facts = self.bucket.facts(call).await?;
+        let copies_will_do = match read {
+            Read::Fresh => facts.is_only_copy(),
+            Read::MaybeStale => facts.direct,
+            Read::At(_) => false,
+        };
+        let denied = self.bucket.many_denied.load(Ordering::Relaxed);
+        if facts.many && copies_will_do && !denied && !keys.is_empty() {
+            match self.snapshot(&facts, keys, read, call).await {
+                Err(error) if may_not_ask(&error) => {
+                    self.bucket.many_denied.store(true, Ordering::Relaxed);
+                }
+                Ok(None) => {}
+                Ok(Some(snapshot)) => return Ok(snapshot),
+                Err(error) => return Err(error),
+            }
+        }
+        let gets: Vec<_> = keys.iter().map(|key| self.read(key, read, call).boxed()).collect();
+        let entries: Vec<_> = stream::iter(gets).buffered(GETS_MAX).try_collect().await?;
+        Ok(Snapshot::new(entries, None))
+    }
+
+    /// The keys by as few questions as can be; `None` if the answers will not do.
+    async fn snapshot(
+        &self,
+        facts: &Facts,
+        keys: &[Key],
+        read: Read,
+        call: &Call,
+    ) -> Result<Option<Snapshot>> {
+        let mut texts = Vec::with_capacity(keys.len());
+        for key in keys {
+            texts.push(self.names.text(key, call.operation)?);
+        }
+        let mut found = self.ask_for_many(facts, &texts, call).await?;
+        for _ in 1..SNAPSHOT_ATTEMPTS {
+            if !found.torn {
+                break;
+            }
+            found = self.ask_for_many(facts, &texts, call).await?;
+        }
+        if found.doubtful && facts.hides_mirrors && read == Read::Fresh {
+            return Ok(None);
+        }
+        let mut entries = Vec::with_capacity(keys.len());
+        for (key, text) in keys.iter().zip(&texts) {
+            let newest = facts
+                .keyspace
+                .read(text)
+                .filter_map(|subject| found.messages.get(subject.as_str()))
+                .max_by_key(|stored| stored.sequence);
+            let record = newest.map(|stored| Record::new(key.clone(), stored.clone()));
+            entries.push(record.and_then(|record| self.live(facts, record)));
+        }
+        Ok(Some(Snapshot::new(entries, found.revision)))
+    }
+
+    /// Asks page by page. It is one state if every page was answered up to the same sequence.
+    async fn ask_for_many(&self, facts: &Facts, texts: &[Box<str>], call: &Call) -> Result<Many> {
+        let mut subjects: Vec<String> =
+            texts.iter().flat_map(|text| facts.keyspace.read(text)).collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        let mut many = Many::default();
+        let mut states = Vec::new();
+        for page in subjects.chunks(MANY_MAX) {
+            let mut after = 0;
+            loop {
+                let answered = self.ask_page(page, after, &mut many, call).await?;
+                many.doubtful |= after == 0 && !answered.ours;
+                // The rest of a page that turns out empty says nothing of the state.
+                if after == 0 || answered.up_to.is_some() {
+                    states.push(answered.up_to);
+                }
+                match answered.more_after {
+                    Some(sequence) => after = sequence,
+                    None => break,
+                }
+            }
+        }
+        let first = states.first().copied().flatten();
+        let same = states.iter().all(|state| *state == first);
+        many.revision = first.filter(|_| same).map(Revision);
+        many.torn = !same;
+        Ok(many)
+    }
+
+    async fn ask_page(
+        &self,
+        subjects: &[String],
+        after: u64,
+        many: &mut Many,
+        call: &Call,
+    ) -> Result<Answered> {
+        let body = json!({ "multi_last": subjects, "seq": after + 1 });
+        let body = if after == 0 { json!({ "multi_last": subjects }) } else { body };
+        let mut answers = self.bucket.api.direct_many(&self.bucket.stream, &body, call).await?;
+        let mut answered = Answered::default();
+        let mut last = after;
+        loop {
+            let message = match answers.next().await {
+                Ok(message) => message,
+                Err(error) => return Err(self.explain_silence(error, call).await),
+            };
+            let status = message.status.map(|status| status.as_u16());
+            match status {
+                None => {
+                    let stored = stored(message, call.operation)?;
+                    last = last.max(stored.sequence);
+                    answered.ours |= self.is_of_the_stream(&stored);
+                    many.messages.insert(stored.subject.as_str().into(), stored);
+                }
+                Some(204) => {
+                    let number = |name: &str| {
+                        let headers = message.headers.as_ref()?;
+                        headers.get(name)?.as_str().parse::<u64>().ok()
+                    };
+                    let pending = number(headers::PENDING).unwrap_or(0);
+                    answered.up_to = number(headers::UP_TO_SEQUENCE);
+                    answered.more_after = (pending > 0 && last > after).then_some(last);
+                    return Ok(answered);
+                }
+                Some(404) => return Ok(answered),
+                Some(status) => {
+                    let description = message.description.unwrap_or_default();
+                    let refused = ApiError { code: status, err_code: 0, description };
+                    return Err(refused.into_error(call.operation));
+                }
+            }
+        }
+    }
+}
