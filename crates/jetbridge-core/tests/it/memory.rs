@@ -20,10 +20,7 @@ async fn open() -> Fixture {
     Fixture::new(Arc::clone(&backend) as _, backend, ())
 }
 
-jetbridge_testkit::kv_contract!(open);
-jetbridge_testkit::object_contract!(open);
-jetbridge_testkit::bus_contract!(open);
-jetbridge_testkit::backend_contract!(open);
+jetbridge_testkit::contract!(open);
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);

@@ -21,10 +21,7 @@ async fn open() -> Fixture {
     Fixture::new(Arc::clone(&backend) as _, backend, ())
 }
 
-jetbridge_testkit::kv_contract!(open);
-jetbridge_testkit::object_contract!(open);
-jetbridge_testkit::bus_contract!(open);
-jetbridge_testkit::backend_contract!(open);
+jetbridge_testkit::contract!(open);
 
 #[tokio::test]
 async fn calls_and_errors_are_counted_by_operation() {

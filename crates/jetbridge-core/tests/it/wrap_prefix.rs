@@ -25,10 +25,7 @@ async fn open() -> Fixture {
     Fixture::new(Arc::clone(&backend) as _, backend, ()).prefix_bytes("app.".len())
 }
 
-jetbridge_testkit::kv_contract!(open);
-jetbridge_testkit::object_contract!(open);
-jetbridge_testkit::bus_contract!(open);
-jetbridge_testkit::backend_contract!(open);
+jetbridge_testkit::contract!(open);
 
 #[tokio::test]
 async fn what_is_outside_is_not_seen() {
