@@ -18,7 +18,7 @@ use jetbridge_core::{
 };
 
 use crate::hub::{Hub, INBOX_PREFIX};
-use crate::stream::catalog::{Catalog, not_kept};
+use crate::stream::catalog::Catalog;
 use crate::stream::{Log, StreamContext};
 
 /// Where the streams are, in the store's directory.
@@ -83,8 +83,9 @@ impl Bus for LocalBus {
     }
 
     async fn append(&self, message: Message, opts: AppendOpts) -> Result<Appended> {
-        let keeper = self.keeper(&message.subject).await?;
-        let log = keeper.ok_or_else(|| not_kept(&message.subject))?;
+        let known = self.streams.known().await?;
+        let subject = &message.subject;
+        let log = known.keeper(subject).ok_or_else(|| known.no_keeper(subject))?.clone();
         if let Some(wanted) = opts.stream.as_ref().filter(|wanted| *wanted != log.name()) {
             return Err(Error::new(ErrorKind::Conflict, "bus.append")
                 .because("another stream keeps the subject")

@@ -243,7 +243,7 @@ impl Hub {
     pub(crate) fn wake(&self, topic: &str) {
         self.0.local.wake(topic);
         match &*self.0.role() {
-            Role::Owner(owner) => owner.wake(None, topic),
+            Role::Owner(owner) => owner.wake(topic),
             Role::Member => self.0.outbox.wake(topic),
             Role::Closed => {}
         }
@@ -253,8 +253,12 @@ impl Hub {
     /// and what is committed later wakes. There may be more wake-ups than commits, and fewer.
     pub(crate) fn wakes(&self, topic: &str) -> Wakes {
         let (receiver, first) = self.0.local.watch(topic);
-        if first && matches!(&*self.0.role(), Role::Member) {
-            self.0.outbox.tell(Frame::Watch { topic: topic.into() });
+        if first {
+            match &*self.0.role() {
+                Role::Owner(owner) => owner.watched_here(topic),
+                Role::Member => self.0.outbox.tell(Frame::Watch { topic: topic.into() }),
+                Role::Closed => {}
+            }
         }
         Wakes { hub: self.clone(), topic: topic.into(), receiver }
     }
@@ -400,12 +404,14 @@ impl Inner {
                         self.local.replies().nobody(reply);
                     }
                 }
-                Frame::Wake { topic } => owner.wake(None, &topic),
+                Frame::Wake { topic } => owner.wake(&topic),
                 only_for_the_last_owner => drop(only_for_the_last_owner),
             }
         }
         *role = Role::Owner(Arc::clone(owner));
         drop(role);
+        // Who began to wait before this process was the owner has not told it so.
+        owner.rouse_all();
         owner.wake_all();
         self.pings.answer_all();
     }

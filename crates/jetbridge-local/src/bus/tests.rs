@@ -312,6 +312,59 @@ async fn followers_in_every_process_see_all_of_many_writers_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_of_a_stream_is_no_stream_and_is_cleared_away() {
+    let (dir, one, other) = two().await;
+    let streams = dir.path().join(STREAMS_DIRECTORY);
+    one.bus.create_stream(&spec("GONE", &["gone"])).await.unwrap();
+    let leftovers = [streams.join(format!("S.{:016x}", 1)), streams.join(format!("S.{:016x}", 2))];
+    // Killed after making the directory, and after making the database in it.
+    for leftover in &leftovers {
+        std::fs::create_dir(leftover).unwrap();
+    }
+    let context = StreamContext {
+        hub: other.bus.hub.clone(),
+        clock: Arc::new(SystemClock),
+        durability: Durability::Process,
+    };
+    let half_made = Catalog::open(streams.clone(), context).unwrap();
+    assert_eq!(half_made.known().await.unwrap().all().count(), 1);
+    half_made.close().await;
+    assert_eq!(one.bus.stream(&name("S")).await.unwrap_err().kind(), ErrorKind::NotFound);
+    other.bus.create_stream(&spec("S", &["s"])).await.unwrap();
+    assert_eq!(append(&one.bus, "s", "x").await, 1);
+    assert!(leftovers.iter().all(|leftover| !leftover.exists()));
+    assert!(other.bus.delete_stream(&name("GONE")).await.unwrap());
+    let left = std::fs::read_dir(&streams).unwrap();
+    let left = left.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(left, 1, "one stream, one directory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_stream_says_so_and_disturbs_no_other() {
+    let (dir, one, other) = two().await;
+    one.bus.create_stream(&spec("GOOD", &["good"])).await.unwrap();
+    let damaged = dir.path().join(STREAMS_DIRECTORY).join(format!("BAD.{:016x}", 1));
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("stream.db"), "no database, but long enough to look for a header")
+        .unwrap();
+    other.bus.create_stream(&spec("BETTER", &["better"])).await.unwrap();
+    let third = Process::start(dir.path()).await;
+    for process in [&one, &other, &third] {
+        append(&process.bus, "good", "x").await;
+        process.bus.publish(message("bad", "x")).await.unwrap();
+        let corrupt = process.bus.stream(&name("BAD")).await.unwrap_err();
+        assert_eq!(corrupt.kind(), ErrorKind::Corrupt);
+        let maybe = process.bus.append(message("bad", "x"), AppendOpts::new()).await.unwrap_err();
+        assert_eq!((maybe.kind(), maybe.fact("stream")), (ErrorKind::Corrupt, Some("BAD")));
+    }
+    let refused = one.bus.create_stream(&spec("BAD", &["bad"])).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt);
+    assert!(third.bus.delete_stream(&name("BAD")).await.unwrap());
+    other.bus.create_stream(&spec("BAD", &["bad"])).await.unwrap();
+    assert_eq!(append(&one.bus, "bad", "x").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn closing_ends_readers_with_a_word() {
     let (_dir, one, other) = two().await;
     one.bus.create_stream(&spec("S", &["s"])).await.unwrap();

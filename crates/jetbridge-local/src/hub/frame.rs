@@ -56,6 +56,10 @@ pub(super) enum Frame {
     Dropped { sid: u64, count: u64 },
     /// The answer to `Ping`; with how many publishes of this connection have been handled.
     Pong { token: u64, received: u64 },
+    /// Nobody else waits for this topic: no more wake-ups for it, until told to.
+    Hush { topic: Box<str> },
+    /// Somebody does again: the answer is a wake-up, for what was not told meanwhile.
+    Rouse { topic: Box<str> },
     /// Nobody got the publish with this reply subject.
     Unanswered { reply: Subject },
     /// So many publishes of this connection have been handled.
@@ -100,6 +104,8 @@ const PONG: u8 = 35;
 const UNANSWERED: u8 = 36;
 const RECEIVED: u8 = 37;
 const LEAVING: u8 = 38;
+const HUSH: u8 = 39;
+const ROUSE: u8 = 40;
 
 impl Frame {
     /// Appends the frame to `out`.
@@ -136,6 +142,8 @@ impl Frame {
                 out.put_u64_le(*token);
                 out.put_u64_le(*received);
             }),
+            Self::Hush { topic } => framed(out, HUSH, |out| put_text(out, topic)),
+            Self::Rouse { topic } => framed(out, ROUSE, |out| put_text(out, topic)),
             Self::Unanswered { reply } => {
                 framed(out, UNANSWERED, |out| put_text(out, reply.as_str()));
             }
@@ -310,6 +318,8 @@ fn parse(mut fields: Fields) -> Result<Frame, Malformed> {
         }
         DROPPED => Frame::Dropped { sid: fields.u64()?, count: fields.u64()? },
         PONG => Frame::Pong { token: fields.u64()?, received: fields.u64()? },
+        HUSH => Frame::Hush { topic: fields.text()? },
+        ROUSE => Frame::Rouse { topic: fields.text()? },
         UNANSWERED => Frame::Unanswered { reply: fields.subject()? },
         RECEIVED => Frame::Received { count: fields.u64()? },
         LEAVING => Frame::Leaving,
@@ -345,7 +355,9 @@ mod tests {
             Frame::Publish { asks: false, message: bare },
             Frame::Watch { topic: topic.clone() },
             Frame::Unwatch { topic: topic.clone() },
-            Frame::Wake { topic },
+            Frame::Wake { topic: topic.clone() },
+            Frame::Hush { topic: topic.clone() },
+            Frame::Rouse { topic },
             Frame::Ping { token: 4 },
             Frame::Synced,
             Frame::Welcome,

@@ -185,6 +185,11 @@ impl Local {
         }
     }
 
+    /// True if somebody waits for `topic`.
+    pub(super) fn is_watched(&self, topic: &str) -> bool {
+        self.topics().as_ref().is_some_and(|topics| topics.contains_key(topic))
+    }
+
     /// To be called before a receiver is dropped; true if it is the last one for `topic`.
     pub(super) fn unwatch(&self, topic: &str) -> bool {
         let mut topics = self.topics();

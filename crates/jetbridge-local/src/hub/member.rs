@@ -151,6 +151,8 @@ impl Session<'_> {
                     sent.handled(received);
                     self.pings.answer(token);
                 }
+                Frame::Hush { topic } => self.outbox.hush(topic),
+                Frame::Rouse { topic } => self.outbox.rouse(&topic),
                 Frame::Unanswered { reply } => self.local.replies().nobody(&reply),
                 Frame::Received { count } => sent.handled(count),
                 Frame::Leaving => return Ok(OwnerEnd::Left),

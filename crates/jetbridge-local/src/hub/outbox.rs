@@ -33,6 +33,8 @@ struct State {
     bytes: usize,
     /// Topics of the wake-ups among the frames.
     wakes: HashSet<Box<str>>,
+    /// Topics that nobody else waits for.
+    hushed: HashSet<Box<str>>,
     connected: bool,
     closed: bool,
 }
@@ -60,16 +62,32 @@ impl Outbox {
         self.room.notified()
     }
 
-    /// Queues a wake-up, unless one for this topic is queued.
+    /// Queues a wake-up, unless one for this topic is queued or nobody waits for it.
     pub(super) fn wake(&self, topic: &str) {
         let mut state = self.lock();
-        if state.wakes.contains(topic) {
+        if state.hushed.contains(topic) || state.wakes.contains(topic) {
             return;
         }
         state.wakes.insert(topic.into());
         state.frames.push_back(Frame::Wake { topic: topic.into() });
         drop(state);
         self.filled.notify_one();
+    }
+
+    /// Nobody else waits for `topic`.
+    pub(super) fn hush(&self, topic: Box<str>) {
+        self.lock().hushed.insert(topic);
+    }
+
+    /// Somebody waits for `topic` again, who is to be woken for what was not told meanwhile.
+    pub(super) fn rouse(&self, topic: &str) {
+        self.lock().hushed.remove(topic);
+        self.wake(topic);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_hushed(&self, topic: &str) -> bool {
+        self.lock().hushed.contains(topic)
     }
 
     /// Queues what only the present owner needs to know.
@@ -98,6 +116,7 @@ impl Outbox {
     pub(super) fn disconnect(&self, unhandled: impl DoubleEndedIterator<Item = Frame>) {
         let mut state = self.lock();
         state.connected = false;
+        state.hushed.clear();
         state.frames.retain(|frame| matches!(frame, Frame::Publish { .. } | Frame::Wake { .. }));
         for frame in unhandled.rev() {
             state.frames.push_front(frame);

@@ -45,6 +45,8 @@ pub(super) struct Owner {
 struct Remote {
     trie: Trie<RemoteSub>,
     topics: HashMap<Box<str>, Vec<Arc<Connection>>>,
+    /// Members that were told that nobody else waits for a topic.
+    hushed: HashMap<Box<str>, Vec<Arc<Connection>>>,
     connections: HashMap<u64, Arc<Connection>>,
 }
 
@@ -140,6 +142,10 @@ impl Owner {
         for topic in interest.topics {
             remote.unwatch(&topic, connection);
         }
+        remote.hushed.retain(|_, members| {
+            members.retain(|other| !gone(other));
+            !members.is_empty()
+        });
         if remote.connections.get(&connection.member).is_some_and(gone) {
             remote.connections.remove(&connection.member);
         }
@@ -203,8 +209,16 @@ impl Owner {
     /// Adds interest of a member in a topic, and wakes it once: what was committed before this
     /// must not be missed.
     pub(super) fn watch(&self, connection: &Arc<Connection>, topic: &str) {
-        self.remote_mut().topics.entry(topic.into()).or_default().push(Arc::clone(connection));
+        let mut remote = self.remote_mut();
+        remote.topics.entry(topic.into()).or_default().push(Arc::clone(connection));
+        remote.rouse(topic);
+        drop(remote);
         connection.wake(topic);
+    }
+
+    /// This process has begun to wait for `topic`.
+    pub(super) fn watched_here(&self, topic: &str) {
+        self.remote_mut().rouse(topic);
     }
 
     /// Removes interest of a member in a topic.
@@ -212,16 +226,46 @@ impl Owner {
         self.remote_mut().unwatch(topic, connection);
     }
 
-    /// Wakes who waits for `topic`, but not in the process where it happened: `from`, or this one
-    /// if `None`.
-    pub(super) fn wake(&self, from: Option<&Arc<Connection>>, topic: &str) {
-        if from.is_some() {
-            self.local.wake(topic);
+    /// Wakes the members that wait for `topic`: it happened here.
+    pub(super) fn wake(&self, topic: &str) {
+        for connection in self.remote().topics.get(topic).into_iter().flatten() {
+            connection.wake(topic);
         }
-        let remote = self.remote();
-        for connection in remote.topics.get(topic).into_iter().flatten() {
-            if from.is_none_or(|from| !Arc::ptr_eq(from, connection)) {
+    }
+
+    /// Wakes all others who wait for `topic`: it happened at `from`. If nobody does, `from` need
+    /// not tell again until somebody does.
+    pub(super) fn wake_from(&self, from: &Arc<Connection>, topic: &str) {
+        self.local.wake(topic);
+        let mut others = 0;
+        for connection in self.remote().topics.get(topic).into_iter().flatten() {
+            if !Arc::ptr_eq(from, connection) {
                 connection.wake(topic);
+                others += 1;
+            }
+        }
+        if others == 0 && !self.local.is_watched(topic) {
+            self.hush(from, topic);
+        }
+    }
+
+    /// This process may have begun to wait for anything.
+    pub(super) fn rouse_all(&self) {
+        let mut remote = self.remote_mut();
+        let topics: Vec<Box<str>> = remote.hushed.keys().cloned().collect();
+        topics.iter().for_each(|topic| remote.rouse(topic));
+    }
+
+    fn hush(&self, from: &Arc<Connection>, topic: &str) {
+        let mut remote = self.remote_mut();
+        // Looked at again under the lock under which those who begin to wait rouse.
+        let others = remote.topics.get(topic).into_iter().flatten();
+        let mut others = others.filter(|connection| !Arc::ptr_eq(from, connection));
+        if others.next().is_none() && !self.local.is_watched(topic) {
+            let hushed = remote.hushed.entry(topic.into()).or_default();
+            if !hushed.iter().any(|connection| Arc::ptr_eq(from, connection)) {
+                hushed.push(Arc::clone(from));
+                from.tell(&Frame::Hush { topic: topic.into() });
             }
         }
     }
@@ -283,6 +327,13 @@ impl Remote {
         connections.retain(|other| !Arc::ptr_eq(other, connection));
         if connections.is_empty() {
             self.topics.remove(topic);
+        }
+    }
+
+    /// Somebody waits for `topic`: those who were told that nobody does must know.
+    fn rouse(&mut self, topic: &str) {
+        for connection in self.hushed.remove(topic).into_iter().flatten() {
+            connection.tell(&Frame::Rouse { topic: topic.into() });
         }
     }
 

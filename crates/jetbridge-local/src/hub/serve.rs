@@ -145,7 +145,7 @@ impl MemberReader<'_> {
                     self.connection.tell(&Frame::Unanswered { reply });
                 }
             }
-            Frame::Wake { topic } => self.owner.wake(Some(self.connection), &topic),
+            Frame::Wake { topic } => self.owner.wake_from(self.connection, &topic),
             Frame::Ping { token } => self.connection.tell(&Frame::Pong { token, received }),
             Frame::Synced => {
                 self.owner.arrived(self.connection);

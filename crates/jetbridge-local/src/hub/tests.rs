@@ -328,6 +328,42 @@ async fn no_wake_up_is_lost_over_takeovers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_nobody_waits_for_is_not_told_and_none_is_lost_when_somebody_does() {
+    let (_dir, processes) = processes(3).await;
+    let written = AtomicU64::new(0);
+    for round in 1..=100 {
+        for (waker, watcher) in [(1, 0), (1, 2), (2, 1), (0, 1)] {
+            let (waker, watcher) = (&processes[waker].hub, &processes[watcher].hub);
+            let goal = written.load(Ordering::SeqCst) + 1;
+            waker.wake("t");
+            if round % 10 == 0 && !matches!(&*waker.0.role(), Role::Owner(_)) {
+                let hushed = async {
+                    while !waker.0.outbox.is_hushed("t") {
+                        // The last watcher may still be on its way out.
+                        waker.wake("t");
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::time::timeout(DEADLINE, hushed).await.expect("nobody waits");
+            }
+            let write = async {
+                tokio::task::yield_now().await;
+                written.fetch_add(1, Ordering::SeqCst);
+                waker.wake("t");
+            };
+            let read = async {
+                let mut wakes = watcher.wakes("t");
+                while written.load(Ordering::SeqCst) < goal {
+                    let woken = tokio::time::timeout(DEADLINE, wakes.next()).await;
+                    assert!(woken.expect("woken for what was written"));
+                }
+            };
+            tokio::join!(read, write);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_subscriptions_come_and_go() {
     let (_dir, processes) = processes(2).await;
     let mut subscriptions = Vec::new();

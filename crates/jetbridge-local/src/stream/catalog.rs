@@ -65,6 +65,8 @@ pub(crate) struct Known {
     changes: u64,
     by_name: BTreeMap<StreamName, Log>,
     by_subject: Trie<Log>,
+    /// Those that cannot be opened, and where they are.
+    broken: BTreeMap<StreamName, OsString>,
 }
 
 impl Known {
@@ -75,7 +77,19 @@ impl Known {
         keeper
     }
 
-    /// All streams, by name.
+    /// Why no stream keeps `subject`.
+    pub(crate) fn no_keeper(&self, subject: &Subject) -> Error {
+        match self.broken.keys().next() {
+            None => not_kept(subject),
+            Some(broken) => Error::new(ErrorKind::Corrupt, "bus.append")
+                .because("no stream keeps this subject, but for one that cannot be opened")
+                .with("subject", subject)
+                .with("stream", broken)
+                .hint(format!("`jetbridge stream info {broken}` says what is wrong with it")),
+        }
+    }
+
+    /// All streams that can be opened, by name.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Log> {
         self.by_name.values()
     }
@@ -119,7 +133,18 @@ impl Catalog {
     /// The stream called `name`.
     pub(crate) async fn find(&self, name: &StreamName, operation: &'static str) -> Result<Log> {
         let known = self.known().await?;
-        known.by_name.get(name).cloned().ok_or_else(|| absent(name, operation))
+        if let Some(log) = known.by_name.get(name) {
+            return Ok(log.clone());
+        }
+        let Some(directory) = known.broken.get(name) else { return Err(absent(name, operation)) };
+        let (name, path) = (name.clone(), self.0.root.join(directory));
+        let context = self.0.context.clone();
+        // It says what is wrong, or else is whole again.
+        blocking(move || {
+            let log = Log::open(name, &path, context)?;
+            log.settings().map(|_| log)
+        })
+        .await
     }
 
     /// Makes a stream, or finds it with the same settings.
@@ -200,6 +225,10 @@ impl Catalog {
                 .with("stream", &wanted.name)
                 .with("differs", differences.join(",")));
         }
+        if let Some(directory) = known.broken.get(&wanted.name) {
+            let path = self.0.root.join(directory);
+            Log::open(wanted.name.clone(), &path, self.0.context.clone())?.settings()?;
+        }
         check_subjects(known, &wanted, "stream.create")?;
         let directory = format!("{}.{:016x}", wanted.name, random::u64());
         let path = self.0.root.join(&directory);
@@ -226,6 +255,10 @@ impl Catalog {
     }
 
     fn delete_in(&self, known: &Known, name: &StreamName) -> Result<bool> {
+        if let Some(directory) = known.broken.get(name) {
+            self.remove(Some(&self.0.root.join(directory)));
+            return Ok(true);
+        }
         let Some(log) = known.by_name.get(name) else { return Ok(false) };
         runtime_block_on(log.delete())?;
         self.remove(log.db().path().parent());
@@ -242,28 +275,42 @@ impl Catalog {
         open.retain(|directory, _| present.iter().any(|(_, present)| present == directory));
         let mut known = Known { changes, ..Known::default() };
         for (name, directory) in present {
-            let log = match open.get(&directory) {
-                Some(log) => log.clone(),
-                None => {
-                    let path = self.0.root.join(&directory);
-                    let log = Log::open(name.clone(), &path, self.0.context.clone())?;
-                    open.entry(directory).or_insert(log).clone()
-                }
-            };
-            match log.settings() {
-                Ok(settings) => {
+            let opened = self.open_generation(open, &name, &directory);
+            match opened.and_then(|log| log.settings().map(|settings| (log, settings))) {
+                Ok((log, settings)) => {
                     for pattern in &settings.spec.subjects {
                         known.by_subject.insert(pattern, log.clone());
                     }
                     known.by_name.insert(name, log);
                 }
+                // Being made or being deleted.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(_) if !self.0.root.join(&directory).exists() => {}
+                // The other streams work all the same.
+                Err(error) => {
+                    tracing::error!(stream = %name, %error, "a stream cannot be opened");
+                    known.broken.insert(name, directory);
+                }
             }
         }
         let known = Arc::new(known);
         *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&known);
         Ok(known)
+    }
+
+    fn open_generation(
+        &self,
+        open: &mut Open,
+        name: &StreamName,
+        directory: &OsString,
+    ) -> Result<Log> {
+        if let Some(log) = open.get(directory) {
+            return Ok(log.clone());
+        }
+        let path = self.0.root.join(directory);
+        let log = Log::open(name.clone(), &path, self.0.context.clone())?;
+        open.insert(directory.clone(), log.clone());
+        Ok(log)
     }
 
     /// The directories of streams, whole or not.

@@ -6,12 +6,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, BufMut, Bytes};
-use jetbridge_core::{Error, ErrorKind, Headers, Message, Pattern, StreamMessage, Subject};
+use bytes::Bytes;
+use jetbridge_core::{Message, Pattern, StreamMessage, Subject};
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows};
 
 use crate::db::{signed, unsigned};
 use crate::fault::JobResult;
+use crate::headers;
 
 /// Rows that one scan looks at, so that it does not hold its transaction for long where few
 /// messages are wanted: a few milliseconds.
@@ -31,7 +32,7 @@ pub(super) const MIGRATIONS: &[&str] = &["
         stored INTEGER NOT NULL,
         bytes INTEGER NOT NULL,
         subject TEXT NOT NULL,
-        headers BLOB,
+        headers TEXT,
         payload BLOB NOT NULL
     );
     CREATE INDEX messages_by_subject ON messages (subject, sequence);
@@ -116,7 +117,7 @@ pub(super) fn insert(
 ) -> JobResult<()> {
     const SQL: &str = "INSERT INTO messages (sequence, stored, bytes, subject, headers, payload) \
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let (bytes, headers) = (signed(message_bytes(message)), encode(&message.headers));
+    let (bytes, headers) = (signed(message_bytes(message)), headers::to_json(&message.headers));
     let row =
         (signed(sequence), stored, bytes, message.subject.as_str(), headers, &message.payload[..]);
     sql.prepare_cached(SQL)?.execute(row)?;
@@ -252,66 +253,16 @@ fn is_literal(pattern: &Pattern) -> bool {
 fn message(row: &Row<'_>, subject: &str) -> JobResult<StreamMessage> {
     let sequence = unsigned(row.get(0)?);
     let subject = Subject::from_wire(Bytes::copy_from_slice(subject.as_bytes()))?;
-    let headers = match row.get_ref(2)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
-        None => Headers::new(),
-        Some(raw) => decode(raw).ok_or_else(|| corrupt(sequence))?,
-    };
+    let headers = row.get_ref(2)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+    let headers = headers::from_json(headers)?;
     let payload = row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?;
     let message = Message::new(subject, Bytes::copy_from_slice(payload)).headers(headers);
     Ok(StreamMessage::new(message, sequence, time(row.get(4)?)))
 }
 
-fn corrupt(sequence: u64) -> Error {
-    Error::new(ErrorKind::Corrupt, "stream.read")
-        .because("the headers of a message do not parse")
-        .with("sequence", sequence)
-}
-
-/// Header fields as bytes: of each the length of the name, the name, the length of the value,
-/// the value; lengths are little-endian and take four bytes. `None` if there are no fields.
-fn encode(headers: &Headers) -> Option<Vec<u8>> {
-    if headers.is_empty() {
-        return None;
-    }
-    let mut out = Vec::with_capacity(headers.wire_bytes() + 4 * headers.len());
-    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
-        out.put_u32_le(u32::try_from(text.len()).unwrap_or(u32::MAX));
-        out.put_slice(text.as_bytes());
-    }
-    Some(out)
-}
-
-/// The inverse of [`encode`].
-fn decode(mut raw: &[u8]) -> Option<Headers> {
-    let mut headers = Headers::new();
-    while !raw.is_empty() {
-        let (name, value) = (text(&mut raw)?, text(&mut raw)?);
-        headers.push_wire(name, value);
-    }
-    Some(headers)
-}
-
-fn text<'a>(raw: &mut &'a [u8]) -> Option<&'a str> {
-    let length = usize::try_from(raw.try_get_u32_le().ok()?).ok()?;
-    let (text, rest) = raw.split_at_checked(length)?;
-    *raw = rest;
-    std::str::from_utf8(text).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn headers_come_back_as_they_were() {
-        let mut headers = Headers::new().with("A", "1").unwrap();
-        headers.append("A", "é: ü").unwrap();
-        headers.append("B", "").unwrap();
-        let raw = encode(&headers).unwrap();
-        assert_eq!(decode(&raw), Some(headers));
-        assert_eq!(decode(&raw[..raw.len() - 1]), None, "cut short");
-        assert_eq!(encode(&Headers::new()), None);
-    }
 
     #[test]
     fn times_come_back_as_they_were() {
