@@ -167,4 +167,6 @@ mod consumer_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod tests;

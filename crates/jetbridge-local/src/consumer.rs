@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::durable::Durable;
 use crate::commit::Tx;
+use crate::db::State;
 use crate::fault::JobResult;
 use crate::hub::Wakes;
 use crate::stream::schema::{self, Scan};
@@ -156,10 +157,42 @@ impl Share {
             match self.claim().await? {
                 Claim::Delivery(it, attempt) => return Ok(Some(self.delivery(*it, attempt))),
                 Claim::LookOn => {}
-                Claim::Wait(due) => self.wait(due).await?,
+                Claim::Wait(due) => self.wait_for_something(due).await?,
             }
         }
         Ok(None)
+    }
+
+    /// Waits until it is worth while to claim again. A wake-up comes to all who share the
+    /// consumer, and to all other consumers of the stream: they look before they write.
+    async fn wait_for_something(&mut self, mut due: Option<i64>) -> Result<()> {
+        loop {
+            self.wait(due).await?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            match self.look()? {
+                None => return Ok(()),
+                Some(later) => due = later,
+            }
+        }
+    }
+
+    /// When there may be something to claim at the earliest; the outer `None` is now.
+    fn look(&self) -> Result<Option<Option<i64>>> {
+        let now = self.log.now();
+        self.log.db().snapshot("bus.consume", |sql| {
+            let state = State::load(sql)?;
+            // What is wrong, the claim will say.
+            let Some(durable) = Durable::by_id(sql, self.id)?.filter(|_| !state.deleted) else {
+                return Ok(None);
+            };
+            let room = durable.in_flight(sql)? < durable.in_flight_max;
+            let due = durable.next_due(sql)?;
+            let something =
+                (room && state.sequence > durable.looked_at) || due.is_some_and(|due| due <= now);
+            Ok((!something).then_some(due))
+        })
     }
 
     async fn claim(&self) -> Result<Claim> {
