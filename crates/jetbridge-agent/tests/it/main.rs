@@ -3,5 +3,6 @@
 
 mod handlers;
 mod http;
+mod permissions;
 mod reload;
 mod rig;
