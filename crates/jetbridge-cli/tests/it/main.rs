@@ -35,3 +35,4 @@ mod json;
 mod kv;
 mod object;
 mod options;
+mod up;
