@@ -17,10 +17,12 @@ mod subscribe;
 mod tests;
 pub(crate) mod up;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetbridge_core::{Backend, Result};
+use futures_util::StreamExt as _;
+use jetbridge_core::{Backend, ConnectionState, Result};
 use serde::Serialize;
 
 use crate::args::{Global, OnStore};
@@ -62,7 +64,14 @@ pub(crate) async fn on_store(words: OnStore, global: &Global, printer: &Printer)
         timeout: global.timeout.unwrap_or(TIMEOUT_DEFAULT),
         origin: &place.origin,
     };
-    let ended = interrupt.guard(Box::pin(run(words, &invocation))).await;
+    let narrated = async {
+        tokio::select! {
+            biased;
+            status = run(words, &invocation) => status,
+            never = narrate(&*store, printer) => match never {},
+        }
+    };
+    let ended = interrupt.guard(Box::pin(narrated)).await;
     let left = store.close(CLOSE_GRACE).await;
     if left.writes_unacknowledged > 0 {
         printer.warn(format_args!("{} writes were not acknowledged", left.writes_unacknowledged));
@@ -71,6 +80,27 @@ pub(crate) async fn on_store(words: OnStore, global: &Global, printer: &Printer)
         Ended::Itself(status) => Ok(status),
         Ended::Short(signal) => Ok(Status::Interrupted(signal)),
     }
+}
+
+/// Says when the connection is lost and when it is back, so that a command that waits does not
+/// look as if nothing happened. Never ends.
+async fn narrate(store: &dyn Backend, printer: &Printer) -> Infallible {
+    let mut states = store.connection();
+    let mut lost = false;
+    while let Some(state) = states.next().await {
+        match state {
+            ConnectionState::Reconnecting { reason } if !lost => {
+                printer.note(format_args!("connection lost, reconnecting: {reason}"));
+                lost = true;
+            }
+            ConnectionState::Connected if lost => {
+                printer.note("connected again");
+                lost = false;
+            }
+            _ => {}
+        }
+    }
+    std::future::pending().await
 }
 
 async fn run(words: OnStore, on: &Invocation<'_>) -> Result<Status> {

@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Store {
     url: String,
     directory: TempDir,
-    _server: Option<NatsServer>,
+    server: Option<NatsServer>,
 }
 
 /// What a command said and how it ended.
@@ -32,18 +32,23 @@ impl Store {
     pub(crate) fn local() -> Self {
         let directory = TempDir::new().unwrap();
         let url = format!("local:{}", directory.path().join("store").display());
-        Self { url, directory, _server: None }
+        Self { url, directory, server: None }
     }
 
     /// A server of its own.
     pub(crate) async fn nats(release: Release) -> Self {
         let server = NatsServer::start(release, ServerOptions::new()).await;
-        Self { url: server.url(), directory: TempDir::new().unwrap(), _server: Some(server) }
+        Self { url: server.url(), directory: TempDir::new().unwrap(), server: Some(server) }
     }
 
     /// A store at `url`.
     pub(crate) fn at(url: &str) -> Self {
-        Self { url: url.to_owned(), directory: TempDir::new().unwrap(), _server: None }
+        Self { url: url.to_owned(), directory: TempDir::new().unwrap(), server: None }
+    }
+
+    /// The server behind it.
+    pub(crate) fn server(&self) -> &NatsServer {
+        self.server.as_ref().unwrap()
     }
 
     pub(crate) fn is_local(&self) -> bool {
@@ -64,11 +69,24 @@ impl Store {
 
     /// The binary with `words`, on no store.
     pub(crate) fn bare(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_jetbridge"));
-        command.args(words).env_clear().current_dir(self.directory.path());
+        let mut command =
+            self.in_nobodys_environment(Command::new(env!("CARGO_BIN_EXE_jetbridge")));
+        command.args(words);
+        command
+    }
+
+    fn in_nobodys_environment(&self, mut command: Command) -> Command {
+        command.env_clear().current_dir(self.directory.path());
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.directory.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
+        command
+    }
+
+    /// A line for the shell, on this store.
+    pub(crate) fn shell(&self, line: &str) -> Command {
+        let mut command = self.in_nobodys_environment(Command::new("sh"));
+        command.args(["-c", line]).env("JETBRIDGE_STORE", &self.url);
         command
     }
 

@@ -1,5 +1,8 @@
 //! `pub`, `sub`, `req`, `reply` and `stream` over several processes.
 
+use std::time::Duration;
+
+use jetbridge_testkit::Release;
 use rustix::process::Signal;
 
 use crate::binary::Store;
@@ -77,9 +80,47 @@ async fn streams_keep_messages(store: Store) {
     store.fails(2, "stream info S").await;
 }
 
+async fn silence_is_unavailable_after_the_time_out(store: Store) {
+    let mut sub = store.start(&["sub", "q"]);
+    sub.note().await;
+    let began = std::time::Instant::now();
+    let err = store.fails(3, "req q ping --timeout 300ms").await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(err.contains("(may have been applied)"), "{err}");
+    assert_eq!(sub.line().await, "q ping");
+}
+
 on_every_store! {
     a_group_shares_the_messages,
     messages_reach_the_subscribers,
     requests_are_answered_by_another_process,
+    silence_is_unavailable_after_the_time_out,
     streams_keep_messages,
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_told_and_got_over() {
+    let store = Store::nats(Release::Newest).await;
+    let mut sub = store.start(&["sub", "a"]);
+    assert_eq!(sub.note().await, "listening on a");
+    store.server().kill();
+    let note = sub.note().await;
+    assert!(note.starts_with("connection lost, reconnecting: "), "{note}");
+    store.server().restart().await;
+    assert_eq!(sub.note().await, "connected again");
+    store.does("pub a hello").await;
+    assert_eq!(sub.line().await, "a hello");
+    sub.signal(Signal::INT);
+    assert_eq!(sub.end().await, (vec![], 0));
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_is_unavailable() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("kv add b").await;
+    store.server().pause().await;
+    let err = store.fails(3, "kv get b k --timeout 500ms").await;
+    assert!(err.starts_with("error: nats.connect: unavailable: "), "{err}");
+    store.server().resume();
+    store.fails(1, "kv get b k").await;
 }

@@ -76,6 +76,15 @@ async fn hostile_keys_are_kept_apart(store: Store) {
     assert_eq!(store.does("kv count b").await, "0\n");
 }
 
+async fn raw_keys_are_what_other_clients_see(store: Store) {
+    store.does("kv add b").await;
+    store.does("kv put b user:1 v").await;
+    assert_eq!(store.does("kv keys b --raw-keys").await, "user=3A1\n");
+    assert_eq!(store.does("kv --raw-keys get b user=3A1").await, "v");
+    assert_eq!(store.does("kv get b user:1 --stale").await, "v");
+    store.fails(2, "kv get b user:1 --raw-keys").await;
+}
+
 async fn values_are_bytes(store: Store) {
     store.does("kv add b").await;
     let bytes: Vec<u8> = (0..=255).chain([b'\n', b'\n']).collect();
@@ -132,5 +141,6 @@ on_every_store! {
     a_watch_that_wants_more_is_cut_short,
     hostile_keys_are_kept_apart,
     numbers_add_up_over_processes,
+    raw_keys_are_what_other_clients_see,
     values_are_bytes,
 }

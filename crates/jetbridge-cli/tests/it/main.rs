@@ -30,6 +30,7 @@ macro_rules! on_every_store {
 
 mod bus;
 mod errors;
+mod guide;
 mod help;
 mod json;
 mod kv;

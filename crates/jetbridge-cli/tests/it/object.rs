@@ -1,5 +1,6 @@
 //! `object` over several processes.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -61,6 +62,32 @@ async fn a_put_that_is_cut_short_leaves_nothing(store: Store) {
     }
 }
 
+async fn hostile_names_are_kept_apart(store: Store) {
+    store.does("object add b").await;
+    let names = ["a b", ".", "*", ">", "é/ü", "line\nbreak", "-rf", "a=b"];
+    for name in names {
+        let words = ["object", "put", "b", "--file", "-", "--", name];
+        let said = store.feed(&words, name.as_bytes()).await;
+        assert_eq!(said.code, 0, "{name:?}: {said:?}");
+    }
+    let listed = store.does("object ls b --json").await;
+    let listed = listed.lines().map(|line| {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        object["name"].as_str().unwrap().to_owned()
+    });
+    let mut listed: Vec<String> = listed.collect();
+    let mut sorted = names.to_vec();
+    listed.sort_unstable();
+    sorted.sort_unstable();
+    assert_eq!(listed, sorted);
+    for name in names {
+        let said = store.run(&["object", "get", "b", "--", name]).await;
+        assert_eq!((said.code, said.text().as_str()), (0, name));
+        let said = store.run(&["object", "del", "b", "--", name]).await;
+        assert_eq!(said.code, 0, "{name:?}: {said:?}");
+    }
+}
+
 async fn what_was_there_stays_if_nothing_comes(store: Store) {
     store.does("object add b").await;
     std::fs::write(store.path("out"), "old").unwrap();
@@ -78,6 +105,37 @@ async fn what_was_there_stays_if_nothing_comes(store: Store) {
 on_every_store! {
     a_put_that_is_cut_short_leaves_nothing,
     files_go_in_and_come_out,
+    hostile_names_are_kept_apart,
     stdin_is_stored_under_a_name,
     what_was_there_stays_if_nothing_comes,
+}
+
+/// The largest file below `directory`.
+fn largest(directory: &Path) -> (u64, PathBuf) {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let sizes = entries.map(|path| {
+        if path.is_dir() { largest(&path) } else { (path.metadata().unwrap().len(), path) }
+    });
+    sizes.max().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_corrupt_and_leaves_no_file() {
+    let store = Store::local();
+    std::fs::write(store.path("in"), sample(1_000_000)).unwrap();
+    store.does("object add b").await;
+    store.does("object put b in").await;
+    let (size, body) = largest(Path::new(&store.path("store")));
+    assert_eq!(size, 1_000_000);
+    let mut bytes = std::fs::read(&body).unwrap();
+    bytes[999_999] ^= 1;
+    std::fs::write(&body, bytes).unwrap();
+    let err = store.fails(4, "object get b in -o out").await;
+    assert!(err.contains("corrupt"), "{err}");
+    let names = std::fs::read_dir(store.path(".")).unwrap();
+    let parts =
+        names.filter(|name| name.as_ref().unwrap().file_name().to_string_lossy().contains("out"));
+    assert_eq!(parts.count(), 0);
+    let said = store.run(&["object", "get", "b", "in"]).await;
+    assert_eq!(said.code, 4, "{}", said.err);
 }
