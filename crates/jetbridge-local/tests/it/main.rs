@@ -3,3 +3,5 @@
 
 #[cfg(test)]
 mod local;
+#[cfg(test)]
+mod local_3_processes;
