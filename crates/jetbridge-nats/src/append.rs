@@ -39,10 +39,17 @@ pub(crate) async fn append(api: &Api, message: &Message, opts: &AppendOpts) -> R
         Some(_) => api.link().repeatable(OPERATION),
         None => api.link().once(OPERATION),
     };
-    match api.link().publish(&out, &call).await? {
+    match api.link().publish(&out, &call).await.map_err(explain)? {
         Ok(ack) => appended(&ack),
         Err(refused) => Err(refused.into_error(OPERATION)),
     }
+}
+
+fn explain(error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    error.hint("make a stream that keeps it: `jetbridge stream add NAME --subjects SUBJECT`")
 }
 
 fn appended(ack: &PubAck) -> Result<Appended> {
@@ -70,7 +77,7 @@ impl Conditional<'_> {
                 }
                 Ok(Err(refused)) => return Err(refused.into_error(OPERATION)),
                 Err(error) if error.outcome() == Outcome::Unknown => error,
-                Err(error) => return Err(error),
+                Err(error) => return Err(explain(error)),
             };
             let lost_race = ended.kind() == ErrorKind::Conflict;
             match self.next().await {

@@ -218,7 +218,8 @@ impl Puller {
             arrived = self.feed.next() => Some(arrived),
             () = is_set(&mut self.stopping), if !draining => return Ok(()),
             () = is_over(&mut states, epoch), if !draining => None,
-            () = tokio::time::sleep_until(silence), if !draining => None,
+            // A server that has the durable would have said something.
+            () = tokio::time::sleep_until(silence), if !draining => return self.check_there().await,
         };
         match arrived {
             Some(Some(Ok(message))) => self.take(message).await,

@@ -18,12 +18,16 @@ use jetbridge_core::{
 use crate::api::{Api, Purge, Stored, Which};
 use crate::object_meta::{LinkMeta, Meta, Placed, token};
 use crate::reader::{Begin, Event, Follow, ReaderSpec, events};
-use crate::request::Outgoing;
+use crate::request::{Call, Outgoing};
 use crate::wire::StreamInfo;
 use crate::{headers, object_get, object_put, probe};
 
 /// How long the server keeps a tombstone that the caller may not remove.
 const TOMBSTONE_TTL: &str = "3600";
+/// How long the mark of a deletion stays, so that watchers see it, one that reconnects too.
+const MARK_STAYS: Duration = Duration::from_secs(5);
+/// Marks that wait to be removed, per connection; beyond, they are removed at once.
+const MARKS_MAX: usize = 1024;
 
 /// One bucket's stream: how its parts are called, read and removed. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -65,10 +69,7 @@ impl Shelf {
     ) -> Result<Self> {
         let call = api.link().repeatable(operation);
         let Some(info) = api.stream(&stream_name(bucket), &call).await? else {
-            return Err(Error::new(ErrorKind::NotFound, operation)
-                .because("the bucket of objects is not there")
-                .with("bucket", bucket)
-                .hint(format!("make it with `jetbridge object add {bucket}`")));
+            return Err(absent(bucket, operation));
         };
         Ok(Self::new(api.clone(), bucket.clone(), &info))
     }
@@ -92,9 +93,24 @@ impl Shelf {
             let which = Which { last_by_subj: Some(subject), ..Which::default() };
             self.api.message(&self.stream, &which, &call).await
         } else {
-            self.api.direct_last(&self.stream, subject, &call).await
+            self.direct_last(subject, &call).await
         };
         found.map_err(|error| error.with("bucket", &self.bucket))
+    }
+
+    /// A direct get. A server that has deleted the stream may go on listening for a while and say
+    /// nothing, so after the time of one attempt it is asked whether the stream is there.
+    async fn direct_last(&self, subject: &str, call: &Call) -> Result<Option<Stored>> {
+        match self.api.direct_last(&self.stream, subject, &call.first_attempt()).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                match self.api.stream(&self.stream, call).await {
+                    Ok(None) => Err(absent(&self.bucket, call.operation)),
+                    Ok(Some(_)) => self.api.direct_last(&self.stream, subject, call).await,
+                    Err(_unanswered) => Err(error),
+                }
+            }
+            answered => answered,
+        }
     }
 
     /// What describes `name`, a deleted one too.
@@ -205,6 +221,13 @@ impl Shelf {
 /// The stream behind a bucket of objects.
 pub(crate) fn stream_name(bucket: &BucketName) -> String {
     format!("OBJ_{bucket}")
+}
+
+fn absent(bucket: &BucketName, operation: &'static str) -> Error {
+    Error::new(ErrorKind::NotFound, operation)
+        .because("the bucket of objects is not there")
+        .with("bucket", bucket)
+        .hint(format!("make it with `jetbridge object add {bucket}`"))
 }
 
 /// A meta and its place. An empty message is what a caller leaves who may not purge: nothing.
@@ -390,15 +413,30 @@ async fn delete(shelf: &Shelf, name: &ObjectName, opts: DeleteOpts) -> Result<Op
     Ok(Some(Revision(marked.sequence)))
 }
 
-/// Removes the mark of a deletion, and nothing that was written behind it.
+/// Removes the mark of a deletion when watchers have seen it, and nothing that was written behind
+/// it. If this process ends first, the mark stays, as other clients leave it.
 async fn remove_mark(shelf: &Shelf, name: &ObjectName, sequence: u64) {
-    let subject = shelf.meta_subject(name);
-    let purge = Purge { filter: Some(&subject), seq: Some(sequence + 1), keep: None };
-    let call = shelf.api.link().repeatable("object.purge");
-    match shelf.api.purge(&shelf.stream, &purge, &call).await {
-        Ok(_removed) => {}
-        // Then the mark stays, as other clients leave it.
-        Err(error) => tracing::debug!(bucket = %shelf.bucket, %error, "a tombstone stays"),
+    let (shelf, subject) = (shelf.clone(), shelf.meta_subject(name));
+    let cleanups = shelf.api.link().cleanups().clone();
+    let wait = cleanups.len() < MARKS_MAX;
+    let stopping = cleanups.clone();
+    let removal = async move {
+        if wait {
+            tokio::select! {
+                () = tokio::time::sleep(MARK_STAYS) => {}
+                () = stopping.stopping() => {}
+            }
+        }
+        let purge = Purge { filter: Some(&subject), seq: Some(sequence + 1), keep: None };
+        let call = shelf.api.link().repeatable("object.purge");
+        if let Err(error) = shelf.api.purge(&shelf.stream, &purge, &call).await {
+            tracing::debug!(bucket = %shelf.bucket, %error, "a tombstone stays");
+        }
+    };
+    if wait {
+        cleanups.spawn(removal);
+    } else {
+        removal.await;
     }
 }
 

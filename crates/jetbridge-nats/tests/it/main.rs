@@ -25,7 +25,7 @@ mod object;
 mod permissions;
 mod store;
 
-/// The contract over a row of the matrix.
+/// The whole contract over a row of the matrix.
 macro_rules! row {
     ($name:ident, $row:expr) => {
         mod $name {
@@ -36,8 +36,7 @@ macro_rules! row {
                 Row::open($row).await
             }
 
-            jetbridge_testkit::backend_contract!(open);
-            jetbridge_testkit::kv_contract!(open);
+            jetbridge_testkit::contract!(open);
         }
     };
 }
