@@ -252,11 +252,11 @@ impl Hub {
     /// Wake-ups for `topic`. None is lost: what was committed before this returned can be read,
     /// and what is committed later wakes. There may be more wake-ups than commits, and fewer.
     pub(crate) fn wakes(&self, topic: &str) -> Wakes {
-        let (receiver, first) = self.0.local.watch(topic);
-        if first {
+        let (receiver, announcement) = self.0.local.watch(topic);
+        if let Some(announcement) = announcement {
             match &*self.0.role() {
                 Role::Owner(owner) => owner.watched_here(topic),
-                Role::Member => self.0.outbox.tell(Frame::Watch { topic: topic.into() }),
+                Role::Member => self.0.outbox.tell(announcement),
                 Role::Closed => {}
             }
         }
@@ -299,9 +299,9 @@ impl Wakes {
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        let last = self.hub.0.local.unwatch(&self.topic);
-        if last && matches!(&*self.hub.0.role(), Role::Member) {
-            self.hub.0.outbox.tell(Frame::Unwatch { topic: self.topic.clone() });
+        let announcement = self.hub.0.local.unwatch(&self.topic);
+        if let (Some(announcement), Role::Member) = (announcement, &*self.hub.0.role()) {
+            self.hub.0.outbox.tell(announcement);
         }
     }
 }

@@ -37,10 +37,11 @@ pub(super) enum Frame {
     /// A message for all but the member's own plain subscriptions, which have it already. With
     /// `asks`, the member wants to know if nobody gets it.
     Publish { asks: bool, message: Message },
-    /// Interest in wake-ups of a topic; answered with one, so that none can fall in between.
-    Watch { topic: Box<str> },
+    /// Interest in wake-ups of a topic; answered with one, so that none can fall in between. The
+    /// id tells it from later interest in the same topic, which may overtake its end.
+    Watch { id: u64, topic: Box<str> },
     /// That interest ends.
-    Unwatch { topic: Box<str> },
+    Unwatch { id: u64, topic: Box<str> },
     /// Something happened. Goes both ways.
     Wake { topic: Box<str> },
     /// To be answered when everything before it is done.
@@ -127,8 +128,14 @@ impl Frame {
                 out.put_u8(u8::from(*asks));
                 put_message(out, message);
             }),
-            Self::Watch { topic } => framed(out, WATCH, |out| put_text(out, topic)),
-            Self::Unwatch { topic } => framed(out, UNWATCH, |out| put_text(out, topic)),
+            Self::Watch { id, topic } => framed(out, WATCH, |out| {
+                out.put_u64_le(*id);
+                put_text(out, topic);
+            }),
+            Self::Unwatch { id, topic } => framed(out, UNWATCH, |out| {
+                out.put_u64_le(*id);
+                put_text(out, topic);
+            }),
             Self::Wake { topic } => framed(out, WAKE, |out| put_text(out, topic)),
             Self::Ping { token } => framed(out, PING, |out| out.put_u64_le(*token)),
             Self::Synced => framed(out, SYNCED, |_| {}),
@@ -301,8 +308,8 @@ fn parse(mut fields: Fields) -> Result<Frame, Malformed> {
         }
         UNSUBSCRIBE => Frame::Unsubscribe { sid: fields.u64()? },
         PUBLISH => Frame::Publish { asks: fields.flag()?, message: fields.message()? },
-        WATCH => Frame::Watch { topic: fields.text()? },
-        UNWATCH => Frame::Unwatch { topic: fields.text()? },
+        WATCH => Frame::Watch { id: fields.u64()?, topic: fields.text()? },
+        UNWATCH => Frame::Unwatch { id: fields.u64()?, topic: fields.text()? },
         WAKE => Frame::Wake { topic: fields.text()? },
         PING => Frame::Ping { token: fields.u64()? },
         SYNCED => Frame::Synced,
@@ -353,8 +360,8 @@ mod tests {
             Frame::Unsubscribe { sid: 3 },
             Frame::Publish { asks: true, message: message() },
             Frame::Publish { asks: false, message: bare },
-            Frame::Watch { topic: topic.clone() },
-            Frame::Unwatch { topic: topic.clone() },
+            Frame::Watch { id: 12, topic: topic.clone() },
+            Frame::Unwatch { id: 12, topic: topic.clone() },
             Frame::Wake { topic: topic.clone() },
             Frame::Hush { topic: topic.clone() },
             Frame::Rouse { topic },

@@ -20,13 +20,27 @@ use super::trie::Trie;
 #[derive(Debug)]
 pub(super) struct Local {
     subs: RwLock<Subs>,
-    sids: AtomicU64,
+    /// Ids of subscriptions, and of interest in topics.
+    ids: AtomicU64,
     /// `None` once closed.
     topics: Mutex<Option<Topics>>,
     replies: Arc<Replies>,
 }
 
-type Topics = HashMap<Box<str>, watch::Sender<()>>;
+type Topics = HashMap<Box<str>, Topic>;
+
+/// A topic that somebody waits for.
+#[derive(Debug)]
+struct Topic {
+    id: u64,
+    sender: watch::Sender<()>,
+}
+
+impl Topic {
+    fn announcement(&self, topic: &str) -> Frame {
+        Frame::Watch { id: self.id, topic: topic.into() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Subs {
@@ -79,7 +93,7 @@ impl Local {
         let replies = Arc::new(Replies::new(member));
         let local = Self {
             subs: RwLock::default(),
-            sids: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
             topics: Mutex::new(Some(Topics::new())),
             replies: Arc::clone(&replies),
         };
@@ -104,7 +118,7 @@ impl Local {
     }
 
     fn add(&self, pattern: Pattern, group: Option<GroupName>, sink: Sink) -> Arc<Sub> {
-        let sid = self.sids.fetch_add(1, Ordering::Relaxed);
+        let sid = self.ids.fetch_add(1, Ordering::Relaxed);
         let sub = Arc::new(Sub { sid, pattern, group, sink });
         let mut subs = self.subs.write().unwrap_or_else(PoisonError::into_inner);
         subs.trie.insert(&sub.pattern, Arc::clone(&sub));
@@ -161,8 +175,8 @@ impl Local {
         let mut frames: Vec<Frame> = subs.by_sid.values().map(|sub| sub.announcement()).collect();
         drop(subs);
         let topics = self.topics();
-        let topics = topics.iter().flat_map(HashMap::keys);
-        frames.extend(topics.map(|topic| Frame::Watch { topic: topic.clone() }));
+        let topics = topics.iter().flatten();
+        frames.extend(topics.map(|(name, topic)| topic.announcement(name)));
         frames
     }
 
@@ -170,19 +184,19 @@ impl Local {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A receiver of wake-ups; true if it is the first one for `topic`.
-    pub(super) fn watch(&self, topic: &str) -> (watch::Receiver<()>, bool) {
+    /// A receiver of wake-ups; the first one for a topic comes with what is to be announced.
+    pub(super) fn watch(&self, name: &str) -> (watch::Receiver<()>, Option<Frame>) {
         let mut topics = self.topics();
         let (sender, receiver) = watch::channel(());
         // Once closed, the receiver finds that nobody will ever wake it.
-        let Some(topics) = topics.as_mut() else { return (receiver, false) };
-        match topics.get(topic) {
-            Some(sender) => (sender.subscribe(), false),
-            None => {
-                topics.insert(topic.into(), sender);
-                (receiver, true)
-            }
+        let Some(topics) = topics.as_mut() else { return (receiver, None) };
+        if let Some(topic) = topics.get(name) {
+            return (topic.sender.subscribe(), None);
         }
+        let topic = Topic { id: self.ids.fetch_add(1, Ordering::Relaxed), sender };
+        let announcement = topic.announcement(name);
+        topics.insert(name.into(), topic);
+        (receiver, Some(announcement))
     }
 
     /// True if somebody waits for `topic`.
@@ -190,28 +204,27 @@ impl Local {
         self.topics().as_ref().is_some_and(|topics| topics.contains_key(topic))
     }
 
-    /// To be called before a receiver is dropped; true if it is the last one for `topic`.
-    pub(super) fn unwatch(&self, topic: &str) -> bool {
+    /// To be called before a receiver is dropped; the last one for a topic leaves what is to be
+    /// announced.
+    pub(super) fn unwatch(&self, name: &str) -> Option<Frame> {
         let mut topics = self.topics();
-        let Some(topics) = topics.as_mut() else { return false };
-        let last = topics.get(topic).is_some_and(|sender| sender.receiver_count() == 1);
-        if last {
-            topics.remove(topic);
-        }
-        last
+        let topics = topics.as_mut()?;
+        topics.get(name).filter(|topic| topic.sender.receiver_count() == 1)?;
+        let (topic, Topic { id, .. }) = topics.remove_entry(name)?;
+        Some(Frame::Unwatch { id, topic })
     }
 
     /// Wakes who waits for `topic`.
     pub(super) fn wake(&self, topic: &str) {
-        if let Some(sender) = self.topics().as_ref().and_then(|topics| topics.get(topic)) {
-            sender.send_replace(());
+        if let Some(topic) = self.topics().as_ref().and_then(|topics| topics.get(topic)) {
+            topic.sender.send_replace(());
         }
     }
 
     /// Wakes everybody.
     pub(super) fn wake_all(&self) {
-        for sender in self.topics().iter().flat_map(HashMap::values) {
-            sender.send_replace(());
+        for topic in self.topics().iter().flat_map(HashMap::values) {
+            topic.sender.send_replace(());
         }
     }
 

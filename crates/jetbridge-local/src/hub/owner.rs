@@ -139,7 +139,7 @@ impl Owner {
         for (sid, pattern) in interest.subs {
             remote.trie.remove(&pattern, |sub| sub.sid == sid && gone(&sub.connection));
         }
-        for topic in interest.topics {
+        for topic in interest.topics.into_keys() {
             remote.unwatch(&topic, connection);
         }
         remote.hushed.retain(|_, members| {
@@ -435,8 +435,8 @@ fn pick<'a, 'b>(members: &'b [Candidate<'a>], turn: u64) -> Option<&'b Candidate
 pub(super) struct Interest {
     /// Patterns by subscription id.
     pub(super) subs: HashMap<u64, Pattern>,
-    /// Topics.
-    pub(super) topics: HashSet<Box<str>>,
+    /// Ids of interest by topic.
+    pub(super) topics: HashMap<Box<str>, u64>,
 }
 
 impl Interest {
@@ -460,13 +460,14 @@ impl Interest {
                     owner.unsubscribe(connection, sid, &pattern);
                 }
             }
-            Frame::Watch { topic } => {
-                if self.topics.insert(topic.clone()) {
+            Frame::Watch { id, topic } => {
+                if self.topics.insert(topic.clone(), id).is_none() {
                     owner.watch(connection, &topic);
                 }
             }
-            Frame::Unwatch { topic } => {
-                if self.topics.remove(&topic) {
+            Frame::Unwatch { id, topic } => {
+                if self.topics.get(&topic) == Some(&id) {
+                    self.topics.remove(&topic);
                     owner.unwatch(connection, &topic);
                 }
             }

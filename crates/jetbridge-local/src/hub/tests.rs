@@ -363,6 +363,24 @@ async fn a_topic_that_nobody_waits_for_is_not_told_and_none_is_lost_when_somebod
     }
 }
 
+#[test]
+fn new_interest_in_a_topic_may_overtake_the_end_of_the_old() {
+    let local = Local::new(1).unwrap();
+    let (receiver, first) = local.watch("t");
+    let ended = local.unwatch("t");
+    drop(receiver);
+    let (_receiver, second) = local.watch("t");
+    let dir = tempfile::tempdir().unwrap();
+    let ownership = Place::open(dir.path()).unwrap().try_own().unwrap().unwrap();
+    let owner = Owner::new(1, Arc::new(Local::new(1).unwrap()), ownership);
+    let connection = Arc::new(connection::Connection::new(2));
+    let mut interest = owner::Interest::default();
+    for frame in [first, second, ended] {
+        assert_eq!(interest.apply(&owner, &connection, frame.unwrap()), None);
+    }
+    assert_eq!(interest.topics.len(), 1, "it is still waited for");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_subscriptions_come_and_go() {
     let (_dir, processes) = processes(2).await;
