@@ -4,10 +4,11 @@ use super::Source;
 
 /// Each crate and what it may depend on: crates of the house, and the outside crates that only
 /// it may name.
-const HOUSE: [(&str, &[&str], &[&str]); 9] = [
+const HOUSE: [(&str, &[&str], &[&str]); 10] = [
     ("jetbridge-core", &[], &[]),
     ("jetbridge-nats", &["jetbridge-core"], &["async-nats"]),
     ("jetbridge-local", &["jetbridge-core"], &["rusqlite"]),
+    ("jetbridge-template", &["jetbridge-core"], &["granit-parser"]),
     ("jetbridge-testkit", &["jetbridge-core"], &[]),
     ("jetbridge", &["jetbridge-core", "jetbridge-local", "jetbridge-nats"], &[]),
     ("jetbridge-agent", &["jetbridge", "jetbridge-core"], &["axum"]),

@@ -1,0 +1,342 @@
+//! From trees to text: as it was written, as spruce lays it out, or as JSON.
+
+use std::cmp::Ordering;
+
+use crate::scalar;
+use crate::tree::{Extras, Layout, Map, Node, Value, shown};
+
+/// How the result is laid out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Style {
+    /// Numbers, quotes, order of keys and comments of the base document are kept.
+    #[default]
+    Lossless,
+    /// spruce's layout: sorted keys, lists not indented, no comments; floats are exact.
+    Graft,
+}
+
+/// The document as YAML, with a line break at its end.
+pub(crate) fn yaml(node: &Node, style: Style) -> String {
+    let mut writer = Writer { out: String::new(), style };
+    if let Some(extras) = &node.extras {
+        writer.comments(&extras.above, 0);
+    }
+    match &node.value {
+        Value::Map(map) if !map.is_empty() && !writer.is_flow(node) => writer.map(map, 0),
+        Value::List(items) if !items.is_empty() && !writer.is_flow(node) => writer.list(items, 0),
+        _ => {
+            writer.inline(node, 0);
+            writer.out.push('\n');
+        }
+    }
+    if let Some(extras) = &node.extras {
+        writer.comments(&extras.tail, 0);
+    }
+    writer.out
+}
+
+struct Writer {
+    out: String,
+    style: Style,
+}
+
+impl Writer {
+    fn pad(&mut self, level: usize) {
+        self.out.extend(std::iter::repeat_n("  ", level));
+    }
+
+    fn comments(&mut self, lines: &[Box<str>], level: usize) {
+        if self.style == Style::Lossless {
+            for line in lines {
+                self.pad(level);
+                self.out.push_str(line);
+                self.out.push('\n');
+            }
+        }
+    }
+
+    fn extras<'n>(&self, node: &'n Node) -> Option<&'n Extras> {
+        node.extras.as_deref().filter(|_| self.style == Style::Lossless)
+    }
+
+    fn is_flow(&self, node: &Node) -> bool {
+        node.layout == Layout::Flow && self.style == Style::Lossless && !has_comments(node)
+    }
+
+    fn map(&mut self, map: &Map, level: usize) {
+        let mut entries: Vec<_> = map.iter().collect();
+        if self.style == Style::Graft {
+            entries.sort_by(|a, b| natural(a.0, b.0));
+        }
+        for (index, (key, node)) in entries.into_iter().enumerate() {
+            if let Some(extras) = self.extras(node) {
+                self.comments(&extras.above, level);
+            }
+            // The first entry of a list's element stands behind its dash.
+            if index > 0 || !self.out.ends_with("- ") {
+                self.pad(level);
+            }
+            self.key(key, node);
+            self.value(node, level);
+        }
+    }
+
+    fn key(&mut self, key: &str, node: &Node) {
+        match node.extras.as_ref().and_then(|extras| extras.key.as_deref()) {
+            Some(lexeme) if self.style == Style::Lossless => self.out.push_str(lexeme),
+            Some(lexeme) if !lexeme.starts_with(['"', '\'']) => self.out.push_str(lexeme),
+            _ => self.out.push_str(&text(key)),
+        }
+        self.out.push(':');
+    }
+
+    /// What follows `key:`, with the line break.
+    fn value(&mut self, node: &Node, level: usize) {
+        let right = self.extras(node).and_then(|extras| extras.right.clone());
+        let tag = node.extras.as_ref().and_then(|extras| extras.tag.clone());
+        if let Some(tag) = tag {
+            self.out.push(' ');
+            self.out.push_str(&tag);
+        }
+        match &node.value {
+            Value::Map(map) if !map.is_empty() && !self.is_flow(node) => {
+                self.end(right.as_deref());
+                self.map(map, level + 1);
+            }
+            Value::List(items) if !items.is_empty() && !self.is_flow(node) => {
+                self.end(right.as_deref());
+                self.list(items, if self.style == Style::Graft { level } else { level + 1 });
+            }
+            Value::Null if node.raw.as_deref() == Some("") && self.style == Style::Lossless => {
+                self.end(right.as_deref());
+            }
+            _ => {
+                self.out.push(' ');
+                self.inline(node, level + 1);
+                self.end(right.as_deref());
+            }
+        }
+    }
+
+    fn end(&mut self, comment: Option<&str>) {
+        if let Some(comment) = comment
+            && !self.out.ends_with('\n')
+        {
+            self.out.push(' ');
+            self.out.push_str(comment);
+        }
+        if !self.out.ends_with('\n') {
+            self.out.push('\n');
+        }
+    }
+
+    fn list(&mut self, items: &[Node], level: usize) {
+        for item in items {
+            if let Some(extras) = self.extras(item) {
+                self.comments(&extras.above, level);
+            }
+            self.pad(level);
+            self.out.push('-');
+            let first_above = match &item.value {
+                Value::Map(map) => map.values().next(),
+                Value::List(list) => list.first(),
+                _ => None,
+            }
+            .and_then(|node| self.extras(node))
+            .is_some_and(|extras| !extras.above.is_empty());
+            match &item.value {
+                Value::Map(map) if !map.is_empty() && !self.is_flow(item) && !first_above => {
+                    self.out.push(' ');
+                    self.map(map, level + 1);
+                }
+                _ if first_above && !self.is_flow(item) => {
+                    self.out.push('\n');
+                    match &item.value {
+                        Value::Map(map) => self.map(map, level + 1),
+                        Value::List(list) => self.list(list, level + 1),
+                        _ => {}
+                    }
+                }
+                _ => self.value(item, level),
+            }
+        }
+    }
+
+    /// A value on the line, or a block scalar whose lines are indented to `level`.
+    fn inline(&mut self, node: &Node, level: usize) {
+        match &node.value {
+            Value::Map(map) => {
+                self.out.push('{');
+                for (index, (key, value)) in map.iter().enumerate() {
+                    self.out.push_str(if index > 0 { ", " } else { "" });
+                    self.key(key, value);
+                    self.out.push(' ');
+                    self.flow_item(value, level);
+                }
+                self.out.push('}');
+            }
+            Value::List(items) => {
+                self.out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    self.out.push_str(if index > 0 { ", " } else { "" });
+                    self.flow_item(item, level);
+                }
+                self.out.push(']');
+            }
+            Value::Str(text) if self.style == Style::Graft || node.raw.is_none() => {
+                self.string(text, level);
+            }
+            _ => match node.raw.as_deref().filter(|raw| !raw.is_empty()) {
+                Some(raw) if self.style == Style::Lossless => self.out.push_str(raw),
+                _ => self.scalar(&node.value),
+            },
+        }
+    }
+
+    fn flow_item(&mut self, node: &Node, level: usize) {
+        let in_flow = |text: &str| !text.contains([',', '[', ']', '{', '}', '\n']);
+        match (&node.value, &node.raw) {
+            (Value::Str(string), None) if in_flow(string) => self.out.push_str(&text(string)),
+            (Value::Str(string), None) => self.out.push_str(&scalar::quoted(string)),
+            _ => self.inline(node, level),
+        }
+    }
+
+    fn scalar(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.out.push_str(if self.style == Style::Graft { "null" } else { "~" }),
+            Value::Float(f) => self.out.push_str(&scalar::float_text(*f)),
+            other => self.out.push_str(&shown(&Node::new(other.clone()))),
+        }
+    }
+
+    fn string(&mut self, string: &str, level: usize) {
+        if !is_block_fit(string) {
+            self.out.push_str(&text(string));
+            return;
+        }
+        let trimmed = string.trim_end_matches('\n');
+        self.out.push_str(match string.len() - trimmed.len() {
+            0 => "|-",
+            1 => "|",
+            _ => "|+",
+        });
+        let kept = string.strip_suffix('\n').unwrap_or(string);
+        let level = level.max(1);
+        for line in kept.split('\n') {
+            self.out.push('\n');
+            if !line.is_empty() {
+                self.pad(level);
+                self.out.push_str(line);
+            }
+        }
+        // A kept line break at the very end is the end of the block itself.
+        if string.ends_with("\n\n") {
+            self.out.push('\n');
+        }
+    }
+}
+
+/// Text of several lines that a literal block can hold.
+fn is_block_fit(text: &str) -> bool {
+    let odd =
+        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}');
+    text.contains('\n')
+        && !text.starts_with([' ', '\n', '\t'])
+        && text.trim_end_matches('\n').chars().next().is_some()
+        && !text.chars().any(odd)
+        && !text.lines().any(|line| line.ends_with(' '))
+}
+
+fn has_comments(node: &Node) -> bool {
+    let any = |child: &Node| {
+        let commented =
+            child.extras.as_ref().is_some_and(|e| !e.above.is_empty() || e.right.is_some());
+        commented || has_comments(child)
+    };
+    match &node.value {
+        Value::List(items) => items.iter().any(any),
+        Value::Map(map) => map.values().any(any),
+        _ => false,
+    }
+}
+
+/// `text` plain if it may be, else quoted.
+fn text(text: &str) -> String {
+    if scalar::is_plain_safe(text) { text.to_owned() } else { scalar::quoted(text) }
+}
+
+/// Numbers in names count as numbers, and what is no letter comes before letters.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut x, mut y) = (a.chars().peekable(), b.chars().peekable());
+    while let (Some(&p), Some(&q)) = (x.peek(), y.peek()) {
+        if p.is_ascii_digit() && q.is_ascii_digit() {
+            match take_number(&mut x).cmp(&take_number(&mut y)) {
+                Ordering::Equal => continue,
+                other => return other,
+            }
+        }
+        if p != q {
+            return match (p.is_alphabetic(), q.is_alphabetic()) {
+                (true, false) => Ordering::Greater,
+                (false, true) => Ordering::Less,
+                _ => p.cmp(&q),
+            };
+        }
+        x.next();
+        y.next();
+    }
+    x.peek().is_some().cmp(&y.peek().is_some()).then_with(|| a.cmp(b))
+}
+
+fn take_number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> (usize, String) {
+    let mut digits = String::new();
+    while let Some(digit) = chars.next_if(char::is_ascii_digit) {
+        if !(digits.is_empty() && digit == '0') {
+            digits.push(digit);
+        }
+    }
+    (digits.len(), digits)
+}
+
+/// The document as one line of JSON.
+pub(crate) fn json(node: &Node) -> String {
+    let mut out = String::new();
+    write_json(node, &mut out);
+    out
+}
+
+fn write_json(node: &Node, out: &mut String) {
+    match &node.value {
+        Value::Null => out.push_str("null"),
+        Value::Float(f) if !f.is_finite() => out.push_str("null"),
+        Value::Str(text) => json_string(text, out),
+        Value::List(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                write_json(item, out);
+            }
+            out.push(']');
+        }
+        Value::Map(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by(|a, b| a.0.cmp(b.0));
+            out.push('{');
+            for (index, (key, value)) in entries.into_iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                json_string(key, out);
+                out.push(':');
+                write_json(value, out);
+            }
+            out.push('}');
+        }
+        _ => out.push_str(&shown(node)),
+    }
+}
+
+/// JSON knows the escapes that [`scalar::quoted`] writes.
+fn json_string(text: &str, out: &mut String) {
+    out.push_str(&scalar::quoted(text));
+}

@@ -1,0 +1,112 @@
+//! What is wrong with a template: all of it, with its places, as spruce words it.
+
+use std::fmt;
+
+/// A place in an input.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Place {
+    /// The input's name.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+}
+
+impl Place {
+    pub(crate) fn new(file: &str, line: usize, column: usize) -> Self {
+        Self { file: file.to_owned(), line, column }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// One thing that is wrong, or worth a warning.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Diagnostic {
+    /// The value it is about, as `$.a.b`; `None` if it is about an input as a whole.
+    pub path: Option<String>,
+    /// What is wrong. Never a secret.
+    pub message: String,
+    /// Where the value was written.
+    pub place: Option<Place>,
+    /// The line at `place`, for a snippet.
+    pub source_line: Option<String>,
+}
+
+impl Diagnostic {
+    pub(crate) fn top(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    pub(crate) fn at(path: String, message: impl Into<String>) -> Self {
+        Self { path: Some(path), message: message.into(), ..Self::default() }
+    }
+
+    /// The place and the line with a mark under the column, indented by three; empty without a
+    /// place.
+    pub fn snippet(&self) -> String {
+        let Some(place) = &self.place else { return String::new() };
+        let mut text = format!("   --> {place}\n");
+        if let Some(line) = &self.source_line {
+            let number = place.line.to_string();
+            let pad = " ".repeat(number.len());
+            let mark = " ".repeat(place.column.saturating_sub(1));
+            text.push_str(&format!("   {number} | {line}\n   {pad} | {mark}^\n"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{path}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+/// Everything that is wrong with the inputs, sorted by its text.
+///
+/// `Display` is what spruce prints: a headline with the number, and one line for each; a single
+/// error about an input as a whole stands alone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Failure {
+    pub(crate) fn new(mut diagnostics: Vec<Diagnostic>) -> Self {
+        diagnostics.sort_by_cached_key(ToString::to_string);
+        Self { diagnostics }
+    }
+
+    /// All errors, sorted by their text.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = &self.diagnostics[..]
+            && only.path.is_none()
+        {
+            return write!(f, "{only}");
+        }
+        writeln!(f, "{} error(s) detected:", self.diagnostics.len())?;
+        for diagnostic in &self.diagnostics {
+            writeln!(f, " - {diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,512 @@
+//! Evaluating operators: each once, after what it reads.
+//!
+//! The order comes from [`plan`](crate::plan); what only shows while it runs, such as a path that
+//! another operator computes, is evaluated on demand. Nothing here waits: a value of a store that
+//! is not there yet is asked for, and its operator stands aside until the next pass.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::Options;
+use crate::error::Diagnostic;
+use crate::expr::{Call, Expr, Infix, Parsed, Reference, Segment};
+use crate::fetch::{Fetched, Request};
+use crate::infix;
+use crate::merge::body_of;
+use crate::op::Phase;
+use crate::plan::{self, Index};
+use crate::scalar;
+use crate::tree::{At, DEPTH_MAX, Node, Step, Value, path_text, shown};
+
+/// Values that operators may copy in one evaluation: a bomb of nested grabs ends here.
+const COPIES_MAX: usize = 10_000_000;
+
+/// Operators that wait for one another on demand, beyond the planned order.
+const ON_DEMAND_MAX: usize = 32;
+
+/// Why an operator has no value.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// `||` goes on with the next alternative.
+    Failed(String),
+    /// An outage or a mistake that no alternative hides.
+    Hard(String),
+    /// What it reads failed, and was told already.
+    Quiet,
+    /// A value of a store is not there yet.
+    Waiting,
+}
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(message: &str) -> Self {
+        Self::Failed(message.to_owned())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    Todo,
+    Running,
+    Waiting,
+    Done,
+    Failed,
+}
+
+/// One operator of the document.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) path: Vec<Step>,
+    pub(crate) at: At,
+    pub(crate) expr: Arc<Expr>,
+    pub(crate) state: State,
+}
+
+/// An argument's value, and the reference it came from.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) node: Node,
+    pub(crate) reference: Option<String>,
+}
+
+/// A document under evaluation.
+pub(crate) struct Machine<'a> {
+    pub(crate) root: Node,
+    pub(crate) options: &'a Options,
+    pub(crate) fetched: &'a Fetched,
+    pub(crate) requests: BTreeSet<Request>,
+    pub(crate) errors: Vec<(Vec<Step>, At, String)>,
+    pub(crate) sites: Vec<Site>,
+    /// Addresses that `static_ips` gave out, and to whom.
+    pub(crate) claimed: HashMap<String, String>,
+    index: Index,
+    here: Vec<usize>,
+    secret: bool,
+    copies: usize,
+}
+
+impl<'a> Machine<'a> {
+    pub(crate) fn new(root: Node, options: &'a Options, fetched: &'a Fetched) -> Self {
+        Self {
+            root,
+            options,
+            fetched,
+            requests: BTreeSet::new(),
+            errors: Vec::new(),
+            sites: Vec::new(),
+            claimed: HashMap::new(),
+            index: Index::default(),
+            here: Vec::new(),
+            secret: false,
+            copies: 0,
+        }
+    }
+
+    /// Evaluates everything that can be; true if operators wait for [`Machine::requests`].
+    pub(crate) fn run(&mut self) -> bool {
+        self.scan(Phase::Merge);
+        if !self.sites.is_empty() {
+            self.run_sites(&[]);
+        }
+        if self.scan(Phase::Param) {
+            let params = std::mem::take(&mut self.sites);
+            let merge_errors = std::mem::take(&mut self.errors);
+            self.sites = params;
+            self.run_sites(&[]);
+            if self.errors.is_empty() {
+                self.errors = merge_errors;
+            }
+            return false;
+        }
+        self.scan(Phase::Eval);
+        let picks: Vec<_> = self.options.cherry_pick.clone();
+        self.run_sites(&picks);
+        self.sites.iter().any(|site| site.state == State::Waiting)
+    }
+
+    /// Finds the operators of `phase`; true if there are any.
+    fn scan(&mut self, phase: Phase) -> bool {
+        let mut found = Found { phase, sites: Vec::new(), errors: Vec::new(), path: Vec::new() };
+        found.node(&self.root);
+        self.sites = found.sites;
+        if phase == Phase::Eval {
+            self.errors.append(&mut found.errors);
+        }
+        self.index = Index::of(&self.sites);
+        !self.sites.is_empty()
+    }
+
+    fn run_sites(&mut self, picks: &[String]) {
+        let order = match plan::order(&self.index, &self.sites, &self.root, picks) {
+            Ok(order) => order,
+            Err(cycle) => {
+                let path = self.sites[cycle[0]].path.clone();
+                let mut names: Vec<_> =
+                    cycle.iter().map(|site| path_text(&self.sites[*site].path)).collect();
+                names.push(path_text(&path));
+                let message =
+                    format!("cycle detected in operator data-flow graph: {}", names.join(" -> "));
+                self.errors.push((path, self.sites[cycle[0]].at, message));
+                return;
+            }
+        };
+        for site in order {
+            if self.sites[site].state == State::Todo {
+                self.run_site(site);
+            }
+        }
+    }
+
+    fn run_site(&mut self, site: usize) {
+        self.sites[site].state = State::Running;
+        let expr = Arc::clone(&self.sites[site].expr);
+        let outer_secret = std::mem::take(&mut self.secret);
+        self.here.push(site);
+        let result = self.eval(&expr).and_then(|item| self.bounded(item.node));
+        self.here.pop();
+        let secret = std::mem::replace(&mut self.secret, outer_secret);
+        let at = self.sites[site].at;
+        self.sites[site].state = match result {
+            Ok(mut node) => {
+                node.secret |= secret;
+                let path = self.sites[site].path.clone();
+                if matches!(&*expr, Expr::Call(call) if call.op.name == "inject") {
+                    self.inject(&path, node);
+                } else if let Some(place) = self.root.at_path_mut(&path) {
+                    let mut old = place.extras.take();
+                    node.extras = None;
+                    node.at = at;
+                    node.dress_as(&mut old);
+                    *place = node;
+                }
+                State::Done
+            }
+            Err(Fault::Waiting) => State::Waiting,
+            Err(Fault::Quiet) => State::Failed,
+            Err(Fault::Failed(message) | Fault::Hard(message)) => {
+                self.errors.push((self.sites[site].path.clone(), at, message));
+                State::Failed
+            }
+        };
+    }
+
+    fn bounded(&mut self, node: Node) -> Result<Node, Fault> {
+        let (nodes, depth) = node.measure();
+        self.copies += nodes;
+        if self.copies > COPIES_MAX {
+            return Err(Fault::Hard(format!("operators copy more than {COPIES_MAX} values")));
+        }
+        let level = self.here.last().map_or(0, |site| self.sites[*site].path.len());
+        if level + depth > DEPTH_MAX {
+            return Err(Fault::Hard(format!(
+                "Hit max recursion depth of {DEPTH_MAX}. You seem to have a self-referencing dataset"
+            )));
+        }
+        Ok(node)
+    }
+
+    /// Puts the entries of `node` beside the operator and takes the operator away; what is there
+    /// already wins, maps merge.
+    fn inject(&mut self, path: &[Step], node: Node) {
+        let Some((Step::Key(key), parent)) = path.split_last() else {
+            let at = self.here_at();
+            self.errors.push((path.to_vec(), at, "inject cannot be an element of a list".into()));
+            return;
+        };
+        let Some(Value::Map(map)) = self.root.at_path_mut(parent).map(|parent| &mut parent.value)
+        else {
+            return;
+        };
+        map.shift_remove(key);
+        let Value::Map(entries) = node.value else { return };
+        for (key, mut template) in entries {
+            match map.get_mut(&key) {
+                None => drop(map.insert(key, template)),
+                Some(present) => {
+                    if let (Value::Map(own), Value::Map(base)) =
+                        (&mut present.value, &mut template.value)
+                    {
+                        let mut merger = crate::merge::Merger::default();
+                        merger.merge_maps(base, std::mem::take(own));
+                        *own = std::mem::take(base);
+                    } else if let (Value::List(own), Value::List(base)) =
+                        (&mut present.value, &mut template.value)
+                    {
+                        base.append(own);
+                        *own = std::mem::take(base);
+                    }
+                }
+            }
+        }
+    }
+
+    fn here_at(&self) -> At {
+        self.here.last().map(|site| self.sites[*site].at).unwrap_or_default()
+    }
+
+    /// The path of the operator that runs.
+    pub(crate) fn here(&self) -> &[Step] {
+        self.here.last().map_or(&[], |site| &self.sites[*site].path)
+    }
+
+    /// What runs now reads something secret.
+    pub(crate) fn taint(&mut self) {
+        self.secret = true;
+    }
+
+    /// The value of an argument.
+    pub(crate) fn eval(&mut self, expr: &Expr) -> Result<Item, Fault> {
+        let node = match expr {
+            Expr::Literal(node) => node.clone(),
+            Expr::Env(name) => self.variable(name)?,
+            Expr::Ref(reference) => {
+                let path = self.resolve(reference)?;
+                let node = self.node(&path).cloned().unwrap_or_default();
+                if node.has_secret() {
+                    self.secret = true;
+                }
+                return Ok(Item { node, reference: Some(reference.text.clone()) });
+            }
+            Expr::Call(call) => (call.op.run)(self, call)?,
+            Expr::Not(inner) => {
+                let inner = self.eval(inner)?.node;
+                Node::new(Value::Bool(!infix::is_true(&inner)))
+            }
+            Expr::Minus(inner) => {
+                let inner = self.eval(inner)?.node;
+                infix::apply(Infix::Sub, &Node::new(Value::Int(0)), &inner)?
+            }
+            Expr::Infix(Infix::Or, left, right) => match self.eval(left) {
+                Err(Fault::Failed(_)) => return self.eval(right),
+                other => return other,
+            },
+            Expr::Infix(Infix::And, left, right) => {
+                let left = infix::is_true(&self.eval(left)?.node);
+                Node::new(Value::Bool(left && infix::is_true(&self.eval(right)?.node)))
+            }
+            Expr::Infix(infix, left, right) => {
+                let left = self.eval(left)?.node;
+                let right = self.eval(right)?.node;
+                infix::apply(*infix, &left, &right)?
+            }
+            Expr::Ternary(condition, yes, no) => {
+                let yes_holds = infix::is_true(&self.eval(condition)?.node);
+                return self.eval(if yes_holds { yes } else { no });
+            }
+            Expr::Map(entries) => {
+                let mut map = crate::tree::Map::new();
+                for (key, value) in entries {
+                    map.insert(Arc::from(key.as_str()), self.eval(value)?.node);
+                }
+                Node::new(Value::Map(map))
+            }
+        };
+        Ok(Item { node, reference: None })
+    }
+
+    /// The values of all arguments.
+    pub(crate) fn args(&mut self, call: &Call) -> Result<Vec<Item>, Fault> {
+        call.args.iter().map(|arg| self.eval(arg)).collect()
+    }
+
+    /// A variable of the environment: text, but for booleans, null and flow collections.
+    fn variable(&self, name: &str) -> Result<Node, Fault> {
+        let text = self.raw_variable(name)?;
+        Ok(match text {
+            "true" | "false" | "null" => Node::new(scalar::resolve(text)),
+            _ if text.starts_with(['{', '[']) => {
+                let parsed = crate::parse::parse("", 0, text.as_bytes());
+                parsed.ok().and_then(|mut docs| docs.pop()).unwrap_or_else(|| Node::text(text))
+            }
+            _ => Node::text(text),
+        })
+    }
+
+    pub(crate) fn raw_variable(&self, name: &str) -> Result<&'a str, Fault> {
+        match self.options.env.get(name) {
+            Some(text) if !text.is_empty() => Ok(text),
+            _ => Err(Fault::Failed(format!("Environment variable ${name} is not set"))),
+        }
+    }
+
+    pub(crate) fn node(&self, path: &[Step]) -> Option<&Node> {
+        path.iter().try_fold(&self.root, |node, step| node.step(step))
+    }
+
+    /// Where `reference` leads, with everything there evaluated.
+    pub(crate) fn resolve(&mut self, reference: &Reference) -> Result<Vec<Step>, Fault> {
+        let path = self.reach(reference)?;
+        for site in self.index.under(&path) {
+            self.demand(site)?;
+        }
+        Ok(path)
+    }
+
+    /// Where `reference` leads, with everything on the way evaluated.
+    pub(crate) fn reach(&mut self, reference: &Reference) -> Result<Vec<Step>, Fault> {
+        let names = self.names(&reference.segments)?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let scope = plan::scope(&self.root, self.here(), reference.rooted, names[0]);
+        self.walk(scope, &names).map_err(|fault| match fault {
+            Fault::Failed(why) => {
+                Fault::Failed(format!("unable to resolve `{}`: {why}", reference.text))
+            }
+            other => other,
+        })
+    }
+
+    /// The path that `text` writes, as a string that was computed.
+    pub(crate) fn resolve_text(&mut self, text: &str) -> Result<Vec<Step>, Fault> {
+        let reference = crate::expr::reference(text)?;
+        self.resolve(&reference)
+    }
+
+    fn walk(&mut self, scope: Vec<Step>, names: &[&str]) -> Result<Vec<Step>, Fault> {
+        let mut path = scope;
+        for name in names {
+            if let Some(site) = self.index.at(&path) {
+                self.demand(site)?;
+            }
+            let node = self.node(&path);
+            let Some((step, _)) = node.and_then(|node| node.child(name)) else {
+                let scalar =
+                    node.is_some_and(|node| node.as_map().is_none() && node.as_list().is_none());
+                let message = if scalar && !path.is_empty() {
+                    format!("`{}` is a scalar (not a map or a list)", path_text(&path))
+                } else {
+                    let place = path_text(&path);
+                    format!("`{place}.{name}` could not be found in the datastructure")
+                };
+                return Err(Fault::Failed(message));
+            };
+            path.push(step);
+        }
+        if let Some(site) = self.index.at(&path) {
+            self.demand(site)?;
+        }
+        Ok(path)
+    }
+
+    fn demand(&mut self, site: usize) -> Result<(), Fault> {
+        match self.sites[site].state {
+            State::Todo => {
+                if self.here.len() > ON_DEMAND_MAX {
+                    return Err(Fault::Hard(format!(
+                        "more than {ON_DEMAND_MAX} computed references depend on one another"
+                    )));
+                }
+                self.run_site(site);
+                self.demand(site)
+            }
+            State::Done => Ok(()),
+            State::Waiting => Err(Fault::Waiting),
+            State::Failed => Err(Fault::Quiet),
+            State::Running => {
+                let start = self.here.iter().position(|running| *running == site).unwrap_or(0);
+                let mut names: Vec<_> = self.here[start..]
+                    .iter()
+                    .map(|running| path_text(&self.sites[*running].path))
+                    .collect();
+                names.push(path_text(&self.sites[site].path));
+                Err(Fault::Hard(format!(
+                    "cycle detected in operator data-flow graph: {}",
+                    names.join(" -> ")
+                )))
+            }
+        }
+    }
+
+    fn names(&mut self, segments: &[Segment]) -> Result<Vec<String>, Fault> {
+        let mut names = Vec::with_capacity(segments.len());
+        for segment in segments {
+            names.push(match segment {
+                Segment::Name(name) => name.clone(),
+                Segment::Env(variable) => self.raw_variable(variable)?.to_owned(),
+                Segment::Dynamic(text, segments) => {
+                    let reference =
+                        Reference { text: text.clone(), rooted: false, segments: segments.clone() };
+                    match self.resolve(&reference) {
+                        Ok(path) => match self.node(&path) {
+                            Some(node) if node.as_map().is_none() && node.as_list().is_none() => {
+                                shown(node)
+                            }
+                            _ => {
+                                return Err(Fault::Failed(format!(
+                                    "`{text}` in brackets is not a scalar"
+                                )));
+                            }
+                        },
+                        Err(Fault::Failed(_)) => text.clone(),
+                        Err(fault) => return Err(fault),
+                    }
+                }
+            });
+        }
+        if names.is_empty() {
+            return Err(Fault::Failed("a reference names nothing".to_owned()));
+        }
+        Ok(names)
+    }
+
+    /// What is wrong so far, with paths and places.
+    pub(crate) fn diagnostics(&self, files: &crate::Files) -> Vec<Diagnostic> {
+        files.diagnostics(&self.errors)
+    }
+}
+
+struct Found {
+    phase: Phase,
+    sites: Vec<Site>,
+    errors: Vec<(Vec<Step>, At, String)>,
+    path: Vec<Step>,
+}
+
+impl Found {
+    fn node(&mut self, node: &Node) {
+        match &node.value {
+            Value::Str(text) => self.text(text, node.at),
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.path.push(Step::Index(index));
+                    self.node(item);
+                    self.path.pop();
+                }
+            }
+            Value::Map(map) => {
+                for (key, value) in map {
+                    self.path.push(Step::Key(Arc::clone(key)));
+                    self.node(value);
+                    self.path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &str, at: At) {
+        let Some(body) = body_of(text) else { return };
+        match crate::expr::parse(body) {
+            Ok(Parsed::Operator(expr)) => {
+                let phase = match &expr {
+                    Expr::Call(call) => call.op.phase,
+                    _ => Phase::Eval,
+                };
+                if phase == self.phase {
+                    self.sites.push(Site {
+                        path: self.path.clone(),
+                        at,
+                        expr: Arc::new(expr),
+                        state: State::Todo,
+                    });
+                }
+            }
+            Ok(Parsed::Foreign) => {}
+            Err(message) => self.errors.push((self.path.clone(), at, message)),
+        }
+    }
+}

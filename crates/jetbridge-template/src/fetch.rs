@@ -1,0 +1,392 @@
+//! Reading stores: the only part that waits.
+//!
+//! An evaluation asks for what it needs; everything that is asked for at once is read at once,
+//! the keys of a bucket in one snapshot. Whoever calls makes the connections; here they are told
+//! apart by what names them, and kept for one rendering.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
+use futures_util::future::join_all;
+use jetbridge_core::{
+    Backend, BucketName, Error, ErrorKind, Key, Kv, ObjectName, Objects, Open, Read, Result,
+};
+
+/// Bytes of an object at most: it becomes one value of a document.
+pub const OBJECT_BYTES_MAX: u64 = 64 << 20;
+
+/// Times that the keys of a bucket are read again because one moved in between.
+const SNAPSHOT_READS_MAX: usize = 5;
+
+/// Where `(( nats … ))` reads: made by the caller, which knows how to connect.
+#[async_trait]
+pub trait Sources: Send + Sync {
+    /// The store that `server` names. Asked once per server and rendering. An error whose kind
+    /// is [`Unavailable`](ErrorKind::Unavailable) is an outage.
+    async fn open(&self, server: &Server) -> Result<Arc<dyn Backend>>;
+
+    /// True if values of `bucket` must not be shown.
+    fn is_secret(&self, bucket: &str) -> bool {
+        let _unnamed = bucket;
+        false
+    }
+}
+
+/// No stores: every `(( nats … ))` fails, saying so.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct NoSources;
+
+#[async_trait]
+impl Sources for NoSources {
+    async fn open(&self, _server: &Server) -> Result<Arc<dyn Backend>> {
+        Err(Error::new(ErrorKind::Unavailable, "template.open").because("there is no store"))
+    }
+}
+
+/// What a call names as its server. Two that are equal share one connection.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Server {
+    /// Nothing: the caller's own store.
+    Default,
+    /// `@target`: by name.
+    Target(String),
+    /// A URL alone or a map of settings, `url` among them; values are text.
+    Settings(BTreeMap<String, String>),
+}
+
+impl Server {
+    pub(crate) fn url(url: &str) -> Self {
+        Self::Settings(BTreeMap::from([("url".to_owned(), url.to_owned())]))
+    }
+
+    pub(crate) fn settings(settings: BTreeMap<String, String>) -> Self {
+        Self::Settings(settings)
+    }
+}
+
+/// The URL without its credentials; no other setting.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the default store"),
+            Self::Target(name) => write!(f, "@{name}"),
+            Self::Settings(settings) => match settings.get("url") {
+                Some(url) => f.write_str(&without_credentials(url)),
+                None => f.write_str("the default server"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({self})")
+    }
+}
+
+fn without_credentials(urls: &str) -> String {
+    let one = |url: &str| match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+        }
+        (None, Some(at)) => url[at + 1..].to_owned(),
+        _ => url.to_owned(),
+    };
+    urls.split(',').map(one).collect::<Vec<_>>().join(",")
+}
+
+/// Keys or objects.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Kind {
+    Kv,
+    Object,
+}
+
+impl Kind {
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Kv => "key",
+            Self::Object => "object",
+        }
+    }
+}
+
+/// One value that an evaluation wants.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Request {
+    pub(crate) server: Server,
+    pub(crate) kind: Kind,
+    pub(crate) bucket: String,
+    pub(crate) name: String,
+}
+
+/// A value as a store has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) revision: u64,
+    pub(crate) written: SystemTime,
+    pub(crate) secret: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Found(Found),
+    /// The store answered that it is not there.
+    Absent(String),
+    /// An outage, a permission, an absent bucket: no default hides it.
+    Failed(String),
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    answers: HashMap<Request, Answer>,
+}
+
+impl Fetched {
+    pub(crate) fn get(&self, request: &Request) -> Option<&Answer> {
+        self.answers.get(request)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Request, &Answer)> {
+        self.answers.iter()
+    }
+}
+
+/// The connections of one rendering, and what was read through them.
+pub(crate) struct Fetcher<'a> {
+    sources: &'a dyn Sources,
+    stores: HashMap<Server, std::result::Result<Arc<dyn Backend>, String>>,
+    pub(crate) fetched: Fetched,
+}
+
+impl<'a> Fetcher<'a> {
+    pub(crate) fn new(sources: &'a dyn Sources) -> Self {
+        Self { sources, stores: HashMap::new(), fetched: Fetched::default() }
+    }
+
+    /// Reads `requests`, with what was read of the same buckets before; true if something that
+    /// an evaluation has already used is no longer so.
+    pub(crate) async fn fetch(&mut self, requests: BTreeSet<Request>) -> bool {
+        let mut buckets: BTreeMap<(Server, Kind, String), BTreeSet<String>> = BTreeMap::new();
+        for request in &requests {
+            let bucket = (request.server.clone(), request.kind, request.bucket.clone());
+            buckets.entry(bucket).or_default().insert(request.name.clone());
+        }
+        for known in self.fetched.answers.keys() {
+            let bucket = (known.server.clone(), known.kind, known.bucket.clone());
+            if known.kind == Kind::Kv
+                && let Some(names) = buckets.get_mut(&bucket)
+            {
+                names.insert(known.name.clone());
+            }
+        }
+        self.open(buckets.keys().map(|(server, ..)| server.clone()).collect()).await;
+        let reads = buckets.into_iter().map(|((server, kind, bucket), names)| {
+            let store = self.stores.get(&server).cloned();
+            let secret = self.sources.is_secret(&bucket);
+            async move {
+                let names: Vec<String> = names.into_iter().collect();
+                let answers = match store {
+                    Some(Ok(store)) => read_bucket(&*store, kind, &bucket, &names).await,
+                    Some(Err(why)) => fail_all(&names, &why),
+                    None => Vec::new(),
+                };
+                let request = move |name: String| Request {
+                    server: server.clone(),
+                    kind,
+                    bucket: bucket.clone(),
+                    name,
+                };
+                let answers = answers.into_iter().map(|answer| match answer {
+                    Answer::Found(found) => Answer::Found(Found { secret, ..found }),
+                    other => other,
+                });
+                names.into_iter().map(request).zip(answers).collect::<Vec<_>>()
+            }
+        });
+        let read: Vec<_> = join_all(reads).await.into_iter().flatten().collect();
+        let mut moved = false;
+        for (request, answer) in read {
+            let revision = |answer: &Answer| match answer {
+                Answer::Found(found) => Some(found.revision),
+                _ => None,
+            };
+            let old = self.fetched.answers.get(&request).map(revision);
+            moved |= old.is_some_and(|old| old != revision(&answer));
+            self.fetched.answers.insert(request, answer);
+        }
+        moved
+    }
+
+    async fn open(&mut self, servers: BTreeSet<Server>) {
+        let new: Vec<_> =
+            servers.into_iter().filter(|server| !self.stores.contains_key(server)).collect();
+        let sources = self.sources;
+        let opened = join_all(new.iter().map(|server| sources.open(server))).await;
+        for (server, store) in new.into_iter().zip(opened) {
+            let store = store
+                .map_err(|error| format!("failed to connect to NATS: {server}: {}", chain(&error)));
+            self.stores.insert(server, store);
+        }
+    }
+}
+
+fn fail_all(names: &[String], why: &str) -> Vec<Answer> {
+    names.iter().map(|_| Answer::Failed(why.to_owned())).collect()
+}
+
+async fn read_bucket(
+    store: &dyn Backend,
+    kind: Kind,
+    bucket: &str,
+    names: &[String],
+) -> Vec<Answer> {
+    let label = match kind {
+        Kind::Kv => "failed to access KV store",
+        Kind::Object => "failed to access Object store",
+    };
+    let failed = |error: &Error| fail_all(names, &format!("{label} '{bucket}': {}", chain(error)));
+    let name = match BucketName::parse(bucket) {
+        Ok(name) => name,
+        Err(error) => return failed(&error),
+    };
+    match kind {
+        Kind::Kv => match store.kv(&name, Open::existing()).await {
+            Ok(kv) => read_keys(&*kv, names).await,
+            Err(error) => failed(&error),
+        },
+        Kind::Object => match store.objects(&name, Open::existing()).await {
+            Ok(objects) => join_all(names.iter().map(|name| read_object(&*objects, name))).await,
+            Err(error) => failed(&error),
+        },
+    }
+}
+
+/// All keys as of one state of the bucket: where the store cannot promise that, they are read
+/// until nothing moved between two readings.
+async fn read_keys(kv: &dyn Kv, names: &[String]) -> Vec<Answer> {
+    let parsed: Vec<Result<Key>> = names.iter().map(Key::parse).collect();
+    let keys: Vec<Key> = parsed.iter().flatten().cloned().collect();
+    let entries = match snapshot(kv, &keys).await {
+        Ok(entries) => entries,
+        Err(error) => {
+            let bucket = kv.bucket();
+            let why = chain(&error);
+            return names
+                .iter()
+                .map(|name| {
+                    Answer::Failed(format!(
+                        "failed to get key '{name}' from store '{bucket}': {why}"
+                    ))
+                })
+                .collect();
+        }
+    };
+    let mut entries = entries.into_iter();
+    let mut answers = Vec::with_capacity(names.len());
+    for (name, key) in names.iter().zip(parsed) {
+        let begin = format!("failed to get key '{name}' from store '{}'", kv.bucket());
+        answers.push(match key {
+            Err(error) => Answer::Failed(format!("{begin}: {}", chain(&error))),
+            Ok(key) => match entries.next().flatten() {
+                Some(entry) => Answer::Found(Found {
+                    bytes: entry.value.to_vec(),
+                    content_type: None,
+                    revision: entry.revision.0,
+                    written: entry.written,
+                    secret: false,
+                }),
+                None => Answer::Absent(format!("{begin}: {}", why_absent(kv, &key).await)),
+            },
+        });
+    }
+    answers
+}
+
+async fn snapshot(kv: &dyn Kv, keys: &[Key]) -> Result<Vec<Option<jetbridge_core::Entry>>> {
+    let mut last = kv.get_many(keys, Read::Fresh).await?;
+    if last.revision.is_some() || keys.len() < 2 {
+        return Ok(last.entries);
+    }
+    for _ in 0..SNAPSHOT_READS_MAX {
+        let next = kv.get_many(keys, Read::Fresh).await?;
+        let revisions = |entries: &[Option<jetbridge_core::Entry>]| -> Vec<_> {
+            entries.iter().map(|entry| entry.as_ref().map(|entry| entry.revision)).collect()
+        };
+        if revisions(&next.entries) == revisions(&last.entries) {
+            return Ok(next.entries);
+        }
+        last = next;
+    }
+    Err(Error::new(ErrorKind::Conflict, "template.snapshot")
+        .because("the bucket is written to faster than it can be read"))
+}
+
+/// Not found, or deleted: with revision and time, where the history tells.
+async fn why_absent(kv: &dyn Kv, key: &Key) -> String {
+    match kv.history(key).await.ok().and_then(|mut changes| changes.pop()) {
+        Some(jetbridge_core::Change::Delete { revision, at, .. }) => {
+            let time = at
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since_epoch| since_epoch.as_secs());
+            format!("key was deleted at revision {revision} (Unix time {time})")
+        }
+        _ => "key not found".to_owned(),
+    }
+}
+
+async fn read_object(objects: &dyn Objects, name: &str) -> Answer {
+    let begin = format!("failed to get object '{name}' from bucket '{}'", objects.bucket());
+    let failed = |error: &Error| Answer::Failed(format!("{begin}: {}", chain(error)));
+    let object = match ObjectName::parse(name) {
+        Ok(name) => objects.get(&name, None).await,
+        Err(error) => return failed(&error),
+    };
+    let object = match object {
+        Ok(Some(object)) => object,
+        Ok(None) => return Answer::Absent(format!("{begin}: object not found")),
+        Err(error) => return failed(&error),
+    };
+    if object.info.size > OBJECT_BYTES_MAX {
+        let (size, limit) = (object.info.size, OBJECT_BYTES_MAX);
+        return Answer::Failed(format!(
+            "{begin}: it has {size} bytes, more than the {limit} that one value may have"
+        ));
+    }
+    match object.body.try_collect::<Vec<_>>().await {
+        Ok(parts) => Answer::Found(Found {
+            bytes: parts.concat(),
+            content_type: content_type(&object.info.headers),
+            revision: object.info.revision.0,
+            written: object.info.modified,
+            secret: false,
+        }),
+        Err(error) => failed(&error),
+    }
+}
+
+fn content_type(headers: &jetbridge_core::Headers) -> Option<String> {
+    let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    found.map(|(_, value)| value.to_owned())
+}
+
+/// An error and its causes in one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,45 @@
+//! Templates: merge YAML files, evaluate the operators `(( … ))` in them, print the result as it
+//! was written.
+//!
+//! Merging and the classic operators behave as in spruce; `(( nats … ))`, `split`, infix
+//! arithmetic, ternaries and nested calls are those of graft. Everything but
+//! [`render`]'s reading of stores is a pure function of its inputs: nothing here reads the
+//! environment, prints, or knows how to connect.
+//!
+//! ```
+//! use jetbridge_template::{Input, Options, merge};
+//!
+//! let base = Input::new("base.yml", "# the port\nport: 8080\nurl: (( concat \"http://h:\" port ))\n");
+//! let prod = Input::new("prod.yml", "port: 80\n");
+//! let rendered = merge(vec![base, prod], &Options::default())?;
+//! assert_eq!(rendered.text, "# the port\nport: 80\nurl: http://h:80\n");
+//! # Ok::<(), jetbridge_template::Failure>(())
+//! ```
+
+mod emit;
+mod error;
+mod eval;
+mod expr;
+mod fetch;
+mod infix;
+mod lex;
+mod list;
+mod merge;
+mod op;
+mod parse;
+mod plan;
+mod post;
+mod prescan;
+mod render;
+mod scalar;
+mod tree;
+mod typing;
+
+pub use emit::Style;
+pub use error::{Diagnostic, Failure, Place};
+pub use fetch::{NoSources, OBJECT_BYTES_MAX, Server, Sources};
+pub use render::{
+    Input, Options, Origin, ReadValue, Rendered, StoreKind, Streams, json, merge, render,
+};
+
+pub(crate) use render::Files;

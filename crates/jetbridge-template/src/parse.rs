@@ -1,0 +1,424 @@
+//! From bytes to documents.
+//!
+//! Events of a YAML parser become trees with places, lexemes and comments. Depth, aliases and
+//! size are bounded; whatever is wrong is an error with its place, never a panic. Operators are
+//! plain text here.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use granit_parser::{Event, Parser, Placement, ScalarStyle, ScanError, Span, StructureStyle, Tag};
+
+use crate::error::{Diagnostic, Place};
+use crate::prescan;
+use crate::scalar;
+use crate::tree::{At, DEPTH_MAX, Layout, Map, Node, Value};
+
+/// Bytes of one input at most: ten times what people write by hand, far from what fills memory.
+pub(crate) const INPUT_BYTES_MAX: usize = 256 << 20;
+
+/// Nodes that aliases may add to one input: a bomb of nested aliases ends here.
+const ALIAS_NODES_MAX: usize = 1_000_000;
+
+/// Comments in one run at most that the scanner holds before their token.
+const COMMENTS_MAX: usize = 1_000_000;
+
+/// The documents of one input. An empty one, or one of comments alone, is one empty map.
+pub(crate) fn parse(name: &str, file: u32, bytes: &[u8]) -> Result<Vec<Node>, Diagnostic> {
+    let text = text_of(name, bytes)?;
+    let mut spans = prescan::operators(text);
+    loop {
+        let hidden = prescan::hide(text, &spans);
+        let mut builder = Builder::new(text, file, &spans);
+        let read = builder.read(&hidden);
+        let unused = builder.unused();
+        if read.is_ok() && unused.is_empty() || spans.is_empty() {
+            return match read {
+                Ok(()) => Ok(builder.documents),
+                Err(fault) => Err(fault.diagnostic(name)),
+            };
+        }
+        // What is not a scalar of its own is part of another one; where hiding does not help,
+        // the text speaks for itself.
+        if unused.is_empty() {
+            return Err(read.err().unwrap_or_default().diagnostic(name));
+        }
+        if read.is_err() && unused.len() == spans.len() {
+            spans.clear();
+        } else if read.is_err() {
+            return Err(read.err().unwrap_or_default().diagnostic(name));
+        }
+        spans.retain(|span| !unused.contains(&span.start));
+    }
+}
+
+fn text_of<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
+    if bytes.len() > INPUT_BYTES_MAX {
+        let limit = INPUT_BYTES_MAX >> 20;
+        return Err(Diagnostic::top(format!("{name}: is larger than {limit} MiB")));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = 1 + before.split(|b| *b == b'\n').count().saturating_sub(1);
+        let mut diagnostic =
+            Diagnostic::top(format!("{name}: line {line} is not valid UTF-8 text"));
+        diagnostic.place = Some(Place::new(name, line, 1));
+        diagnostic
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// What is wrong with a document, and where.
+#[derive(Debug, Default)]
+struct Fault {
+    message: String,
+    at: At,
+}
+
+impl Fault {
+    fn diagnostic(self, name: &str) -> Diagnostic {
+        let (line, column) = (self.at.line as usize, self.at.column as usize);
+        let mut diagnostic = Diagnostic::top(format!(
+            "{name}: unmarshal []byte to yaml failed: yaml: line {line}: {}",
+            self.message
+        ));
+        diagnostic.place = Some(Place::new(name, line, column));
+        diagnostic
+    }
+}
+
+/// A container that is not closed yet.
+struct Frame {
+    node: Node,
+    anchor: usize,
+    /// The key that waits for its value, with its lexeme and the comments above it.
+    key: Option<(Arc<str>, Option<Box<str>>, At)>,
+    above: Vec<Box<str>>,
+    right: Option<Box<str>>,
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    file: u32,
+    spans: HashMap<usize, (Range<usize>, bool)>,
+    stack: Vec<Frame>,
+    anchors: HashMap<usize, Node>,
+    above: Vec<Box<str>>,
+    alias_nodes: usize,
+    root: Option<Node>,
+    documents: Vec<Node>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(text: &'a str, file: u32, spans: &[Range<usize>]) -> Self {
+        let spans = spans.iter().map(|span| (span.start, (span.clone(), false))).collect();
+        Self {
+            text,
+            file,
+            spans,
+            stack: Vec::new(),
+            anchors: HashMap::new(),
+            above: Vec::new(),
+            alias_nodes: 0,
+            root: None,
+            documents: Vec::new(),
+        }
+    }
+
+    fn unused(&self) -> Vec<usize> {
+        self.spans.values().filter(|(_, used)| !used).map(|(span, _)| span.start).collect()
+    }
+
+    fn read(&mut self, hidden: &str) -> Result<(), Fault> {
+        let options = granit_parser::options! {
+            max_buffered_comment_events: COMMENTS_MAX,
+            flow_nesting_limit: DEPTH_MAX,
+            block_nesting_limit: DEPTH_MAX,
+        };
+        for next in Parser::new_from_str_with_options(hidden, options) {
+            let (event, span) = next.map_err(|error| self.scan_fault(&error))?;
+            self.event(event, &span)?;
+        }
+        if self.documents.is_empty() {
+            let mut empty = Node::map();
+            empty.extras_mut().tail = std::mem::take(&mut self.above);
+            self.documents.push(empty);
+        } else if !self.above.is_empty()
+            && let Some(last) = self.documents.last_mut()
+        {
+            last.extras_mut().tail.append(&mut self.above);
+        }
+        Ok(())
+    }
+
+    fn scan_fault(&self, error: &ScanError) -> Fault {
+        let mark = error.marker();
+        let at = At { file: self.file, line: narrow(mark.line()), column: narrow(mark.col() + 1) };
+        Fault { message: error.kind().to_string(), at }
+    }
+
+    fn at(&self, span: &Span) -> At {
+        At {
+            file: self.file,
+            line: narrow(span.start.line()),
+            column: narrow(span.start.col() + 1),
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), Fault> {
+        let at = self.at(span);
+        match event {
+            Event::DocumentStart(..) => self.anchors.clear(),
+            Event::DocumentEnd => {
+                let mut root = self.root.take().unwrap_or_default();
+                if root.is_null() && root.raw.as_deref().is_none_or(str::is_empty) {
+                    root = Node { at: root.at, ..Node::map() };
+                }
+                self.documents.push(root);
+            }
+            Event::Comment(text, placement) => self.comment(&text, placement),
+            Event::Scalar(text, style, anchor, tag) => {
+                let node = self.scalar(&text, style, span, tag.as_deref())?;
+                if anchor != 0 {
+                    self.anchors.insert(anchor, node.clone());
+                }
+                self.add(node)?;
+            }
+            Event::SequenceStart(style, anchor, tag) => {
+                self.open(Node::list(Vec::new()), at, (style, anchor, tag.as_deref()))?;
+            }
+            Event::MappingStart(style, anchor, tag) => {
+                self.open(Node::map(), at, (style, anchor, tag.as_deref()))?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close()?,
+            Event::Alias(id) => {
+                let node = self.anchors.get(&id).cloned().unwrap_or_default();
+                self.alias_nodes += node.measure().0;
+                if self.alias_nodes > ALIAS_NODES_MAX {
+                    let message = format!("aliases stand for more than {ALIAS_NODES_MAX} values");
+                    return Err(Fault { message, at });
+                }
+                self.add(Node { at, extras: None, ..node })?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn comment(&mut self, text: &str, placement: Placement) {
+        let line: Box<str> = format!("#{text}").into();
+        let last = match self.stack.last_mut() {
+            Some(frame) if frame.key.is_some() => {
+                if placement == Placement::Right {
+                    frame.right = Some(line);
+                } else {
+                    self.above.push(line);
+                }
+                return;
+            }
+            Some(frame) => match &mut frame.node.value {
+                Value::List(items) => items.last_mut(),
+                Value::Map(map) => map.last_mut().map(|(_, node)| node),
+                _ => None,
+            },
+            None => None,
+        };
+        match last {
+            Some(node) if placement == Placement::Right => node.extras_mut().right = Some(line),
+            _ => self.above.push(line),
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        span: &Span,
+        tag: Option<&Tag>,
+    ) -> Result<Node, Fault> {
+        let at = self.at(span);
+        let range = span.byte_range().unwrap_or_default();
+        if let Some((hidden, used)) = self.spans.get_mut(&range.start)
+            && *hidden == range
+            && style == ScalarStyle::DoubleQuoted
+        {
+            *used = true;
+            let source = &self.text[range];
+            let folded = source.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+            let raw = (!source.contains('\n')).then(|| source.into());
+            return Ok(Node { at, raw, ..Node::text(folded) });
+        }
+        let core = tag.and_then(Tag::core_suffix);
+        let value = match core {
+            Some("str" | "binary") => Value::Str(text.into()),
+            Some("int" | "float" | "bool" | "null") => scalar::resolve(text),
+            None if tag.is_none() && style == ScalarStyle::Plain => scalar::resolve(text),
+            _ => Value::Str(text.into()),
+        };
+        let raw = match style {
+            ScalarStyle::Plain | ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
+                self.text.get(range).filter(|raw| !raw.contains('\n')).map(Into::into)
+            }
+            _ => None,
+        };
+        // A float that went through an integer's overflow, say, still prints as written.
+        let mut node = Node { value, raw, at, ..Node::default() };
+        if let Some(tag) = tag.filter(|_| !matches!(core, Some("str" | "int" | "float" | "bool"))) {
+            node.extras_mut().tag = Some(tag.to_string().into());
+        }
+        Ok(node)
+    }
+
+    fn open(
+        &mut self,
+        node: Node,
+        at: At,
+        (style, anchor, tag): (StructureStyle, usize, Option<&Tag>),
+    ) -> Result<(), Fault> {
+        if self.stack.len() >= DEPTH_MAX {
+            let message = format!("exceeded max depth: nested more than {DEPTH_MAX} levels");
+            return Err(Fault { message, at });
+        }
+        let layout = if style == StructureStyle::Flow { Layout::Flow } else { Layout::Block };
+        let mut node = Node { at, layout, ..node };
+        if let Some(tag) = tag.filter(|tag| tag.core_suffix().is_none()) {
+            node.extras_mut().tag = Some(tag.to_string().into());
+        }
+        // Comments above a container that is an element or a document stand above all of it.
+        let above = match self.stack.last() {
+            Some(frame) if frame.key.is_none() => std::mem::take(&mut self.above),
+            _ => Vec::new(),
+        };
+        self.stack.push(Frame { node, anchor, key: None, above, right: None });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Fault> {
+        let Some(frame) = self.stack.pop() else { return Ok(()) };
+        let mut node = frame.node;
+        if let Value::Map(map) = &mut node.value
+            && map.contains_key(MERGE_KEY)
+        {
+            spread_merge_keys(map);
+        }
+        if frame.anchor != 0 {
+            self.anchors.insert(frame.anchor, node.clone());
+        }
+        if !frame.above.is_empty() {
+            node.extras_mut().above = frame.above;
+        }
+        self.attach(node, true)
+    }
+
+    fn add(&mut self, node: Node) -> Result<(), Fault> {
+        self.attach(node, false)
+    }
+
+    /// Puts a finished node where it belongs.
+    fn attach(&mut self, mut node: Node, container: bool) -> Result<(), Fault> {
+        let above = if container { Vec::new() } else { std::mem::take(&mut self.above) };
+        let Some(frame) = self.stack.last_mut() else {
+            if !above.is_empty() {
+                node.extras_mut().above = above;
+            }
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut frame.node.value {
+            Value::List(items) => {
+                if !above.is_empty() {
+                    node.extras_mut().above = above;
+                }
+                items.push(node);
+                Ok(())
+            }
+            Value::Map(map) => match frame.key.take() {
+                None => {
+                    let key = key_of(&node)?;
+                    if let Some(earlier) = map.get(&key.0) {
+                        return Err(duplicate(&key.0, earlier.at, node.at));
+                    }
+                    frame.above = above;
+                    frame.key = Some(key);
+                    Ok(())
+                }
+                Some((key, lexeme, at)) => {
+                    let comments = std::mem::take(&mut frame.above);
+                    let right = frame.right.take();
+                    if lexeme.is_some() || !comments.is_empty() || right.is_some() {
+                        let extras = node.extras_mut();
+                        extras.key = lexeme;
+                        extras.above = comments;
+                        extras.above.extend(above);
+                        extras.right = extras.right.take().or(right);
+                    }
+                    if node.at.line == 0 {
+                        node.at = at;
+                    }
+                    map.insert(key, node);
+                    Ok(())
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The key of YAML 1.1 that spreads other maps into this one.
+const MERGE_KEY: &str = "<<";
+
+type KeyParts = (Arc<str>, Option<Box<str>>, At);
+
+fn key_of(node: &Node) -> Result<KeyParts, Fault> {
+    let text: Arc<str> = match &node.value {
+        Value::Str(text) => Arc::clone(text),
+        Value::List(_) | Value::Map(_) => {
+            let message = "a key is a map or a list; only scalars can be keys".to_owned();
+            return Err(Fault { message, at: node.at });
+        }
+        _ => node.raw.as_deref().filter(|raw| !raw.is_empty()).unwrap_or("null").into(),
+    };
+    let lexeme = node.raw.clone().filter(|raw| **raw != *text || scalar_quotes_needed(&text));
+    Ok((text, lexeme, node.at))
+}
+
+fn scalar_quotes_needed(text: &str) -> bool {
+    !scalar::is_plain_safe(text)
+}
+
+fn duplicate(key: &str, first: At, second: At) -> Fault {
+    let message = format!("key \"{key}\" already set in map (first at line {})", first.line);
+    Fault { message, at: second }
+}
+
+/// Spreads `<<: map` and `<<: [map, …]`: what the map itself has wins, then the earlier map.
+fn spread_merge_keys(map: &mut Map) {
+    let spreadable = |node: &Node| match &node.value {
+        Value::Map(_) => true,
+        Value::List(items) => items.iter().all(|item| item.as_map().is_some()),
+        _ => false,
+    };
+    let Some(position) = map.get_index_of(MERGE_KEY).filter(|i| spreadable(&map[*i])) else {
+        return;
+    };
+    let Some((_, spread)) = map.shift_remove_index(position) else { return };
+    let sources = match spread.value {
+        Value::List(items) => items,
+        value => vec![Node::new(value)],
+    };
+    let mut at = position;
+    for source in sources {
+        let Value::Map(entries) = source.value else { continue };
+        for (key, node) in entries {
+            if !map.contains_key(&key) {
+                map.shift_insert(at, key, node);
+                at += 1;
+            }
+        }
+    }
+}
+
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,372 @@
+//! From inputs to a result: what callers use.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::emit::{self, Style};
+use crate::error::{Diagnostic, Failure, Place};
+use crate::eval::Machine;
+use crate::fetch::{Answer, Fetched, Fetcher, Kind, Server, Sources};
+use crate::merge::Merger;
+use crate::parse;
+use crate::post;
+use crate::tree::{At, Node, Step, path_text};
+
+/// Rounds of reading at most: each is for paths that values of the round before made.
+const ROUNDS_MAX: usize = 16;
+
+/// A file, or whatever else holds YAML.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Input {
+    /// What errors call it.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Input {
+    /// An input of that name and content.
+    pub fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.into(), bytes: bytes.into() }
+    }
+}
+
+/// What an input of several documents means.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Streams {
+    /// It is an error: no document is ever dropped.
+    #[default]
+    Refuse,
+    /// Its documents are merged one after the other, like files.
+    Merge,
+}
+
+/// How inputs are rendered. The default is what spruce does without flags, printed losslessly.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Paths taken out of the result.
+    pub prune: Vec<String>,
+    /// The only paths kept, and the only operators run; empty for everything.
+    pub cherry_pick: Vec<String>,
+    /// Merge alone: operators stay text.
+    pub skip_eval: bool,
+    /// Lists without a common key are appended to instead of merged by position.
+    pub fallback_append: bool,
+    /// What an input of several documents means.
+    pub streams: Streams,
+    /// The layout of the result.
+    pub style: Style,
+    /// `(( nats … ))` gives `REDACTED` and reads nothing.
+    pub redact: bool,
+    /// The key that elements of lists are told apart by; `name` if not given.
+    pub array_merge_key: Option<String>,
+    /// The variables that `$NAME` and `raw_env` see.
+    pub env: BTreeMap<String, String>,
+    /// What relative paths of `file` and `load` are relative to; the working directory if not
+    /// given.
+    pub file_base: Option<PathBuf>,
+}
+
+impl Options {
+    pub(crate) fn read_file(&self, path: &str) -> std::io::Result<Vec<u8>> {
+        let path = Path::new(path);
+        match &self.file_base {
+            Some(base) if path.is_relative() => std::fs::read(base.join(path)),
+            _ => std::fs::read(path),
+        }
+    }
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Rendered {
+    /// The document.
+    pub text: String,
+    /// The same with every secret value as `***`.
+    pub masked: String,
+    /// What works but is probably not meant.
+    pub warnings: Vec<Diagnostic>,
+    /// What was read from stores, by server, bucket and name.
+    pub reads: Vec<ReadValue>,
+    root: Node,
+    files: Files,
+    history: HashMap<Vec<Step>, Vec<At>>,
+}
+
+/// Keys or objects.
+pub use jetbridge_core::BucketKind as StoreKind;
+
+/// One value that was read from a store.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReadValue {
+    /// The store.
+    pub server: Server,
+    /// Keys or objects.
+    pub kind: StoreKind,
+    /// The bucket.
+    pub bucket: String,
+    /// The key, or the object's name.
+    pub name: String,
+    /// The revision and its time; `None` if it was not there.
+    pub version: Option<(u64, SystemTime)>,
+}
+
+/// Where a value of the result comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Origin {
+    /// The place that won.
+    pub place: Option<Place>,
+    /// The places that it overrode, oldest first.
+    pub overrode: Vec<Place>,
+}
+
+impl Rendered {
+    /// The file and line that the value at `path` comes from, and what it overrode; `None` if
+    /// there is no such value.
+    pub fn explain(&self, path: &str) -> Option<Origin> {
+        let path = post::find(&self.root, path.strip_prefix("$.").unwrap_or(path)).ok()?;
+        let node = path.iter().try_fold(&self.root, |node, step| node.step(step))?;
+        let overrode = self.history.get(&path).into_iter().flatten();
+        Some(Origin {
+            place: self.files.place(node.at),
+            overrode: overrode.filter_map(|at| self.files.place(*at)).collect(),
+        })
+    }
+}
+
+/// Merges and evaluates without any store.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn merge(inputs: Vec<Input>, options: &Options) -> Result<Rendered, Failure> {
+    let prepared = prepare(inputs, options)?;
+    let fetched = Fetched::default();
+    let mut root = prepared.root.clone();
+    if !options.skip_eval {
+        let mut machine = Machine::new(root, options, &fetched);
+        if machine.run() {
+            let request = machine.requests.iter().next();
+            let what = request.map_or_else(String::new, |r| format!("{}/{}", r.bucket, r.name));
+            let no_store = "failed to connect to NATS: there is no store to read from";
+            return Err(Failure::new(vec![Diagnostic::top(format!("{no_store} ({what})"))]));
+        }
+        root = finished(machine, &prepared.files)?;
+    }
+    finish(root, prepared, &fetched, options)
+}
+
+/// Merges and evaluates; `(( nats … ))` reads what `sources` open.
+///
+/// Values of one bucket are of one state of it. What is asked for is read in rounds: first
+/// everything whose place is known, then what depends on that.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub async fn render(
+    inputs: Vec<Input>,
+    options: &Options,
+    sources: &dyn Sources,
+) -> Result<Rendered, Failure> {
+    let prepared = prepare(inputs, options)?;
+    let mut fetcher = Fetcher::new(sources);
+    if options.skip_eval {
+        let root = prepared.root.clone();
+        return finish(root, prepared, &fetcher.fetched, options);
+    }
+    for _ in 0..ROUNDS_MAX {
+        // Each round starts anew: what was read meanwhile may have changed what came before.
+        let (requests, done) = {
+            let mut machine = Machine::new(prepared.root.clone(), options, &fetcher.fetched);
+            if machine.run() {
+                (std::mem::take(&mut machine.requests), None)
+            } else {
+                (std::collections::BTreeSet::new(), Some(finished(machine, &prepared.files)?))
+            }
+        };
+        if let Some(root) = done {
+            return finish(root, prepared, &fetcher.fetched, options);
+        }
+        fetcher.fetch(requests).await;
+    }
+    Err(Failure::new(vec![Diagnostic::top(format!(
+        "values of stores name other values of stores more than {ROUNDS_MAX} times in a row"
+    ))]))
+}
+
+/// Each document of `input` as one line of JSON; operators are text.
+///
+/// # Errors
+/// What is wrong with the input.
+pub fn json(input: Input) -> Result<String, Failure> {
+    let documents = parse::parse(&input.name, 0, &input.bytes)
+        .map_err(|diagnostic| Failure::new(vec![diagnostic]))?;
+    Ok(documents.iter().map(|document| emit::json(document) + "\n").collect())
+}
+
+fn finished(machine: Machine<'_>, files: &Files) -> Result<Node, Failure> {
+    if machine.errors.is_empty() {
+        return Ok(machine.root);
+    }
+    Err(Failure::new(machine.diagnostics(files)))
+}
+
+struct Prepared {
+    root: Node,
+    files: Files,
+    merger: Merger,
+}
+
+fn prepare(inputs: Vec<Input>, options: &Options) -> Result<Prepared, Failure> {
+    let mut merger = Merger {
+        append: options.fallback_append,
+        id_key: options.array_merge_key.clone(),
+        history: Some(HashMap::new()),
+        ..Merger::default()
+    };
+    let mut root = Node::map();
+    let files = Files { inputs };
+    for (number, input) in files.inputs.iter().enumerate() {
+        let file = u32::try_from(number).unwrap_or(u32::MAX);
+        let fail = |diagnostic| Failure::new(vec![diagnostic]);
+        let documents = parse::parse(&input.name, file, &input.bytes)
+            .map_err(|diagnostic| fail(files.with_source(diagnostic)))?;
+        if documents.len() > 1 && options.streams == Streams::Refuse {
+            return Err(fail(Diagnostic::top(format!(
+                "{}: holds {} YAML documents; say that they are to be merged (-m), or split them",
+                input.name,
+                documents.len()
+            ))));
+        }
+        for document in documents {
+            if document.as_map().is_none() {
+                return Err(fail(Diagnostic::top(format!(
+                    "{}: Root of YAML document is not a hash/map: it is a {}",
+                    input.name,
+                    document.kind()
+                ))));
+            }
+            merger.merge(&mut root, document);
+        }
+    }
+    if merger.errors.is_empty() {
+        return Ok(Prepared { root, files, merger });
+    }
+    Err(Failure::new(files.diagnostics(&merger.errors)))
+}
+
+fn finish(
+    mut root: Node,
+    prepared: Prepared,
+    fetched: &Fetched,
+    options: &Options,
+) -> Result<Rendered, Failure> {
+    let Prepared { files, merger, .. } = prepared;
+    post::prune(&mut root, &merger.prune, &options.prune);
+    let id_key = merger.id_key().to_owned();
+    let errors = post::sort(&mut root, &merger.sort, &id_key);
+    if !errors.is_empty() {
+        return Err(Failure::new(files.diagnostics(&errors)));
+    }
+    if !options.cherry_pick.is_empty() {
+        root = post::pick(&root, &options.cherry_pick).map_err(|errors| {
+            let tops = errors.into_iter().map(|(_, _, what)| Diagnostic::at(String::new(), what));
+            Failure::new(tops.collect())
+        })?;
+    }
+    let text = emit::yaml(&root, options.style);
+    let masked = if root.has_secret() {
+        let mut copy = root.clone();
+        mask(&mut copy);
+        emit::yaml(&copy, options.style)
+    } else {
+        text.clone()
+    };
+    Ok(Rendered {
+        text,
+        masked,
+        warnings: merger.warnings,
+        reads: reads(fetched),
+        root,
+        files,
+        history: merger.history.unwrap_or_default(),
+    })
+}
+
+fn mask(node: &mut Node) {
+    use crate::tree::Value;
+    if node.secret {
+        node.value = Value::Str("***".into());
+        node.raw = None;
+        return;
+    }
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(mask),
+        Value::Map(map) => map.values_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+fn reads(fetched: &Fetched) -> Vec<ReadValue> {
+    let mut reads: Vec<_> = fetched.iter().collect();
+    reads.sort_by(|a, b| a.0.cmp(b.0));
+    reads
+        .into_iter()
+        .map(|(request, answer)| ReadValue {
+            server: request.server.clone(),
+            kind: match request.kind {
+                Kind::Kv => StoreKind::Kv,
+                Kind::Object => StoreKind::Object,
+            },
+            bucket: request.bucket.clone(),
+            name: request.name.clone(),
+            version: match answer {
+                Answer::Found(found) => Some((found.revision, found.written)),
+                _ => None,
+            },
+        })
+        .collect()
+}
+
+/// The inputs, for places in errors.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    inputs: Vec<Input>,
+}
+
+impl Files {
+    fn place(&self, at: At) -> Option<Place> {
+        if at.line == 0 {
+            return None;
+        }
+        let input = self.inputs.get(at.file as usize)?;
+        Some(Place::new(&input.name, at.line as usize, at.column as usize))
+    }
+
+    pub(crate) fn diagnostics(&self, errors: &[(Vec<Step>, At, String)]) -> Vec<Diagnostic> {
+        let one = |(path, at, message): &(Vec<Step>, At, String)| {
+            let mut diagnostic = Diagnostic::at(path_text(path), message.clone());
+            diagnostic.place = self.place(*at);
+            self.with_source(diagnostic)
+        };
+        errors.iter().map(one).collect()
+    }
+
+    fn with_source(&self, mut diagnostic: Diagnostic) -> Diagnostic {
+        /// Characters of a line that a snippet shows at most.
+        const SNIPPET_MAX: usize = 200;
+        let Some(place) = &diagnostic.place else { return diagnostic };
+        let input = self.inputs.iter().find(|input| input.name == place.file);
+        let line = input
+            .and_then(|input| input.bytes.split(|b| *b == b'\n').nth(place.line.checked_sub(1)?))
+            .map(|line| String::from_utf8_lossy(line).chars().take(SNIPPET_MAX).collect());
+        diagnostic.source_line = line;
+        diagnostic
+    }
+}

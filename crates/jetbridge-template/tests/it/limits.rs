@@ -1,0 +1,89 @@
+//! What is too large, too deep or no text is an error with its place, and nothing more.
+
+use jetbridge_template::{Input, Options, merge};
+
+fn fails(bytes: impl Into<Vec<u8>>, expected: &str) {
+    let failure = merge(vec![Input::new("bad.yml", bytes)], &Options::default()).unwrap_err();
+    assert!(failure.to_string().contains(expected), "{failure}");
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    fails("[".repeat(100_000), "bad.yml");
+    fails("a: ".to_owned() + &"{a: ".repeat(100_000), "bad.yml");
+    let deep: String = (0..2_000).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+    fails(deep, "bad.yml");
+    fails(format!("a: (( {}x ))\n", "(".repeat(10_000)), "levels");
+}
+
+#[test]
+fn a_bomb_of_aliases_is_refused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..10 {
+        let alias = format!("*a{}", n - 1);
+        text += &format!("a{n}: &a{n} [{}]\n", vec![alias; 10].join(", "));
+    }
+    fails(text, "aliases stand for more than");
+}
+
+#[test]
+fn a_bomb_of_grabs_is_refused() {
+    let mut text = "a0: [1, 2, 3, 4, 5, 6, 7, 8]\n".to_owned();
+    for n in 1..12 {
+        let grab = format!("(( grab a{} ))", n - 1);
+        text += &format!("a{n}:\n{}", format!("- {grab}\n").repeat(8));
+    }
+    fails(text, "operators copy more than");
+}
+
+#[test]
+fn a_chain_of_maps_ends_at_the_depth_limit() {
+    let mut text = "a0: {x: 1}\n".to_owned();
+    for n in 1..400 {
+        text += &format!("a{n}: {{x: (( grab a{} ))}}\n", n - 1);
+    }
+    fails(text, "Hit max recursion depth");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_with_their_line() {
+    fails(b"a: 1\nb: \xff\n".to_vec(), "line 2 is not valid UTF-8");
+}
+
+#[test]
+fn a_line_of_ten_megabytes_is_only_long() {
+    let text = format!("a: \"{}\"\n", "x".repeat(10 << 20));
+    let rendered = merge(vec![Input::new("long.yml", text.clone())], &Options::default()).unwrap();
+    assert_eq!(rendered.text, text);
+}
+
+#[test]
+fn a_chain_of_four_thousand_grabs_is_evaluated() {
+    let mut text = "a0: end\n".to_owned();
+    for n in 1..4_000 {
+        text += &format!("a{n}: (( grab a{} ))\n", n - 1);
+    }
+    let rendered = merge(vec![Input::new("chain.yml", text)], &Options::default()).unwrap();
+    assert!(rendered.text.ends_with("a3999: end\n"));
+}
+
+#[test]
+fn an_error_shows_its_place() {
+    let text = "a: 1\nb:\n  c: (( grab nowhere ))\n";
+    let failure = merge(vec![Input::new("f.yml", text)], &Options::default()).unwrap_err();
+    assert_eq!(
+        failure.diagnostics()[0].snippet(),
+        "   --> f.yml:3:6\n   3 |   c: (( grab nowhere ))\n     |      ^\n"
+    );
+}
+
+#[test]
+fn a_value_knows_what_it_overrode() {
+    let base = Input::new("base.yml", "a:\n  b: 1\n");
+    let prod = Input::new("prod.yml", "a:\n  # why\n  b: 2\n");
+    let rendered = merge(vec![base, prod], &Options::default()).unwrap();
+    let origin = rendered.explain("a.b").unwrap();
+    assert_eq!(origin.place.unwrap().to_string(), "prod.yml:3:6");
+    assert_eq!(origin.overrode[0].to_string(), "base.yml:2:6");
+    assert!(rendered.explain("a.c").is_none());
+}

@@ -1,0 +1,248 @@
+//! `(( nats … ))` on stores in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use jetbridge_core::{
+    Backend, BucketName, BucketSpec, DeleteOpts, Error, ErrorKind, Headers, Key, MemoryBackend,
+    ObjectName, ObjectPut, Open, PutOpts, Result, body_of,
+};
+use jetbridge_template::{Input, Options, Rendered, Server, Sources, render};
+
+/// Stores by what names them.
+#[derive(Default)]
+struct Stores {
+    by_name: BTreeMap<String, Arc<MemoryBackend>>,
+    opened: AtomicUsize,
+}
+
+#[async_trait]
+impl Sources for Stores {
+    async fn open(&self, server: &Server) -> Result<Arc<dyn Backend>> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        match self.by_name.get(&server.to_string()) {
+            Some(store) => Ok(Arc::<MemoryBackend>::clone(store)),
+            None => Err(Error::new(ErrorKind::Unavailable, "test.open").because("nobody answers")),
+        }
+    }
+
+    fn is_secret(&self, bucket: &str) -> bool {
+        bucket == "secrets"
+    }
+}
+
+const DEFAULT: &str = "the default store";
+
+impl Stores {
+    fn store(&mut self, name: &str) -> Arc<MemoryBackend> {
+        let store = self.by_name.entry(name.to_owned());
+        Arc::clone(store.or_insert_with(|| Arc::new(MemoryBackend::new())))
+    }
+
+    async fn key(&mut self, store: &str, bucket: &str, key: &str, value: &str) {
+        let open = Open::ensure(BucketSpec::default());
+        let bucket = BucketName::parse(bucket).unwrap();
+        let kv = self.store(store).kv(&bucket, open).await.unwrap();
+        let value = value.to_owned().into();
+        kv.put(&Key::parse(key).unwrap(), value, PutOpts::new()).await.unwrap();
+    }
+
+    async fn object(
+        &mut self,
+        bucket: &str,
+        name: &str,
+        content: Option<&str>,
+        body: &'static [u8],
+    ) {
+        let open = Open::ensure(BucketSpec::default());
+        let bucket = BucketName::parse(bucket).unwrap();
+        let objects = self.store(DEFAULT).objects(&bucket, open).await.unwrap();
+        let mut headers = Headers::new();
+        if let Some(content) = content {
+            headers.set("content-type", content).unwrap();
+        }
+        let put = ObjectPut::new().headers(headers);
+        objects.put(&ObjectName::parse(name).unwrap(), body_of(body), put).await.unwrap();
+    }
+
+    async fn render(&self, text: &str) -> std::result::Result<Rendered, String> {
+        let inputs = vec![Input::new("t.yml", text)];
+        render(inputs, &Options::default(), self).await.map_err(|failure| failure.to_string())
+    }
+
+    async fn gives(&self, text: &str, expected: &str) {
+        match self.render(text).await {
+            Ok(rendered) => assert_eq!(rendered.text, expected, "{text}"),
+            Err(error) => panic!("{text}: {error}"),
+        }
+    }
+
+    async fn fails(&self, text: &str, expected: &str) {
+        let error = self.render(text).await.unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+async fn seeded() -> Stores {
+    let mut stores = Stores::default();
+    stores.key(DEFAULT, "config", "port", "5432").await;
+    stores.key(DEFAULT, "config", "one-line", "{\"a\": 1}").await;
+    stores.key(DEFAULT, "config", "tree", "debug: yes\nlimits:\n  max: 10\n").await;
+    stores.key(DEFAULT, "config", "evil", "(( grab $HOME ))").await;
+    stores.key(DEFAULT, "config", "a/b/c", "deep").await;
+    stores.key(DEFAULT, "secrets", "api", "hunter2").await;
+    stores
+}
+
+#[tokio::test]
+async fn values_of_keys_are_typed_as_documented() {
+    let stores = seeded().await;
+    stores.gives("p: (( nats \"kv:config/port\" ))\n", "p: \"5432\"\n").await;
+    stores.gives("p: (( nats \"KV:config/a/b/c\" ))\n", "p: deep\n").await;
+    stores
+        .gives(
+            "p: (( nats \"kv:config/one-line\" ))\n",
+            "p: '{\"a\": 1}'\n".replace('\'', "\"").replace("{\"a\"", "{\\\"a\\\"").as_str(),
+        )
+        .await;
+    stores
+        .gives("p: (( nats \"kv:config/tree\" ))\n", "p:\n  debug: yes\n  limits:\n    max: 10\n")
+        .await;
+    stores.gives("p: (( nats \"kv:config/port\" as int ))\n", "p: 5432\n").await;
+    stores.gives("p: (( nats \"kv:config/one-line\" as json ))\n", "p: {\"a\": 1}\n").await;
+    stores.gives("p: (( nats \"kv:config/port\" as base64 ))\n", "p: NTQzMg==\n").await;
+    stores.fails("p: (( nats \"kv:config/tree\" as int ))\n", "the value is not an integer").await;
+    stores.fails("p: (( nats \"kv:config/tree\" as cow ))\n", "`as cow` is not known").await;
+}
+
+#[tokio::test]
+async fn operators_in_fetched_text_are_inert() {
+    let stores = seeded().await;
+    let text = "p: (( nats \"kv:config/evil\" ))\nq: (( concat \"x \" p ))\n";
+    stores.gives(text, "p: (( grab $HOME ))\nq: x (( grab $HOME ))\n").await;
+}
+
+#[tokio::test]
+async fn a_default_stands_in_for_what_is_absent_and_for_nothing_else() {
+    let stores = seeded().await;
+    stores.gives("p: (( nats \"kv:config/none\" || \"d\" ))\n", "p: d\n").await;
+    stores.gives("p: (( nats \"kv:config/none\" as int || 5 ))\n", "p: 5\n").await;
+    stores.gives("p: (( grab (nats \"kv:config/none\") || \"d\" ))\n", "p: d\n").await;
+    stores.fails("p: (( nats \"kv:nowhere/k\" || \"d\" ))\n", "failed to access KV store").await;
+    let outage = "p: (( nats \"kv:config/port\" \"nats://u:secret@gone:4222\" || \"d\" ))\n";
+    stores.fails(outage, "failed to connect to NATS: nats://gone:4222").await;
+    stores
+        .fails(
+            "p: (( nats \"kv:config/none\" ))\n",
+            "failed to get key 'none' from store 'config': key not found",
+        )
+        .await;
+    stores.fails("p: (( nats \"obj:none/x\" ))\n", "failed to access Object store").await;
+}
+
+#[tokio::test]
+async fn a_deleted_key_says_so() {
+    let mut stores = seeded().await;
+    let bucket = BucketName::parse("config").unwrap();
+    let kv = stores.store(DEFAULT).kv(&bucket, Open::existing()).await.unwrap();
+    kv.delete(&Key::parse("port").unwrap(), DeleteOpts::new().with_history()).await.unwrap();
+    stores.fails("p: (( nats \"kv:config/port\" ))\n", "key was deleted at revision").await;
+}
+
+#[tokio::test]
+async fn servers_are_told_apart() {
+    let mut stores = seeded().await;
+    stores.key("nats://a:4222", "config", "port", "1").await;
+    stores.key("nats://b:4222", "config", "port", "2").await;
+    stores.key("@prod", "config", "port", "3").await;
+    let text = "\
+a: (( nats \"kv:config/port\" \"nats://me:pw@a:4222\" ))
+b: (( nats \"kv:config/port\" { url: \"nats://b:4222\", timeout: \"10s\", tls: true } ))
+c: (( nats@prod \"kv:config/port\" ))
+d: (( nats \"kv:config/port\" ))
+e: (( nats \"kv:config/port\" { url: \"nats://me:pw@a:4222\" } ))
+";
+    let expected = "a: \"1\"\nb: \"2\"\nc: \"3\"\nd: \"5432\"\ne: \"1\"\n";
+    stores.gives(text, expected).await;
+    assert_eq!(stores.opened.load(Ordering::Relaxed), 4);
+    stores.fails("p: (( nats@none \"kv:config/port\" ))\n", "@none").await;
+}
+
+#[tokio::test]
+async fn objects_are_typed_by_content_type_then_name_then_bytes() {
+    let mut stores = seeded().await;
+    stores.object("assets", "x.yaml", None, b"a: 1\n").await;
+    stores.object("assets", "x.json", None, b"{\"a\": 1}").await;
+    stores.object("assets", "typed", Some("application/yaml; charset=utf-8"), b"a: 1\n").await;
+    stores.object("assets", "style.css", Some("text/css"), b"b {}").await;
+    stores.object("assets", "logo.png", None, b"\x89PNG\xff\xc3").await;
+    stores.object("assets", "typed.png", Some("image/png"), b"abc").await;
+    stores.gives("x: (( nats \"obj:assets/x.yaml\" ))\n", "x:\n  a: 1\n").await;
+    stores.gives("x: (( nats \"obj:assets/x.json\" ))\n", "x: {\"a\": 1}\n").await;
+    stores.gives("x: (( nats \"obj:assets/typed\" ))\n", "x:\n  a: 1\n").await;
+    stores.gives("x: (( nats \"obj:assets/style.css\" ))\n", "x: b {}\n").await;
+    stores.gives("x: (( nats \"obj:assets/logo.png\" ))\n", "x: iVBOR//D\n").await;
+    stores.gives("x: (( nats \"obj:assets/typed.png\" ))\n", "x: YWJj\n").await;
+}
+
+#[tokio::test]
+async fn paths_may_be_computed_from_what_was_read() {
+    let mut stores = seeded().await;
+    stores.key(DEFAULT, "config", "which", "port").await;
+    let text = "\
+services:
+  - name: a/b
+    value: (( nats (concat \"kv:config/\" name \"/c\") ))
+which: (( nats \"kv:config/which\" ))
+it: (( nats (concat \"kv:config/\" which) ))
+";
+    let expected = "services:\n  - name: a/b\n    value: deep\nwhich: port\nit: \"5432\"\n";
+    stores.gives(text, expected).await;
+}
+
+#[tokio::test]
+async fn the_server_may_depend_on_the_environment() {
+    let mut stores = seeded().await;
+    stores.object("configs", "development/database.yaml", None, b"host: db\n").await;
+    let store = stores.store(DEFAULT);
+    stores.by_name.insert("nats://localhost:4222".to_owned(), store);
+    let text = "\
+meta:
+  environment: (( grab $ENVIRONMENT || \"development\" ))
+nats_config:
+  development: \"nats://localhost:4222\"
+  production:
+    url: \"nats://prod-nats:4222\"
+    tls: true
+config:
+  database: (( nats 
+    (concat \"obj:configs/\" meta.environment \"/database.yaml\")
+    (grab (concat \"nats_config.\" meta.environment)) ))
+";
+    let rendered = stores.render(text).await.unwrap();
+    assert!(rendered.text.ends_with("config:\n  database:\n    host: db\n"), "{}", rendered.text);
+    assert_eq!(rendered.reads.len(), 1);
+}
+
+#[tokio::test]
+async fn redaction_opens_nothing() {
+    let stores = seeded().await;
+    let mut options = Options::default();
+    options.redact = true;
+    let inputs = vec![Input::new("t.yml", "p: (( nats \"kv:config/port\" ))\n")];
+    let rendered = render(inputs, &options, &stores).await.unwrap();
+    assert_eq!(rendered.text, "p: REDACTED\n");
+    assert_eq!(stores.opened.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn secrets_are_masked_through_operators() {
+    let stores = seeded().await;
+    let text =
+        "a: (( nats \"kv:secrets/api\" ))\nb: (( concat \"x-\" a ))\nc: (( base64 b ))\nd: 1\n";
+    let rendered = stores.render(text).await.unwrap();
+    assert!(rendered.text.contains("x-hunter2"));
+    assert_eq!(rendered.masked, "a: \"***\"\nb: \"***\"\nc: \"***\"\nd: 1\n");
+}
