@@ -114,12 +114,12 @@ impl NatsBackend {
             Ok(stream) => {
                 self.probe.learn(&stream.config);
                 self.witness.note(&stream.config);
-                shared.remember(Facts::of(name.as_str(), &stream));
+                shared.remember(Facts::of(name, &stream));
                 Ok(shared)
             }
             // Who may not ask about the stream may still read and write its keys.
             Err(error) if may_not_ask(&error) => {
-                shared.remember(Facts::unknown(name.as_str(), &shared.stream));
+                shared.remember(Facts::unknown(name));
                 Ok(shared)
             }
             Err(error) => Err(error),

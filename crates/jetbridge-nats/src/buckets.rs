@@ -4,6 +4,7 @@ use jetbridge_core::{BucketInfo, BucketKind, BucketName, BucketSpec, Error, Erro
 
 use crate::api::Api;
 use crate::bucket::{apply, bucket_of, config, differences, info, stream_name, subjects_of};
+use crate::copies::no_bucket;
 use crate::error::code;
 use crate::request::{Call, may_not_ask};
 use crate::wire::StreamInfo;
@@ -54,7 +55,7 @@ pub(crate) async fn ensure(
         Err(error) if may_not_ask(&error) && spec.is_some() => Some(error),
         Err(error) => return Err(error),
     };
-    let Some(spec) = spec else { return Err(not_found(kind, bucket, call)) };
+    let Some(spec) = spec else { return Err(no_bucket(kind, bucket, call.operation)) };
     let wanted = config(kind, bucket, spec)?;
     let refused = match api.create_stream(&wanted, call).await {
         Ok(Ok(made)) => return Ok(made),
@@ -67,7 +68,9 @@ pub(crate) async fn ensure(
     // It is there with other settings, or somebody else was faster.
     match denial {
         Some(denial) => Err(denial),
-        None => api.stream(&name, call).await?.ok_or_else(|| not_found(kind, bucket, call)),
+        None => {
+            api.stream(&name, call).await?.ok_or_else(|| no_bucket(kind, bucket, call.operation))
+        }
     }
 }
 
@@ -81,7 +84,7 @@ pub(crate) async fn update(
 ) -> Result<BucketInfo> {
     let name = stream_name(kind, bucket.as_str());
     let Some(present) = api.stream(&name, call).await? else {
-        return Err(not_found(kind, bucket, call));
+        return Err(no_bucket(kind, bucket, call.operation));
     };
     let wanted = config(kind, bucket, spec)?;
     if wanted.storage != present.config.storage {
@@ -106,7 +109,7 @@ pub(crate) async fn one(
 ) -> Result<BucketInfo> {
     match api.stream(&stream_name(kind, bucket.as_str()), call).await? {
         Some(stream) => Ok(info(kind, bucket.clone(), &stream)),
-        None => Err(not_found(kind, bucket, call)),
+        None => Err(no_bucket(kind, bucket, call.operation)),
     }
 }
 
@@ -119,11 +122,4 @@ pub(crate) async fn list(api: &Api, kind: BucketKind, call: &Call) -> Result<Vec
         .collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
-}
-
-fn not_found(kind: BucketKind, bucket: &BucketName, call: &Call) -> Error {
-    Error::new(ErrorKind::NotFound, call.operation)
-        .because("there is no such bucket")
-        .with("bucket", bucket)
-        .hint(format!("create it with `jetbridge {kind} add {bucket}`"))
 }

@@ -24,7 +24,7 @@ use crate::delivered::Delivered;
 use crate::error::{ApiError, code};
 use crate::link::{Feed, Link};
 use crate::message;
-use crate::request::{Outgoing, denied};
+use crate::request::{Outgoing, denied, may_not_ask};
 use crate::time::to_nanos;
 use crate::waiters::{Phase, State};
 use crate::wire::{AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy};
@@ -302,8 +302,13 @@ impl Puller {
         self.outstanding = 0;
         let call = self.link().repeatable("bus.consume");
         let (stream, durable) = (self.consume.stream.as_str(), self.consume.durable.as_str());
-        if self.api.consumer(stream, durable, &call).await?.is_none() {
-            return Err(gone(&self.consume, "the durable was deleted"));
+        match self.api.consumer(stream, durable, &call).await {
+            Ok(None) => return Err(gone(&self.consume, "the durable was deleted")),
+            Ok(Some(_)) => {}
+            // Nobody to ask for now, or no right to: the next request will tell.
+            Err(error) if self.link().now().phase == Phase::Closed => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Unavailable || may_not_ask(&error) => {}
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(REFUSED_WAIT).await;
         Ok(())

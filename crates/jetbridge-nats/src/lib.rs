@@ -16,6 +16,7 @@ mod clock;
 mod connect;
 mod consumer;
 mod consumers;
+mod copies;
 mod delivered;
 mod diagnose;
 mod error;

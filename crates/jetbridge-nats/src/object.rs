@@ -11,14 +11,15 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
 
 use jetbridge_core::{
-    Body, BucketName, DeleteOpts, Error, ErrorKind, Expect, Link, Object, ObjectChange, ObjectInfo,
-    ObjectName, ObjectPut, Objects, Outcome, Result, Revision, Scope, Start,
+    Body, BucketKind, BucketName, DeleteOpts, Error, ErrorKind, Expect, Link, Object, ObjectChange,
+    ObjectInfo, ObjectName, ObjectPut, Objects, Outcome, Result, Revision, Scope, Start,
 };
 
 use crate::api::{Api, Purge, Stored, Which};
+use crate::copies::{Copies, no_bucket};
 use crate::object_meta::{LinkMeta, Meta, Placed, token};
 use crate::reader::{Begin, Event, Follow, ReaderSpec, events};
-use crate::request::{Call, Outgoing};
+use crate::request::Outgoing;
 use crate::wire::StreamInfo;
 use crate::{headers, object_get, object_put, probe};
 
@@ -36,8 +37,8 @@ pub(crate) struct Shelf {
     pub(crate) bucket: BucketName,
     /// The stream's name.
     pub(crate) stream: String,
-    /// Only the leader knows every acknowledged write: there are copies that may lag.
-    leader_reads: bool,
+    /// Whom to ask for what.
+    copies: Copies,
     /// Single messages may be given a time to live.
     pub(crate) ttl: bool,
     /// Several messages can be read by one request.
@@ -49,12 +50,10 @@ impl Shelf {
     pub(crate) fn new(api: Api, bucket: BucketName, info: &StreamInfo) -> Self {
         let config = &info.config;
         Self {
+            copies: Copies::of(BucketKind::Object, bucket.clone(), info),
             api,
             bucket,
             stream: config.name.clone(),
-            leader_reads: config.num_replicas > 1
-                || config.mirror.is_some()
-                || !config.allow_direct,
             ttl: config.allow_msg_ttl,
             batches: config.allow_direct
                 && probe::stream_level(config).is_some_and(|level| level >= probe::LEVEL_TTL),
@@ -69,7 +68,7 @@ impl Shelf {
     ) -> Result<Self> {
         let call = api.link().repeatable(operation);
         let Some(info) = api.stream(&stream_name(bucket), &call).await? else {
-            return Err(absent(bucket, operation));
+            return Err(no_bucket(BucketKind::Object, bucket, operation));
         };
         Ok(Self::new(api.clone(), bucket.clone(), &info))
     }
@@ -89,28 +88,8 @@ impl Shelf {
         operation: &'static str,
     ) -> Result<Option<Stored>> {
         let call = self.api.link().repeatable(operation);
-        let found = if self.leader_reads {
-            let which = Which { last_by_subj: Some(subject), ..Which::default() };
-            self.api.message(&self.stream, &which, &call).await
-        } else {
-            self.direct_last(subject, &call).await
-        };
+        let found = self.copies.fresh(&self.api, subject, &call).await;
         found.map_err(|error| error.with("bucket", &self.bucket))
-    }
-
-    /// A direct get. A server that has deleted the stream may go on listening for a while and say
-    /// nothing, so after the time of one attempt it is asked whether the stream is there.
-    async fn direct_last(&self, subject: &str, call: &Call) -> Result<Option<Stored>> {
-        match self.api.direct_last(&self.stream, subject, &call.first_attempt()).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                match self.api.stream(&self.stream, call).await {
-                    Ok(None) => Err(absent(&self.bucket, call.operation)),
-                    Ok(Some(_)) => self.api.direct_last(&self.stream, subject, call).await,
-                    Err(_unanswered) => Err(error),
-                }
-            }
-            answered => answered,
-        }
     }
 
     /// What describes `name`, a deleted one too.
@@ -213,7 +192,10 @@ impl Shelf {
         operation: &'static str,
     ) -> BoxStream<'static, Result<Event>> {
         let filter = format!("$O.{}.M.>", self.bucket);
-        let spec = ReaderSpec::new(operation, &self.stream, filter, begin);
+        let mut spec = ReaderSpec::new(operation, &self.stream, filter, begin);
+        if follow == Follow::Yes {
+            spec.away_max = Some(MARK_STAYS);
+        }
         events(self.api.clone(), spec, follow)
     }
 }
@@ -221,13 +203,6 @@ impl Shelf {
 /// The stream behind a bucket of objects.
 pub(crate) fn stream_name(bucket: &BucketName) -> String {
     format!("OBJ_{bucket}")
-}
-
-fn absent(bucket: &BucketName, operation: &'static str) -> Error {
-    Error::new(ErrorKind::NotFound, operation)
-        .because("the bucket of objects is not there")
-        .with("bucket", bucket)
-        .hint(format!("make it with `jetbridge object add {bucket}`"))
 }
 
 /// A meta and its place. An empty message is what a caller leaves who may not purge: nothing.

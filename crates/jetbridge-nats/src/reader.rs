@@ -31,6 +31,8 @@ use crate::wire::{AckPolicy, ConsumerConfig, DeliverPolicy};
 
 /// How often an idle consumer says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The server's shortest heartbeat.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// After this long without a word the consumer, or the way to it, is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(7);
 /// How long a consumer outlives a client that vanished.
@@ -120,7 +122,8 @@ pub(crate) fn events(
         consumer: None,
         position: None,
         caught_up: false,
-        behind_since: Instant::now(),
+        behind_since: Some(Instant::now()),
+        heard: Instant::now(),
         ready: VecDeque::new(),
         begun: false,
     });
@@ -145,8 +148,10 @@ struct Reader {
     /// specification says.
     position: Option<u64>,
     caught_up: bool,
-    /// Since when there has been something to deliver, or nobody to ask.
-    behind_since: Instant,
+    /// Since when there has been something to deliver, or nobody to say so.
+    behind_since: Option<Instant>,
+    /// When the consumer last said something.
+    heard: Instant,
     ready: VecDeque<Event>,
     begun: bool,
 }
@@ -186,6 +191,13 @@ impl Lasts {
     }
 }
 
+/// Whether a consumer has something to deliver when it is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Waiting {
+    Nothing,
+    Something,
+}
+
 /// What happens next to a consumer.
 enum Heard {
     Message(Message),
@@ -202,13 +214,16 @@ impl Reader {
                 return Ok(ready);
             }
             let Some(consumer) = self.consumer.as_mut() else {
-                self.begin().await?;
+                if self.begin().await? == Waiting::Nothing {
+                    self.is_up_to_date()?;
+                }
                 continue;
             };
             match consumer.hear(&mut self.state, self.spec.operation).await {
                 Heard::Message(message) => self.take(message).await?,
                 Heard::Broken(why) => {
                     tracing::debug!(stream = %self.spec.stream, why, "a reader begins anew");
+                    self.behind_since.get_or_insert(self.heard);
                     self.consumer = None;
                 }
                 Heard::Closed => {
@@ -221,14 +236,14 @@ impl Reader {
 
     /// Makes a consumer. The first one fails as any request does; a later one is tried until it
     /// works, the connection is closed, or the stream is gone.
-    async fn begin(&mut self) -> Result<()> {
+    async fn begin(&mut self) -> Result<Waiting> {
         let mut backoff = Backoff::outage();
         loop {
             let call = self.api.link().repeatable(self.spec.operation);
             match self.make_consumer(&call).await {
-                Ok(()) => {
+                Ok(waiting) => {
                     self.begun = true;
-                    return Ok(());
+                    return Ok(waiting);
                 }
                 Err(error) if self.begun && error.kind() == ErrorKind::Unavailable => {
                     if self.state.borrow().phase == Phase::Closed {
@@ -241,7 +256,7 @@ impl Reader {
         }
     }
 
-    async fn make_consumer(&mut self, call: &Call) -> Result<()> {
+    async fn make_consumer(&mut self, call: &Call) -> Result<Waiting> {
         let epoch = self.api.link().online(call.operation, call.deadline).await?;
         if self.begun {
             self.check_still_the_same(call).await?;
@@ -272,10 +287,7 @@ impl Reader {
             flow: None,
             _registered: registered,
         });
-        if info.num_pending == 0 {
-            self.is_up_to_date()?;
-        }
-        Ok(())
+        Ok(if info.num_pending == 0 { Waiting::Nothing } else { Waiting::Something })
     }
 
     /// A stream that was deleted and made again has other messages under the same numbers.
@@ -314,7 +326,7 @@ impl Reader {
             ack_policy: AckPolicy::None,
             max_deliver: 1,
             flow_control: true,
-            idle_heartbeat: time::to_nanos(HEARTBEAT),
+            idle_heartbeat: time::to_nanos(self.heartbeat()),
             headers_only: self.spec.headers_only,
             inactive_threshold: time::to_nanos(ORPHAN_LIFE),
             num_replicas: 1,
@@ -329,8 +341,16 @@ impl Reader {
         config
     }
 
+    /// How often an idle consumer is to say that nothing happens: often against the time that
+    /// the reader may be behind.
+    fn heartbeat(&self) -> Duration {
+        let often = self.spec.away_max.map_or(HEARTBEAT, |max| max / 4);
+        often.clamp(HEARTBEAT_MIN, HEARTBEAT)
+    }
+
     /// Takes what the consumer sent: a message, a heartbeat, or a request for flow control.
     async fn take(&mut self, message: Message) -> Result<()> {
+        self.heard = Instant::now();
         let Some(consumer) = self.consumer.as_mut() else { return Ok(()) };
         if message.status.is_some() {
             return self.take_status(message).await;
@@ -363,6 +383,7 @@ impl Reader {
             // right.
             self.consumer = None;
         }
+        self.behind_since.get_or_insert(self.heard);
         self.is_not_too_far_behind()
     }
 
@@ -392,7 +413,7 @@ impl Reader {
 
     fn is_up_to_date(&mut self) -> Result<()> {
         self.is_not_too_far_behind()?;
-        self.behind_since = Instant::now();
+        self.behind_since = None;
         self.say_caught_up();
         Ok(())
     }
@@ -407,7 +428,7 @@ impl Reader {
     }
 
     fn is_not_too_far_behind(&self) -> Result<()> {
-        let behind = self.behind_since.elapsed();
+        let behind = self.behind_since.map(|since| since.elapsed()).unwrap_or_default();
         match self.spec.away_max {
             Some(max) if behind > max => {
                 Err(Error::new(ErrorKind::Unavailable, self.spec.operation)

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use jetbridge_core::{
-    BucketKind, BucketName, Error, ErrorKind, KvShared, Result, StoreTime, random,
-};
+use jetbridge_core::{BucketKind, BucketName, ErrorKind, KvShared, Result, StoreTime, random};
 
 use crate::api::Api;
 use crate::bucket::stream_name;
 use crate::clock::{Witness, estimate};
+use crate::copies::no_bucket;
 use crate::facts::Facts;
 use crate::fates::Fates;
 use crate::request::{Call, may_not_ask};
@@ -128,7 +127,7 @@ impl Bucket {
     }
 
     fn facts_or_unknown(&self) -> Result<Arc<Facts>> {
-        let unknown = || Arc::new(Facts::unknown(self.name.as_str(), &self.stream));
+        let unknown = || Arc::new(Facts::unknown(&self.name));
         Ok(self.cached().map_or_else(unknown, |cached| cached.facts))
     }
 
@@ -136,12 +135,10 @@ impl Bucket {
         match self.api.stream(&self.stream, call).await {
             Ok(Some(info)) => {
                 self.witness.note(&info.config);
-                Ok(self.remember(Facts::of(self.name.as_str(), &info)))
+                Ok(self.remember(Facts::of(&self.name, &info)))
             }
-            Ok(None) => Err(self.not_found(call.operation)),
-            Err(error) if may_not_ask(&error) => {
-                Ok(self.remember(Facts::unknown(self.name.as_str(), &self.stream)))
-            }
+            Ok(None) => Err(no_bucket(BucketKind::Kv, &self.name, call.operation)),
+            Err(error) if may_not_ask(&error) => Ok(self.remember(Facts::unknown(&self.name))),
             Err(error) => match self.cached() {
                 Some(cached) if error.kind() == ErrorKind::Unavailable => Ok(cached.facts),
                 _ => Err(error.with("bucket", &self.name)),
@@ -156,13 +153,5 @@ impl Bucket {
         let cached = Cached { facts: Arc::clone(&facts), asked: Instant::now(), epoch };
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
         facts
-    }
-
-    /// The bucket is not there.
-    pub(crate) fn not_found(&self, operation: &'static str) -> Error {
-        Error::new(ErrorKind::NotFound, operation)
-            .because("there is no such bucket")
-            .with("bucket", &self.name)
-            .hint(format!("create it with `jetbridge kv add {}`", self.name))
     }
 }

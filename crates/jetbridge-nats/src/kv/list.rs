@@ -172,7 +172,7 @@ impl NatsKv {
 
     /// Purges what a filter lets through; returns how many keys that were, dead ones included.
     async fn purge_subjects(&self, facts: &Facts, filter: &str, call: &Call) -> Result<u64> {
-        let (api, stream) = self.authority(facts);
+        let (api, stream) = facts.copies.leader(&self.bucket.api);
         let several = filter.ends_with('>') || filter.contains('*');
         let keys = match several {
             true => api.subjects(&stream, filter, call).await.ok(),
@@ -181,7 +181,7 @@ impl NatsKv {
         let purge = Purge { filter: Some(filter), ..Purge::default() };
         match api.purge(&stream, &purge, call).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(self.bucket.not_found(call.operation))
+                Err(facts.copies.gone(call.operation))
             }
             Ok(messages) => Ok(keys.map_or(messages, |keys| keys.min(messages))),
             Err(error) => Err(error),
@@ -198,7 +198,7 @@ impl NatsKv {
     ) -> Result<()> {
         let text = self.names.text(key, call.operation)?;
         let subject = facts.keyspace.write(&text);
-        let (api, stream) = self.authority(facts);
+        let (api, stream) = facts.copies.leader(&self.bucket.api);
         let purge = Purge { filter: Some(&subject), seq: Some(revision.0 + 1), ..Purge::default() };
         api.purge(&stream, &purge, call).await.map(drop)
     }

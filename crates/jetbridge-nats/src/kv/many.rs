@@ -57,8 +57,8 @@ impl NatsKv {
     ) -> Result<Snapshot> {
         let facts = self.bucket.facts(call).await?;
         let copies_will_do = match read {
-            Read::Fresh => facts.is_only_copy(),
-            Read::MaybeStale => facts.direct,
+            Read::Fresh => facts.copies.is_only_one(),
+            Read::MaybeStale => facts.copies.direct,
             Read::At(_) => false,
         };
         let denied = self.bucket.many_denied.load(Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl NatsKv {
             }
             found = self.ask_for_many(facts, &texts, call).await?;
         }
-        if found.doubtful && facts.hides_mirrors && read == Read::Fresh {
+        if found.doubtful && facts.copies.hides_mirrors && read == Read::Fresh {
             return Ok(None);
         }
         let mut entries = Vec::with_capacity(keys.len());
@@ -123,7 +123,7 @@ impl NatsKv {
         for page in subjects.chunks(MANY_MAX) {
             let mut after = 0;
             loop {
-                let answered = self.ask_page(page, after, &mut many, call).await?;
+                let answered = self.ask_page(facts, (page, after), &mut many, call).await?;
                 many.doubtful |= after == 0 && !answered.ours;
                 // The rest of a page that turns out empty says nothing of the state.
                 if after == 0 || answered.up_to.is_some() {
@@ -144,8 +144,8 @@ impl NatsKv {
 
     async fn ask_page(
         &self,
-        subjects: &[String],
-        after: u64,
+        facts: &Facts,
+        (subjects, after): (&[String], u64),
         many: &mut Many,
         call: &Call,
     ) -> Result<Answered> {
@@ -157,14 +157,16 @@ impl NatsKv {
         loop {
             let message = match answers.next().await {
                 Ok(message) => message,
-                Err(error) => return Err(self.explain_silence(error, call).await),
+                Err(error) => {
+                    return Err(facts.copies.explain_silence(&self.bucket.api, error, call).await);
+                }
             };
             let status = message.status.map(|status| status.as_u16());
             match status {
                 None => {
                     let stored = stored(message, call.operation)?;
                     last = last.max(stored.sequence);
-                    answered.ours |= self.is_of_the_stream(&stored);
+                    answered.ours |= facts.copies.answered(&stored);
                     many.messages.insert(stored.subject.as_str().into(), stored);
                 }
                 Some(204) => {

@@ -59,7 +59,7 @@ impl NatsKv {
                 }
                 Err(error) if error.outcome() == Outcome::Unknown => unclear = Some(error),
                 Err(error) if unclear.is_none() => {
-                    let error = self.explain_silence(error, call).await;
+                    let error = facts.copies.explain_silence(&self.bucket.api, error, call).await;
                     if !error.is_retryable() || call.is_over() {
                         return Err(error);
                     }
@@ -152,10 +152,10 @@ impl NatsKv {
         draft: &Draft,
         call: &Call,
     ) -> Result<Option<Stored>> {
-        let (api, stream) = self.authority(facts);
+        let (api, stream) = facts.copies.leader(&self.bucket.api);
         let which = Which { last_by_subj: Some(&draft.stored_under), ..Which::default() };
         match api.message(&stream, &which, call).await {
-            Err(denied) if may_not_ask(&denied) && facts.is_only_copy() => {
+            Err(denied) if may_not_ask(&denied) && facts.copies.is_only_one() => {
                 let (stream, subject) = (&self.bucket.stream, &draft.stored_under);
                 self.bucket.api.direct_last(stream, subject, call).await
             }
@@ -171,7 +171,7 @@ impl NatsKv {
         (expected, id): (u64, &str),
         call: &Call,
     ) -> Result<Judgement> {
-        let (api, stream) = self.authority(facts);
+        let (api, stream) = facts.copies.leader(&self.bucket.api);
         let expected_is_stored = expected > 0
             && api
                 .message(&stream, &Which::at(expected), call)

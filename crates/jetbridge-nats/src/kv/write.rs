@@ -69,7 +69,7 @@ impl NatsKv {
     fn draft(&self, facts: &Facts, key: &Key, payload: Bytes, call: &Call) -> Result<Draft> {
         let text = self.names.text(key, call.operation)?;
         let stored_under = facts.keyspace.write(&text);
-        let (api, _) = self.authority(facts);
+        let (api, _) = facts.copies.leader(&self.bucket.api);
         Ok(Draft {
             key: key.clone(),
             subject: api.toward(&stored_under),

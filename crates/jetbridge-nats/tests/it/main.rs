@@ -21,6 +21,7 @@ mod connection;
 mod contract;
 mod kv_bucket;
 mod kv_faults;
+mod kv_watch;
 mod object;
 mod permissions;
 mod store;
