@@ -27,6 +27,7 @@ mod list;
 mod merge;
 mod op;
 mod parse;
+mod patch;
 mod plan;
 mod post;
 mod prescan;

@@ -10,6 +10,7 @@ use crate::eval::Machine;
 use crate::fetch::{Answer, Fetched, Fetcher, Kind, Server, Sources};
 use crate::merge::Merger;
 use crate::parse;
+use crate::patch;
 use crate::post;
 use crate::tree::{At, Node, Step, path_text};
 
@@ -56,6 +57,8 @@ pub struct Options {
     pub skip_eval: bool,
     /// Lists without a common key are appended to instead of merged by position.
     pub fallback_append: bool,
+    /// Inputs that are lists are go-patch files, applied in their turn.
+    pub go_patch: bool,
     /// What an input of several documents means.
     pub streams: Streams,
     /// The layout of the result.
@@ -245,6 +248,11 @@ fn prepare(inputs: Vec<Input>, options: &Options) -> Result<Prepared, Failure> {
             ))));
         }
         for document in documents {
+            if document.as_list().is_some() && options.go_patch {
+                patch::apply(&mut root, document)
+                    .map_err(|what| fail(Diagnostic::top(format!("{}: {what}", input.name))))?;
+                continue;
+            }
             if document.as_map().is_none() {
                 return Err(fail(Diagnostic::top(format!(
                     "{}: Root of YAML document is not a hash/map: it is a {}",

@@ -28,6 +28,7 @@ fn options(case: &Case) -> Options {
             ("--cherry-pick", path) => options.cherry_pick.push(path.to_owned()),
             ("--skip-eval", _) => options.skip_eval = true,
             ("--fallback-append", _) => options.fallback_append = true,
+            ("--go-patch", _) => options.go_patch = true,
             ("--multi-doc", _) => options.streams = Streams::Merge,
             ("--style", "graft") => options.style = Style::Graft,
             ("--redact", _) => options.redact = true,
