@@ -80,6 +80,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) options: &'a Options,
     pub(crate) fetched: &'a Fetched,
     pub(crate) requests: BTreeSet<Request>,
+    /// Who asked for what.
+    pub(crate) asked: Vec<(Vec<Step>, Request)>,
     pub(crate) errors: Vec<(Vec<Step>, At, String)>,
     pub(crate) sites: Vec<Site>,
     /// Addresses that `static_ips` gave out, and to whom.
@@ -97,6 +99,7 @@ impl<'a> Machine<'a> {
             options,
             fetched,
             requests: BTreeSet::new(),
+            asked: Vec::new(),
             errors: Vec::new(),
             sites: Vec::new(),
             claimed: HashMap::new(),
@@ -127,6 +130,23 @@ impl<'a> Machine<'a> {
         let picks: Vec<_> = self.options.cherry_pick.clone();
         self.run_sites(&picks);
         self.sites.iter().any(|site| site.state == State::Waiting)
+    }
+
+    /// Finds the operators again, where evaluation ended before it came to them.
+    pub(crate) fn survey(&mut self) {
+        let evaluated = |site: &Site| match &*site.expr {
+            Expr::Call(call) => call.op.phase == Phase::Eval,
+            _ => true,
+        };
+        if !self.sites.iter().all(evaluated) {
+            self.scan(Phase::Eval);
+        }
+    }
+
+    /// Asks for a value that the next pass needs.
+    pub(crate) fn ask(&mut self, request: Request) {
+        self.asked.push((self.here().to_vec(), request.clone()));
+        self.requests.insert(request);
     }
 
     /// Finds the operators of `phase`; true if there are any.

@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use jetbridge_core::{
-    Backend, BucketName, Error, ErrorKind, Key, Kv, ObjectName, Objects, Open, Read, Result,
+    Backend, BucketKind, BucketName, Error, ErrorKind, Key, Kv, ObjectName, Objects, Open, Read,
+    Result,
 };
 
 /// Bytes of an object at most: it becomes one value of a document.
@@ -113,6 +114,15 @@ impl Kind {
         match self {
             Self::Kv => "key",
             Self::Object => "object",
+        }
+    }
+}
+
+impl From<Kind> for BucketKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Kv => Self::Kv,
+            Kind::Object => Self::Object,
         }
     }
 }

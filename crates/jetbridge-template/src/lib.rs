@@ -31,6 +31,7 @@ mod patch;
 mod plan;
 mod post;
 mod prescan;
+mod refs;
 mod render;
 mod scalar;
 mod tree;
@@ -39,6 +40,7 @@ mod typing;
 pub use emit::Style;
 pub use error::{Diagnostic, Failure, Place};
 pub use fetch::{NoSources, OBJECT_BYTES_MAX, Server, Sources};
+pub use refs::{StoreRef, StoreValue, refs};
 pub use render::{
     Input, Options, Origin, ReadValue, Rendered, StoreKind, Streams, json, merge, render,
 };

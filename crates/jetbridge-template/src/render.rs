@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::emit::{self, Style};
 use crate::error::{Diagnostic, Failure, Place};
 use crate::eval::Machine;
-use crate::fetch::{Answer, Fetched, Fetcher, Kind, Server, Sources};
+use crate::fetch::{Answer, Fetched, Fetcher, Server, Sources};
 use crate::merge::Merger;
 use crate::parse;
 use crate::patch;
@@ -220,13 +220,14 @@ fn finished(machine: Machine<'_>, files: &Files) -> Result<Node, Failure> {
     Err(Failure::new(machine.diagnostics(files)))
 }
 
-struct Prepared {
-    root: Node,
+/// The inputs merged, before any operator.
+pub(crate) struct Prepared {
+    pub(crate) root: Node,
     files: Files,
     merger: Merger,
 }
 
-fn prepare(inputs: Vec<Input>, options: &Options) -> Result<Prepared, Failure> {
+pub(crate) fn prepare(inputs: Vec<Input>, options: &Options) -> Result<Prepared, Failure> {
     let mut merger = Merger {
         append: options.fallback_append,
         id_key: options.array_merge_key.clone(),
@@ -328,10 +329,7 @@ fn reads(fetched: &Fetched) -> Vec<ReadValue> {
         .into_iter()
         .map(|(request, answer)| ReadValue {
             server: request.server.clone(),
-            kind: match request.kind {
-                Kind::Kv => StoreKind::Kv,
-                Kind::Object => StoreKind::Object,
-            },
+            kind: request.kind.into(),
             bucket: request.bucket.clone(),
             name: request.name.clone(),
             version: match answer {

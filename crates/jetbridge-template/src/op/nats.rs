@@ -4,7 +4,7 @@
 use crate::eval::{Fault, Item, Machine};
 use crate::expr::{Call, Expr, Infix};
 use crate::fetch::{Answer, Kind, Request, Server};
-use crate::tree::{Node, Value, shown};
+use crate::tree::{Map, Node, Value, shown};
 use crate::typing;
 
 pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault> {
@@ -22,6 +22,28 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
         (Err(Fault::Failed(_)), Some(default)) => Ok(machine.eval(default)?.node),
         (result, _) => result,
     }
+}
+
+/// What a call reads, where its arguments are all literal.
+pub(crate) fn literal_request(call: &Call) -> Option<Request> {
+    let (args, _) = split(&call.args);
+    let items: Option<Vec<Item>> = args.into_iter().map(literal).collect();
+    request(call, &items?).ok()
+}
+
+fn literal(expr: &Expr) -> Option<Item> {
+    let node = match expr {
+        Expr::Literal(node) => node.clone(),
+        Expr::Map(entries) => {
+            let mut map = Map::new();
+            for (key, value) in entries {
+                map.insert(key.as_str().into(), literal(value)?.node);
+            }
+            Node::new(Value::Map(map))
+        }
+        _ => return None,
+    };
+    Some(Item { node, reference: None })
 }
 
 /// The arguments, and what stands behind their `||`.
@@ -100,7 +122,7 @@ fn server(call: &Call, item: Option<&Item>) -> Result<Server, Fault> {
 
 fn read(machine: &mut Machine<'_>, call: &Call, request: Request) -> Result<Node, Fault> {
     let Some(answer) = machine.fetched.get(&request) else {
-        machine.requests.insert(request);
+        machine.ask(request);
         return Err(Fault::Waiting);
     };
     match answer {

@@ -9,7 +9,7 @@ use jetbridge_core::{
     Backend, BucketName, BucketSpec, DeleteOpts, Error, ErrorKind, Headers, Key, MemoryBackend,
     ObjectName, ObjectPut, Open, PutOpts, Result, body_of,
 };
-use jetbridge_template::{Input, Options, Rendered, Server, Sources, render};
+use jetbridge_template::{Input, Options, Rendered, Server, Sources, refs, render};
 
 /// Stores by what names them.
 #[derive(Default)]
@@ -245,4 +245,77 @@ async fn secrets_are_masked_through_operators() {
     let rendered = stores.render(text).await.unwrap();
     assert!(rendered.text.contains("x-hunter2"));
     assert_eq!(rendered.masked, "a: \"***\"\nb: \"***\"\nc: \"***\"\nd: 1\n");
+}
+
+#[test]
+fn what_can_be_read_is_listed_without_reading() {
+    let text = "\
+e: prod
+a: (( nats \"kv:config/port\" \"nats://me:pw@a:4222\" || \"d\" ))
+b: (( nats (concat \"obj:configs/\" e \".yml\") ))
+c: (( e == \"x\" ? (nats \"kv:other/k\") : 1 ))
+d: (( nats (concat \"kv:x/\" a) ))
+p: (( param \"left\" ))
+";
+    let inputs = vec![Input::new("t.yml", text)];
+    let found = refs(inputs, &Options::default()).unwrap();
+    let shown: Vec<_> = found
+        .iter()
+        .map(|found| match &found.value {
+            Some(value) => {
+                let computed = if found.computed { " (computed)" } else { "" };
+                format!(
+                    "{} {} {} {}/{}{computed}",
+                    found.path, value.server, value.kind, value.bucket, value.name
+                )
+            }
+            None => format!("{} unknown", found.path),
+        })
+        .collect();
+    let without_param = refs(
+        vec![Input::new("t.yml", text.replace("(( param \"left\" ))", "1"))],
+        &Options::default(),
+    );
+    assert_eq!(shown[0], "$.a nats://a:4222 kv config/port");
+    assert!(shown.contains(&"$.c the default store kv other/k".to_owned()), "{shown:?}");
+    let computed = without_param.unwrap().into_iter().find(|found| found.path == "$.b").unwrap();
+    assert_eq!(computed.value.unwrap().name, "prod.yml");
+    assert!(shown.contains(&"$.d unknown".to_owned()), "{shown:?}");
+}
+
+#[tokio::test]
+async fn the_examples_render() {
+    let mut stores = Stores::default();
+    stores.key(DEFAULT, "config", "database_host", "db.example.com").await;
+    stores.key(DEFAULT, "config", "database_port", "5432").await;
+    stores.key(DEFAULT, "config", "app_settings", "debug: false\nlimits:\n  max: 10\n").await;
+    for service in ["api-gateway", "auth-service", "billing"] {
+        let config = format!("owner: {service}\nport: 8080\n");
+        stores.key(DEFAULT, "services", &format!("{service}/config"), &config).await;
+    }
+    stores.object("assets", "features.yaml", None, b"- auth\n- api\n").await;
+    stores.object("assets", "logo.png", None, b"\x89PNG").await;
+    stores.object("configs", "development/database.yaml", None, b"host: db\n").await;
+    for url in ["nats://127.0.0.1:4222", "tls://nats.internal:4222"] {
+        let store = stores.store(DEFAULT);
+        stores.by_name.insert(url.to_owned(), store);
+    }
+    let examples =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/templates");
+    let read = |name: &str| Input::new(name, std::fs::read(examples.join(name)).unwrap());
+    let inputs = vec![read("base.yml"), read("production.yml")];
+    let rendered = render(inputs, &Options::default(), &stores).await;
+    let text = rendered.unwrap_or_else(|failure| panic!("{failure}")).text;
+    for line in [
+        "# Settings of one service, from a bucket of keys and a bucket of objects.\n",
+        "  port: 5432\n",
+        "  pool: 10\n",
+        "    limits:\n      max: 10\n",
+        "  features:\n    - auth\n    - api\n",
+        "  database:\n    host: db\n",
+        "  - name: billing\n    config:\n      owner: billing\n      port: 8080\n",
+        "    logo.png: iVBORw==\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
 }
