@@ -141,12 +141,13 @@ impl Out {
 mod tests {
     use jetbridge_core::Subject;
 
+    use super::super::frame::Decoder;
     use super::*;
 
     fn written(connection: &Connection) -> Vec<Frame> {
-        let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
-        connection.swap(&mut buffer);
-        while let Some(frame) = Frame::decode(&mut buffer).unwrap() {
+        let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
+        connection.swap(&mut decoder.buffer);
+        while let Some(frame) = decoder.next().unwrap() {
             frames.push(frame);
         }
         frames

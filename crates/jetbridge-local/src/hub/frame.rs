@@ -21,9 +21,11 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 pub(super) const FRAME_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX + (64 << 10);
 /// Bytes of the length in front of a frame.
 const PREFIX_BYTES: usize = 4;
-/// Bodies up to this size are copied out of the read buffer, so that a message that waits for a
-/// slow reader does not keep a whole buffer alive.
-const COPY_BYTES_MAX: usize = 4 << 10;
+/// Bodies up to this size are copied out of the read buffer, several to a page, so that a message
+/// that waits for a slow reader does not keep a whole buffer alive, nor costs an allocation.
+const COPY_BYTES_MAX: usize = 1 << 10;
+/// What a message that waits keeps alive at most, if it is small.
+const PAGE_BYTES: usize = 4 << 10;
 
 /// What travels; the first group from member to owner, the second back.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -158,9 +160,20 @@ impl Frame {
             Self::Leaving => framed(out, LEAVING, |_| {}),
         }
     }
+}
 
-    /// Takes one frame off the front of `buffer`; `None` if it is not all there yet.
-    pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, Malformed> {
+/// Takes frames out of what has been read.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    /// What has been read.
+    pub(super) buffer: BytesMut,
+    page: BytesMut,
+}
+
+impl Decoder {
+    /// Takes one frame off the front of the buffer; `None` if it is not all there yet.
+    pub(super) fn next(&mut self) -> Result<Option<Frame>, Malformed> {
+        let Self { buffer, page } = self;
         let Some(prefix) = buffer.get(..PREFIX_BYTES) else { return Ok(None) };
         let length = prefix.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
         if length > FRAME_BYTES_MAX {
@@ -171,14 +184,17 @@ impl Frame {
             return Ok(None);
         }
         buffer.advance(PREFIX_BYTES);
-        let body = if length <= COPY_BYTES_MAX {
-            let body = Bytes::copy_from_slice(&buffer[..length]);
-            buffer.advance(length);
-            body
+        let body = if length > COPY_BYTES_MAX {
+            buffer.split_to(length)
         } else {
-            buffer.split_to(length).freeze()
+            if page.capacity() < length {
+                *page = BytesMut::with_capacity(PAGE_BYTES);
+            }
+            page.extend_from_slice(&buffer[..length]);
+            buffer.advance(length);
+            page.split()
         };
-        parse(Fields(body)).map(Some)
+        parse(Fields(body.freeze())).map(Some)
     }
 }
 
@@ -377,16 +393,20 @@ mod tests {
         ]
     }
 
+    fn decoder(read: &[u8]) -> Decoder {
+        Decoder { buffer: BytesMut::from(read), ..Decoder::default() }
+    }
+
     #[test]
     fn every_frame_comes_back_as_it_was() {
-        let mut buffer = BytesMut::new();
+        let mut decoder = Decoder::default();
         for frame in all() {
-            frame.encode(&mut buffer);
+            frame.encode(&mut decoder.buffer);
         }
         for frame in all() {
-            assert_eq!(Frame::decode(&mut buffer), Ok(Some(frame)));
+            assert_eq!(decoder.next(), Ok(Some(frame)));
         }
-        assert_eq!(Frame::decode(&mut buffer), Ok(None));
+        assert_eq!(decoder.next(), Ok(None));
     }
 
     #[test]
@@ -395,10 +415,10 @@ mod tests {
             let mut whole = BytesMut::new();
             frame.encode(&mut whole);
             for end in 0..whole.len() {
-                let mut part = BytesMut::from(&whole[..end]);
-                assert_eq!(Frame::decode(&mut part), Ok(None), "{frame:?} cut at {end}");
-                part.extend_from_slice(&whole[end..]);
-                assert_eq!(Frame::decode(&mut part).as_ref(), Ok(&Some(frame.clone())));
+                let mut decoder = decoder(&whole[..end]);
+                assert_eq!(decoder.next(), Ok(None), "{frame:?} cut at {end}");
+                decoder.buffer.extend_from_slice(&whole[end..]);
+                assert_eq!(decoder.next().as_ref(), Ok(&Some(frame.clone())));
                 if end > 64 {
                     break;
                 }
@@ -408,7 +428,7 @@ mod tests {
 
     #[test]
     fn what_does_not_parse_is_refused() {
-        let refused = |bytes: &[u8]| Frame::decode(&mut BytesMut::from(bytes)).unwrap_err();
+        let refused = |bytes: &[u8]| decoder(bytes).next().unwrap_err();
         assert_eq!(refused(&[0xff, 0xff, 0xff, 0x7f]), Malformed::Layout, "too long");
         assert_eq!(refused(&[0, 0, 0, 0]), Malformed::Layout, "empty");
         assert_eq!(refused(&[1, 0, 0, 0, 200]), Malformed::Layout, "unknown kind");
@@ -417,6 +437,6 @@ mod tests {
         let mut hello = BytesMut::new();
         Frame::Hello { member: 1, rejoins: false }.encode(&mut hello);
         hello[6] ^= 1;
-        assert_eq!(Frame::decode(&mut hello), Err(Malformed::Layout), "not our magic");
+        assert_eq!(refused(&hello), Malformed::Layout, "not our magic");
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::frame::{Frame, message_bytes};
+use super::frame::{Decoder, Frame, message_bytes};
 use super::owner::{Interest, Origin, Owner};
 
 /// Bytes asked of the kernel at once.
@@ -204,25 +204,25 @@ impl Receipts {
 #[derive(Debug)]
 pub(super) struct FrameReader {
     half: OwnedReadHalf,
-    buffer: BytesMut,
+    decoder: Decoder,
 }
 
 impl FrameReader {
     pub(super) fn new(half: OwnedReadHalf) -> Self {
-        Self { half, buffer: BytesMut::new() }
+        Self { half, decoder: Decoder::default() }
     }
 
     /// The next frame; `None` when the other end has closed. Can be dropped and called again.
     pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            let decoded = Frame::decode(&mut self.buffer);
+            let decoded = self.decoder.next();
             if let Some(frame) =
                 decoded.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?
             {
                 return Ok(Some(frame));
             }
-            self.buffer.reserve(READ_BYTES);
-            match self.half.read_buf(&mut self.buffer).await {
+            self.decoder.buffer.reserve(READ_BYTES);
+            match self.half.read_buf(&mut self.decoder.buffer).await {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 // Killed processes end like this too: it is an end, not a fault.
