@@ -24,6 +24,9 @@ use crate::stream::{Log, StreamContext};
 /// Where the streams are, in the store's directory.
 const STREAMS_DIRECTORY: &str = "streams";
 
+/// How long an append waits for its way to those who subscribe: the log is what it promises.
+const LISTENERS_WAIT: Duration = Duration::from_secs(1);
+
 /// The bus of a directory. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalBus {
@@ -93,7 +96,14 @@ impl Bus for LocalBus {
                 .with("expected", wanted)
                 .with("stream", log.name()));
         }
-        self.hub.publish(&message).await?;
+        match tokio::time::timeout(LISTENERS_WAIT, self.hub.publish(&message)).await {
+            Ok(published) => published?,
+            Err(_elapsed) => tracing::warn!(
+                subject = %message.subject,
+                "an appended message did not reach those who subscribe: the process that passes \
+                 messages on does not keep up"
+            ),
+        }
         log.append(message, opts).await
     }
 
