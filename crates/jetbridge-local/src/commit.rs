@@ -1,13 +1,11 @@
 //! Group commit: many callers, one transaction, no thread of its own.
 //!
 //! A write is a job in a queue. Whoever finds the queue unled becomes its leader and commits on
-//! its own thread: a lone caller pays no wake-up. Jobs that arrive meanwhile are the next group,
-//! which the leader commits too, up to [`GROUPS_INLINE_MAX`]; under sustained load, when another
-//! process has the turn, or when every commit waits for the disk, a blocking thread takes over
-//! the lead, so that the async threads go on feeding it.
-//!
-//! Where groups have been larger than one, the leader first lets the other tasks of its thread run
-//! once, so that on one thread, too, many share a commit.
+//! its own thread: a lone caller pays no wake-up. Where groups have been larger than one, or jobs
+//! arrived meanwhile, the lead goes to a task, which lets the others of its thread run before
+//! each group, so that many share a commit. When another process has the turn, or when every
+//! commit waits for the disk, a blocking thread leads. The leader is never a caller's future once
+//! that could wait: it may be polled late, or never again.
 //!
 //! Between processes the turn passes by [`TurnLock`], once per group. Because of it SQLite never
 //! finds the database busy. Only the leader touches the lock: to the threads of one process its
@@ -19,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jetbridge_core::{Error, ErrorKind, Result};
 use rusqlite::Connection;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use crate::changes::Changes;
 use crate::db::{DbOptions, Durability, State, closed, gone};
 use crate::fault::{Fault, JobResult, copy_sqlite, from_io, from_sqlite};
 use crate::lock::{Turn, TurnLock};
@@ -28,9 +28,9 @@ use crate::lock::{Turn, TurnLock};
 /// Jobs in one transaction at most: what one commit is shared by, and how long the first of them
 /// waits for the last, which is about a millisecond.
 const GROUP_JOBS_MAX: usize = 256;
-/// Groups an async caller commits before a blocking thread takes over: its own, and the one that
-/// gathered meanwhile.
-const GROUPS_INLINE_MAX: usize = 2;
+/// How often a task that leads looks at an empty queue, letting others run in between, before it
+/// lays the lead down.
+const IDLE_LOOKS: u32 = 2;
 /// After this many groups of one job the writer counts as alone, and nobody is waited for.
 const LONE_GROUPS: u32 = 4;
 /// A lone writer looks for company again after this many groups.
@@ -73,6 +73,8 @@ pub(crate) struct Tx<'c> {
     connection: &'c Connection,
     /// The database's state; what a job changes here is committed with its rows.
     pub(crate) state: State,
+    /// The names of what is changed, each noted with the revision that it is given.
+    pub(crate) changes: Changes,
 }
 
 impl Tx<'_> {
@@ -109,16 +111,16 @@ impl Committer {
             if queue.closed {
                 return Err(closed(operation));
             }
-            queue.jobs.push_back(Box::new(Typed { operation, job, done: None, reply }));
+            queue.jobs.push_back(Box::new(Typed {
+                operation,
+                job,
+                done: None,
+                reply: Some(reply),
+            }));
             (!std::mem::replace(&mut queue.led, true), queue.expects_company())
         };
         if leads {
-            let lead = Lead::new(self);
-            if company {
-                // Others who are about to write, on this very thread too, get their jobs in.
-                tokio::task::yield_now().await;
-            }
-            lead.commit_inline();
+            Lead::new(self).take_up(company);
         }
         answer.await.unwrap_or_else(|_unanswered| Err(lost(operation)))
     }
@@ -146,33 +148,27 @@ impl Committer {
         }
     }
 
-    /// Runs, commits and answers one group.
-    fn commit_group(&self, turn: Turn<'_>) {
+    /// Runs and commits one group, which is then to be answered.
+    fn commit_group(&self, turn: Turn<'_>) -> Settled {
         let mut group = self.take_group();
         let mut writer = self.writer();
-        let Some(connection) = writer.as_mut() else {
-            return group.into_iter().for_each(|slot| slot.job.refuse(&closed));
+        let committed = match writer.as_mut() {
+            Some(connection) => run_group(connection, &mut group),
+            None => Ok(Group::Closed),
         };
-        let committed = run_group(connection, &mut group);
         drop(writer);
         drop(turn);
-        let path = self.path();
         match committed {
-            Ok(Group::Committed { changed }) => {
-                if changed {
-                    (self.0.options.committed)();
-                }
-                group.into_iter().for_each(|slot| slot.job.answer(path));
-            }
-            Ok(Group::Gone) => group.into_iter().for_each(|slot| slot.job.refuse(&gone)),
-            Err(Broken { cause, unknown }) => {
-                let error = |operation| {
-                    let error = from_sqlite(copy_sqlite(&cause), operation, path);
-                    if unknown { error.outcome_unknown() } else { error }
-                };
-                group.into_iter().for_each(|slot| slot.job.refuse(&error));
-            }
+            Ok(Group::Committed { changed: true }) => (self.0.options.committed)(),
+            Ok(Group::Committed { changed: false }) => {}
+            Ok(Group::Closed) => refuse(&mut group, &closed),
+            Ok(Group::Gone) => refuse(&mut group, &gone),
+            Err(Broken { cause, unknown }) => refuse(&mut group, &|operation| {
+                let error = from_sqlite(copy_sqlite(&cause), operation, self.path());
+                if unknown { error.outcome_unknown() } else { error }
+            }),
         }
+        Settled { committer: self.clone(), group }
     }
 
     fn take_group(&self) -> Vec<Slot> {
@@ -188,7 +184,10 @@ impl Committer {
         let error =
             |operation| from_io(std::io::Error::new(kind, text.clone()), operation, self.path());
         let jobs = std::mem::take(&mut self.queue().jobs);
-        jobs.into_iter().for_each(|job| job.refuse(&error));
+        for mut job in jobs {
+            job.refuse(&error);
+            job.answer(self.path());
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -212,22 +211,67 @@ impl Lead {
         Self { committer: committer.clone(), ended: false }
     }
 
-    /// Commits on this thread as long as that is cheap.
-    fn commit_inline(mut self) {
+    /// Commits here and now, or has somebody commit who can wait.
+    fn take_up(self, company: bool) {
         if self.committer.0.options.durability == Durability::Full {
             return self.move_to_blocking_thread();
         }
-        for _ in 0..GROUPS_INLINE_MAX {
-            match self.committer.0.lock.try_acquire() {
-                Ok(Some(turn)) => self.committer.commit_group(turn),
-                Ok(None) => break,
-                Err(error) => self.committer.refuse_all(&error),
-            }
-            if self.ends_if_idle() {
-                return;
+        if company {
+            return self.move_to_task();
+        }
+        self.commit_inline();
+    }
+
+    /// Commits one group on this thread.
+    fn commit_inline(mut self) {
+        let Some(settled) = self.try_commit() else { return self.move_to_blocking_thread() };
+        settled.answer();
+        if !self.ends_if_idle() {
+            self.move_to_task();
+        }
+    }
+
+    /// Commits one group, unless another process has the turn.
+    fn try_commit(&self) -> Option<Settled> {
+        match self.committer.0.lock.try_acquire() {
+            Ok(turn) => turn.map(|turn| self.committer.commit_group(turn)),
+            Err(error) => {
+                self.committer.refuse_all(&error);
+                Some(Settled { committer: self.committer.clone(), group: Vec::new() })
             }
         }
-        self.move_to_blocking_thread();
+    }
+
+    /// Goes on in a task, which nobody but the runtime drives: a caller's future may not be
+    /// polled again for long. A runtime of one thread may itself not be driven.
+    fn move_to_task(self) {
+        let runtime = Handle::current();
+        if runtime.runtime_flavor() == RuntimeFlavor::MultiThread {
+            // It ends with the queue, and closing waits for that.
+            drop(runtime.spawn(self.commit_in_turns()));
+        } else {
+            self.move_to_blocking_thread();
+        }
+    }
+
+    /// Commits group after group; in between, others who are about to write get their jobs in.
+    async fn commit_in_turns(mut self) {
+        let mut idle_looks = 0;
+        while idle_looks < IDLE_LOOKS {
+            tokio::task::yield_now().await;
+            if self.committer.queue().jobs.is_empty() {
+                idle_looks += 1;
+                continue;
+            }
+            idle_looks = 0;
+            match self.try_commit() {
+                Some(settled) => settled.answer_elsewhere(),
+                None => break,
+            }
+        }
+        if !self.ends_if_idle() {
+            self.move_to_blocking_thread();
+        }
     }
 
     fn move_to_blocking_thread(self) {
@@ -237,7 +281,7 @@ impl Lead {
     fn commit_blocking(mut self) {
         loop {
             match self.committer.0.lock.acquire() {
-                Ok(turn) => self.committer.commit_group(turn),
+                Ok(turn) => self.committer.commit_group(turn).answer(),
                 Err(error) => self.committer.refuse_all(&error),
             }
             if self.ends_if_idle() {
@@ -295,14 +339,44 @@ impl Drop for Lead {
     }
 }
 
+/// A group whose results are there.
+struct Settled {
+    committer: Committer,
+    group: Vec<Slot>,
+}
+
+impl Settled {
+    fn answer(mut self) {
+        // All answers first, then what the jobs held: who wakes early finds company.
+        self.group.iter_mut().for_each(|slot| slot.job.answer(self.committer.path()));
+    }
+
+    /// Answers from another thread of the runtime, if there is one: to wake many tasks takes as
+    /// long as to commit some more.
+    fn answer_elsewhere(mut self) {
+        let Some(mut first) = self.group.pop() else { return };
+        let path = self.committer.path().to_owned();
+        if !self.group.is_empty() {
+            // It ends at once, so there is nothing to join.
+            drop(Handle::current().spawn(async move { self.answer() }));
+        }
+        // The task that was woken last stays with this thread; the others can be taken away.
+        first.job.answer(&path);
+    }
+}
+
 /// One caller's part of a group.
 trait Job: Send {
     /// Runs it; its result waits for the commit.
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran;
+    /// Replaces the result by `error` of the job's operation.
+    fn refuse(&mut self, error: &dyn Fn(&'static str) -> Error);
     /// Hands over the result.
-    fn answer(self: Box<Self>, path: &Path);
-    /// Hands over `error` of the job's operation.
-    fn refuse(self: Box<Self>, error: &dyn Fn(&'static str) -> Error);
+    fn answer(&mut self, path: &Path);
+}
+
+fn refuse(group: &mut [Slot], error: &dyn Fn(&'static str) -> Error) {
+    group.iter_mut().for_each(|slot| slot.job.refuse(error));
 }
 
 enum Ran {
@@ -317,7 +391,7 @@ struct Typed<T, F> {
     operation: &'static str,
     job: F,
     done: Option<JobResult<T>>,
-    reply: oneshot::Sender<Result<T>>,
+    reply: Option<oneshot::Sender<Result<T>>>,
 }
 
 impl<T, F> Job for Typed<T, F>
@@ -326,7 +400,7 @@ where
     F: FnMut(&mut Tx<'_>) -> JobResult<T> + Send,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran {
-        if self.reply.is_closed() {
+        if self.reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
             // The caller has gone away: not begun is as good as done.
             return Ran::Done;
         }
@@ -340,15 +414,17 @@ where
         ran
     }
 
-    fn answer(self: Box<Self>, path: &Path) {
-        let Self { operation, done, reply, .. } = *self;
-        let done = done.unwrap_or_else(|| Err(lost(operation).into()));
-        // Who gave up waiting needs no answer.
-        drop(reply.send(done.map_err(|fault| fault.into_error(operation, path))));
+    fn refuse(&mut self, error: &dyn Fn(&'static str) -> Error) {
+        self.done = Some(Err(error(self.operation).into()));
     }
 
-    fn refuse(self: Box<Self>, error: &dyn Fn(&'static str) -> Error) {
-        drop(self.reply.send(Err(error(self.operation))));
+    fn answer(&mut self, path: &Path) {
+        let operation = self.operation;
+        let done = self.done.take().unwrap_or_else(|| Err(lost(operation).into()));
+        if let Some(reply) = self.reply.take() {
+            // Who gave up waiting needs no answer.
+            drop(reply.send(done.map_err(|fault| fault.into_error(operation, path))));
+        }
     }
 }
 
@@ -359,6 +435,7 @@ struct Slot {
 }
 
 enum Group {
+    Closed,
     Committed { changed: bool },
     Gone,
 }
@@ -385,10 +462,11 @@ fn run_group(connection: &mut Connection, group: &mut [Slot]) -> Result<Group, B
             roll_back(connection)?;
             return Ok(Group::Gone);
         }
-        let Some(after) = run_jobs(connection, before, group) else { continue };
+        let Some((after, changes)) = run_jobs(connection, before, group) else { continue };
         if after != before {
             after.store(connection)?;
         }
+        changes.store(connection, after.sequence)?;
         if let Err(cause) = connection.prepare_cached("COMMIT")?.execute([]) {
             // A disk that failed under the commit may have it or not.
             let unknown = cause.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
@@ -399,21 +477,28 @@ fn run_group(connection: &mut Connection, group: &mut [Slot]) -> Result<Group, B
     }
 }
 
-/// The state after all jobs; `None` if one failed half way, which is then marked.
-fn run_jobs(connection: &Connection, before: State, group: &mut [Slot]) -> Option<State> {
-    let mut tx = Tx { connection, state: before };
+/// The state after all jobs, and what they changed; `None` if one failed half way, which is then marked.
+fn run_jobs(
+    connection: &Connection,
+    before: State,
+    group: &mut [Slot],
+) -> Option<(State, Changes)> {
+    let mut tx = Tx { connection, state: before, changes: Changes::default() };
     for slot in group.iter_mut().filter(|slot| !slot.failed) {
-        let (state, changes) = (tx.state, connection.total_changes());
+        let (state, mark, changes) = (tx.state, tx.changes.mark(), connection.total_changes());
         match slot.job.run(&mut tx) {
             Ran::Done => {}
-            Ran::Refused if connection.total_changes() == changes => tx.state = state,
+            Ran::Refused if connection.total_changes() == changes => {
+                tx.state = state;
+                tx.changes.cut_back(mark);
+            }
             Ran::Refused | Ran::Failed => {
                 slot.failed = true;
                 return None;
             }
         }
     }
-    Some(tx.state)
+    Some((tx.state, tx.changes))
 }
 
 /// Ends a transaction that an error, or a panic of an earlier leader, left open.

@@ -11,6 +11,7 @@
 mod backend;
 mod bucket;
 mod bus;
+mod changes;
 #[cfg(test)]
 mod child;
 mod commit;

@@ -2,8 +2,9 @@
 //!
 //! Keys and objects are the same to these tables: a name has a newest row, live or a deletion,
 //! and, where the bucket keeps a history, older ones. `latest` has one row for each name, clustered
-//! by it, so that a get is one descent; a second index has them by revision, which is the order
-//! that watchers read in. Times are nanoseconds since 1970.
+//! by it, so that a get is one descent. Watchers read in the order of revisions, which the
+//! [journal](crate::changes) has; no index by revision is kept for them, as it would cost every
+//! write as much as the row itself. Times are nanoseconds since 1970.
 //!
 //! This module reads them; [`writer`](super::writer) changes them.
 
@@ -36,7 +37,6 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         headers TEXT,
         value BLOB NOT NULL
     ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX latest_by_revision ON latest (revision);
     CREATE INDEX latest_by_due ON latest (due) WHERE due IS NOT NULL;
     CREATE TABLE older (
         name TEXT NOT NULL,
@@ -51,7 +51,6 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         value BLOB NOT NULL,
         PRIMARY KEY (name, revision)
     ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX older_by_revision ON older (revision);
     CREATE INDEX older_by_due ON older (due) WHERE due IS NOT NULL;
 "];
 
@@ -161,6 +160,12 @@ pub(crate) struct Span {
     pub(crate) to: Option<String>,
 }
 
+impl Span {
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        *self.from <= *name && self.to.as_ref().is_none_or(|to| *name < **to)
+    }
+}
+
 /// The live row of `name`.
 pub(crate) fn live(sql: &Connection, name: &str, now: i64) -> JobResult<Option<Stored>> {
     Ok(newest(sql, name)?.filter(|stored| stored.is_live(now)))
@@ -250,7 +255,7 @@ pub(crate) struct Page<'a> {
     pub(crate) names_only: bool,
 }
 
-/// Which rows [`changes`] reads.
+/// Which rows watchers read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Depth {
     /// The newest of each name.
@@ -259,56 +264,56 @@ pub(crate) enum Depth {
     All,
 }
 
-/// Rows of `span` behind the revision `after`, in order, at most `limit` of them and, but for the
-/// first, `bytes` of values; `true` if there are no more.
-pub(crate) fn changes(
+/// The names of the rows of `span` behind the revision `after`, in the order of their revisions,
+/// at most `limit`. Looks through all rows of the span.
+pub(crate) fn listed(
     sql: &Connection,
     span: &Span,
     after: Revision,
-    read: Changes,
-) -> JobResult<(Vec<Row>, bool)> {
-    const LATEST: &str = "SELECT revision, op, written, expires, due, NULL, headers, \
-                          CASE ?4 WHEN 1 THEN x'' ELSE value END, name \
-                          FROM latest INDEXED BY latest_by_revision \
-                          WHERE revision > ?1 AND name >= ?2 AND (?3 IS NULL OR name < ?3) \
-                          ORDER BY revision LIMIT ?5";
-    const ALL: &str = "SELECT revision, op, written, expires, due, NULL, headers, \
-                       CASE ?4 WHEN 1 THEN x'' ELSE value END, name \
-                       FROM latest INDEXED BY latest_by_revision \
-                       WHERE revision > ?1 AND name >= ?2 AND (?3 IS NULL OR name < ?3) \
-                       UNION ALL SELECT revision, op, written, expires, due, NULL, headers, \
-                       CASE ?4 WHEN 1 THEN x'' ELSE value END, name \
-                       FROM older INDEXED BY older_by_revision \
-                       WHERE revision > ?1 AND name >= ?2 AND (?3 IS NULL OR name < ?3) \
-                       ORDER BY revision LIMIT ?5";
-    let mut statement = sql.prepare_cached(match read.depth {
+    depth: Depth,
+    limit: usize,
+) -> JobResult<Vec<(Revision, String)>> {
+    const LATEST: &str = "SELECT revision, name FROM latest WHERE revision > ?1 \
+                          AND name >= ?2 AND (?3 IS NULL OR name < ?3) \
+                          ORDER BY revision LIMIT ?4";
+    const ALL: &str = "SELECT revision, name FROM latest WHERE revision > ?1 \
+                       AND name >= ?2 AND (?3 IS NULL OR name < ?3) \
+                       UNION ALL SELECT revision, name FROM older WHERE revision > ?1 \
+                       AND name >= ?2 AND (?3 IS NULL OR name < ?3) \
+                       ORDER BY revision LIMIT ?4";
+    let mut statement = sql.prepare_cached(match depth {
         Depth::Latest => LATEST,
         Depth::All => ALL,
     })?;
-    let limit = i64::try_from(read.rows_max).unwrap_or(i64::MAX);
-    let keys_only = i64::from(read.keys_only);
-    let mut rows =
-        statement.query(params![signed(after.0), span.from, span.to, keys_only, limit])?;
-    let (mut found, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        let row = Row { name: row.get(8)?, stored: Stored::read(row, 0)? };
-        bytes += row.stored.value.len();
-        found.push(row);
-        if bytes >= read.bytes_max {
-            return Ok((found, false));
-        }
-    }
-    let complete = found.len() < read.rows_max;
-    Ok((found, complete))
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![signed(after.0), span.from, span.to, limit], |row| {
+        Ok((Revision(unsigned(row.get(0)?)), row.get(1)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// How [`changes`] reads.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Changes {
-    pub(crate) depth: Depth,
-    pub(crate) keys_only: bool,
-    pub(crate) rows_max: usize,
-    pub(crate) bytes_max: usize,
+/// The row that `revision` wrote under `name`, if it is stored as deep as `depth`; without its
+/// value if `keys_only`.
+pub(crate) fn written(
+    sql: &Connection,
+    (revision, name): (Revision, &str),
+    depth: Depth,
+    keys_only: bool,
+) -> JobResult<Option<Stored>> {
+    const LATEST: &str = "SELECT revision, op, written, expires, due, body, headers, \
+                          CASE ?3 WHEN 1 THEN x'' ELSE value END \
+                          FROM latest WHERE name = ?1 AND revision = ?2";
+    const OLDER: &str = "SELECT revision, op, written, expires, due, body, headers, \
+                         CASE ?3 WHEN 1 THEN x'' ELSE value END \
+                         FROM older WHERE name = ?1 AND revision = ?2";
+    let find = |statement: &str| {
+        let parameters = params![name, signed(revision.0), i64::from(keys_only)];
+        sql.prepare_cached(statement)?.query_row(parameters, |row| Stored::read(row, 0)).optional()
+    };
+    match find(LATEST)? {
+        None if depth == Depth::All => Ok(find(OLDER)?),
+        found => Ok(found),
+    }
 }
 
 /// When the next row is due.

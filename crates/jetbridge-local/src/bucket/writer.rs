@@ -158,6 +158,7 @@ impl Writer<'_, '_> {
         state.entries += new.op.entries();
         state.bytes += new.size;
         let revision = Revision(state.sequence);
+        self.tx.changes.push(name);
         self.store(name, present.is_some(), revision, new)?;
         Ok(revision)
     }
@@ -249,8 +250,8 @@ impl Writer<'_, '_> {
     pub(crate) fn collect(&mut self, limit: usize) -> JobResult<usize> {
         const LATEST: &str = "SELECT name, revision, op, size, due, body FROM latest \
                               WHERE due <= ?1 ORDER BY due LIMIT ?2";
-        const OLDER: &str = "DELETE FROM older WHERE revision IN (SELECT revision FROM older \
-                             WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING op, size";
+        const OLDER: &str = "DELETE FROM older WHERE (name, revision) IN (SELECT name, revision \
+                             FROM older WHERE due <= ?1 ORDER BY due LIMIT ?2) RETURNING op, size";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let before = self.tx.sql().total_changes();
         let row = |row: &SqlRow<'_>| {
