@@ -3,6 +3,7 @@
 //! It has no dependencies, so that the first command on a fresh machine compiles in a second.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that talks to a person")]
 
+mod bench;
 mod check;
 mod process;
 mod servers;
@@ -18,6 +19,8 @@ cargo xtask COMMAND
   tidy               the rules of the house that no compiler holds: crate graph, files, links
   test [--slow] [FILTER…]
                      the tests, with the servers they need, the counts and the contract matrix
+  bench [kv|object|local|bus…] [--json FILE] [--rounds N]
+                     our workloads beside the peers', built with optimisations
   servers            installs the nats-servers that the tests run on into target/servers
 ";
 
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         None => ("", [].as_slice()),
     };
     let outcome = match command {
+        "bench" => bench::run_with(rest),
         "check" => check::run_all(),
         "ci" => check::run_all().and_then(|()| test::run(rest)),
         "servers" => servers::ensure(&servers::TESTED).map(|_directory| ()),

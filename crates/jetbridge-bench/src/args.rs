@@ -1,0 +1,54 @@
+//! The command line, which `cargo xtask bench` writes.
+
+use std::path::PathBuf;
+
+use crate::Outcome;
+use crate::child::Child;
+use crate::suite::Suite;
+
+/// Rounds of each measure: an odd number, so that the median is one that happened.
+const ROUNDS_DEFAULT: usize = 5;
+
+/// What this process is to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Measure.
+    Bench(Args),
+    /// Be the other process of a measure.
+    Child(Child),
+}
+
+/// What to measure, and how.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) suites: Vec<Suite>,
+    pub(crate) rounds: usize,
+    /// The program of `go/`.
+    pub(crate) go_peer: PathBuf,
+    /// Where the figures go, beside the table.
+    pub(crate) json: Option<PathBuf>,
+}
+
+pub(crate) fn parse(words: Vec<String>) -> Outcome<Command> {
+    if let Some((first, rest)) = words.split_first()
+        && first == "child"
+    {
+        return Ok(Command::Child(Child::parse(rest)?));
+    }
+    let (mut suites, mut rounds, mut go_peer, mut json) = (Vec::new(), ROUNDS_DEFAULT, None, None);
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        match word.as_str() {
+            "--json" => json = Some(PathBuf::from(value()?)),
+            "--go-peer" => go_peer = Some(PathBuf::from(value()?)),
+            "--rounds" => rounds = value()?.parse::<usize>()?.max(1),
+            name => suites.push(name.parse()?),
+        }
+    }
+    if suites.is_empty() {
+        suites = Suite::ALL.to_vec();
+    }
+    let go_peer = go_peer.ok_or("--go-peer is missing: run this by `cargo xtask bench`")?;
+    Ok(Command::Bench(Args { suites, rounds, go_peer, json }))
+}

@@ -1,0 +1,202 @@
+//! Figures as a table for people and as JSON for programs.
+
+use serde_json::{Value, json};
+
+use crate::args::Args;
+use crate::measure::{ASYNC_NATS, NATS_GO, OURS, Series, ratio};
+use crate::{Outcome, facts};
+
+/// What a measure is to reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// So many times the peer's figure.
+    Times(&'static str, f64),
+    /// A figure of at least this.
+    AtLeast(f64),
+    /// A figure of at most this.
+    AtMost(f64),
+}
+
+/// One measure.
+#[derive(Debug)]
+pub(crate) struct Row {
+    name: String,
+    unit: &'static str,
+    /// What it ran on: a server's version, or the embedded store.
+    on: String,
+    series: Vec<Series>,
+    targets: Vec<Target>,
+}
+
+impl Row {
+    pub(crate) fn new(name: &str, unit: &'static str, on: &str, series: Vec<Series>) -> Self {
+        Self { name: name.to_owned(), unit, on: on.to_owned(), series, targets: Vec::new() }
+    }
+
+    /// One figure of ours, which no peer has.
+    pub(crate) fn alone(name: &str, unit: &'static str, on: &str, figure: f64) -> Self {
+        Self::new(name, unit, on, vec![Series { name: OURS, figures: vec![figure] }])
+    }
+
+    #[must_use]
+    pub(crate) fn target(mut self, target: Target) -> Self {
+        self.targets.push(target);
+        self
+    }
+
+    fn of(&self, name: &str) -> Option<&Series> {
+        self.series.iter().find(|series| series.name == name)
+    }
+
+    fn ratio(&self, peer: &str) -> Option<f64> {
+        Some(ratio(self.of(OURS)?, self.of(peer)?))
+    }
+
+    fn is_reached(&self, target: Target) -> bool {
+        let ours = self.of(OURS).map_or(f64::NAN, Series::median);
+        match target {
+            Target::Times(peer, times) => self.ratio(peer).is_some_and(|ratio| ratio >= times),
+            Target::AtLeast(least) => ours >= least,
+            Target::AtMost(most) => ours <= most,
+        }
+    }
+
+    fn target_text(&self, target: Target) -> String {
+        let text = match target {
+            Target::Times(peer, times) => format!("≥ {times}× {peer}"),
+            Target::AtLeast(least) => format!("≥ {}", shown(least)),
+            Target::AtMost(most) => format!("≤ {}", shown(most)),
+        };
+        format!("{text} {}", if self.is_reached(target) { "✓" } else { "✗" })
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let figure = |name| self.of(name).map_or(String::new(), |it| shown(it.median()));
+        let times = |name| self.ratio(name).map_or(String::new(), |ratio| format!("{ratio:.2}×"));
+        let targets: Vec<String> =
+            self.targets.iter().map(|target| self.target_text(*target)).collect();
+        vec![
+            self.name.clone(),
+            self.on.clone(),
+            self.unit.to_owned(),
+            figure(OURS),
+            figure(ASYNC_NATS),
+            figure(NATS_GO),
+            times(ASYNC_NATS),
+            times(NATS_GO),
+            targets.join(", "),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let figures: serde_json::Map<String, Value> =
+            self.series.iter().map(|it| (it.name.to_owned(), json!(it.figures))).collect();
+        let targets: Vec<Value> = self
+            .targets
+            .iter()
+            .map(|it| json!({ "text": self.target_text(*it), "reached": self.is_reached(*it) }))
+            .collect();
+        json!({
+            "measure": self.name,
+            "on": self.on,
+            "unit": self.unit,
+            "figures": figures,
+            "targets": targets,
+            "times": { ASYNC_NATS: self.ratio(ASYNC_NATS), NATS_GO: self.ratio(NATS_GO) },
+        })
+    }
+}
+
+const HEAD: [&str; 9] =
+    ["measure", "on", "unit", OURS, ASYNC_NATS, NATS_GO, "× async-nats", "× nats.go", "target"];
+
+/// All measures of a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    facts: Vec<(&'static str, String)>,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn new(args: &Args) -> Outcome<Self> {
+        let facts = vec![
+            ("machine", facts::machine()?),
+            ("load before", facts::load()?),
+            ("rounds", args.rounds.to_string()),
+            ("jetbridge", env!("CARGO_PKG_VERSION").to_owned()),
+            ("async-nats", facts::version("async-nats")?.to_owned()),
+            ("SQLite", facts::version("libsqlite3-sys")?.to_owned() + " (libsqlite3-sys)"),
+        ];
+        Ok(Self { facts, rows: Vec::new() })
+    }
+
+    /// Adds what is known only once a measure runs; the first word holds.
+    pub(crate) fn fact(&mut self, name: &'static str, value: &str) {
+        if !self.facts.iter().any(|(known, _)| *known == name) {
+            println!("{name}: {value}");
+            self.facts.push((name, value.to_owned()));
+        }
+    }
+
+    /// Adds a measure and shows that the run goes on.
+    pub(crate) fn add(&mut self, row: Row) {
+        eprintln!("  {}", row.cells().join(" | "));
+        self.rows.push(row);
+    }
+
+    pub(crate) fn head(&self) -> String {
+        let lines: Vec<String> =
+            self.facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        lines.join("\n")
+    }
+
+    /// The measures, as a table that Markdown takes too.
+    pub(crate) fn table(&self) -> String {
+        let mut lines = vec![HEAD.map(str::to_owned).to_vec()];
+        lines.extend(self.rows.iter().map(Row::cells));
+        let width = |column: usize| {
+            lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+        lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
+        let line = |cells: &Vec<String>| {
+            let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+            format!("| {} |", padded.collect::<Vec<_>>().join(" | "))
+        };
+        lines.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn json(&self) -> Outcome<String> {
+        let facts: serde_json::Map<String, Value> =
+            self.facts.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        Ok(serde_json::to_string_pretty(&json!({ "facts": facts, "rows": rows }))? + "\n")
+    }
+}
+
+/// A figure with about three digits that count.
+fn shown(figure: f64) -> String {
+    if figure >= 10_000.0 {
+        return format!("{:.1} k", figure / 1000.0);
+    }
+    if figure >= 100.0 { format!("{figure:.0}") } else { format!("{figure:.1}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_reached_or_not() {
+        let series = |name, figure| Series { name, figures: vec![figure] };
+        let row = Row::new("m", "/s", "x", vec![series(OURS, 12_000.0), series(NATS_GO, 10_000.0)]);
+        assert!(row.is_reached(Target::Times(NATS_GO, 1.2)));
+        assert!(!row.is_reached(Target::Times(NATS_GO, 1.3)));
+        assert!(!row.is_reached(Target::Times(ASYNC_NATS, 0.1)), "a peer that did not run");
+        assert!(!row.is_reached(Target::AtMost(11_999.0)));
+        let row = row.target(Target::Times(NATS_GO, 1.2)).target(Target::AtLeast(20_000.0));
+        let cells = row.cells();
+        assert_eq!(cells[3], "12.0 k");
+        assert_eq!(cells[8], "≥ 1.2× nats.go ✓, ≥ 20.0 k ✗");
+    }
+}
