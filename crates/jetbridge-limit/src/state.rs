@@ -1,0 +1,211 @@
+//! What a limiter remembers, and what follows from it: pure arithmetic on integers.
+//!
+//! A permit is *reserved*: the state moves on at once, and the answer names the nanosecond from
+//! which the permit counts. So nobody polls, and those who wait are served in order. State and
+//! time are arguments; this module knows no clock and no store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Algorithm, Policy};
+
+/// What a limiter remembers. Times are nanoseconds since 1970 by the store's clock. The default
+/// is a limiter that nobody used yet.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct State {
+    /// `gcra`: the next free slot. `fixed`: the start of the last window used. `sliding`: the
+    /// last permit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) at: u64,
+    /// Permits given in the window of `at`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) taken: u64,
+    /// `sliding`: permits given in the window before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) before: u64,
+    /// `log`: the permits that still count, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) log: Vec<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Whether there is a permit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// From this nanosecond on.
+    Granted(u64),
+    /// There would be from this nanosecond on; nothing was taken.
+    Denied(u64),
+}
+
+impl State {
+    /// A limiter that has given everything it had at `at`.
+    pub(crate) fn exhausted(policy: &Policy, at: u64) -> Self {
+        let limit = u64::from(policy.limit);
+        let mut state = Self::default();
+        match policy.algorithm {
+            Algorithm::Gcra => state.at = at.saturating_add(policy.span),
+            Algorithm::Fixed => (state.at, state.taken) = (start(at, policy.span), limit),
+            Algorithm::Sliding => (state.at, state.taken) = (at, limit),
+            Algorithm::Log => state.log = vec![at; policy.limit as usize],
+        }
+        state
+    }
+
+    /// Takes `cost` permits if they are there within `wait` of `now`. `cost` is between 1 and
+    /// the policy's limit.
+    pub(crate) fn reserve(&mut self, policy: &Policy, now: u64, ask: Ask) -> Verdict {
+        self.forget_the_future(policy, now);
+        let slot = self.slot(policy, now, ask.cost);
+        if slot > now.saturating_add(ask.wait.min(policy.wait_max_ns())) {
+            return Verdict::Denied(slot);
+        }
+        self.take(policy, now, slot, ask.cost);
+        Verdict::Granted(slot)
+    }
+
+    /// A state further ahead than anybody reserves was written before the store's clock was set
+    /// back: to keep it would block everybody until the old time comes again.
+    fn forget_the_future(&mut self, policy: &Policy, now: u64) {
+        let last = self.log.last().copied().unwrap_or(self.at);
+        if last > now.saturating_add(policy.horizon_ns()) {
+            *self = Self::default();
+            if policy.algorithm == Algorithm::Gcra {
+                self.at = now;
+            }
+        }
+    }
+
+    /// When the last of `cost` permits would be there.
+    fn slot(&self, policy: &Policy, now: u64, cost: u32) -> u64 {
+        let (span, limit, cost) = (policy.span, u64::from(policy.limit), u64::from(cost));
+        match policy.algorithm {
+            Algorithm::Gcra => now.max(self.base(policy, now) + (cost - 1) * span),
+            Algorithm::Fixed => {
+                let window = start(now, span).max(self.at);
+                let taken = if window == self.at { self.taken } else { 0 };
+                let full = taken + cost > limit;
+                now.max(if full { window + span } else { window })
+            }
+            Algorithm::Sliding => self.sliding_slot(policy, now.max(self.at), cost),
+            Algorithm::Log => {
+                let after = now.max(self.log.last().copied().unwrap_or_default());
+                // `limit - cost` permits may still count beside the new ones.
+                let beside = (limit - cost) as usize;
+                let Some(index) = self.log.len().checked_sub(beside + 1) else { return after };
+                after.max(self.log[index] + span)
+            }
+        }
+    }
+
+    /// The first slot of the next permit: an idle limiter has saved up its burst and no more.
+    fn base(&self, policy: &Policy, now: u64) -> u64 {
+        let saved = policy.span * u64::from(policy.limit - 1);
+        self.at.max(now.saturating_sub(saved))
+    }
+
+    fn sliding_slot(&self, policy: &Policy, from: u64, cost: u64) -> u64 {
+        let (span, limit) = (policy.span, u64::from(policy.limit));
+        let mut window = start(from, span);
+        loop {
+            let (before, taken) = self.counts(span, window);
+            if taken + cost <= limit {
+                let room = u128::from(limit - taken - cost) * u128::from(span);
+                // Nanoseconds of the window before that may still be in view.
+                let view = room.checked_div(u128::from(before)).unwrap_or(u128::from(span));
+                let view = u64::try_from(view).unwrap_or(u64::MAX).min(span);
+                if view > 0 {
+                    return from.max(window + span - view);
+                }
+            }
+            // In the third window from here both counts are zero, so this ends.
+            window += span;
+        }
+    }
+
+    /// Permits in the window before `window` and in `window`, which is not before `at`'s.
+    fn counts(&self, span: u64, window: u64) -> (u64, u64) {
+        match window - start(self.at, span) {
+            0 => (self.before, self.taken),
+            ahead if ahead == span => (self.taken, 0),
+            _ => (0, 0),
+        }
+    }
+
+    fn take(&mut self, policy: &Policy, now: u64, slot: u64, cost: u32) {
+        let span = policy.span;
+        match policy.algorithm {
+            Algorithm::Gcra => self.at = self.base(policy, now) + u64::from(cost) * span,
+            Algorithm::Fixed => {
+                let window = start(slot, span);
+                let taken = if window == self.at { self.taken } else { 0 };
+                (self.at, self.taken) = (window, taken + u64::from(cost));
+            }
+            Algorithm::Sliding => {
+                let (before, taken) = self.counts(span, start(slot, span));
+                (self.at, self.before, self.taken) = (slot, before, taken + u64::from(cost));
+            }
+            Algorithm::Log => {
+                self.log.retain(|given| given + span > slot);
+                self.log.extend(std::iter::repeat_n(slot, cost as usize));
+            }
+        }
+    }
+
+    /// How many permits could be taken at `now` without waiting.
+    pub(crate) fn remaining(&self, policy: &Policy, now: u64) -> u32 {
+        let (span, limit) = (policy.span, u64::from(policy.limit));
+        let left = match policy.algorithm {
+            Algorithm::Gcra => now
+                .checked_sub(self.base(policy, now))
+                .map_or(0, |saved| limit.min(saved / span + 1)),
+            Algorithm::Fixed if self.at > now => 0,
+            Algorithm::Fixed if self.at == start(now, span) => limit.saturating_sub(self.taken),
+            Algorithm::Fixed => limit,
+            Algorithm::Sliding if self.at > now => 0,
+            Algorithm::Sliding => {
+                let window = start(now, span);
+                let (before, taken) = self.counts(span, window);
+                let view = u128::from(before) * u128::from(window + span - now);
+                let weight = u64::try_from(view.div_ceil(u128::from(span))).unwrap_or(u64::MAX);
+                limit.saturating_sub(taken.saturating_add(weight))
+            }
+            Algorithm::Log if self.log.last().is_some_and(|given| *given > now) => 0,
+            Algorithm::Log => {
+                let count = self.log.iter().filter(|given| **given + span > now).count();
+                limit.saturating_sub(count as u64)
+            }
+        };
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
+
+    /// When the whole limit is there again, if nobody takes anything.
+    pub(crate) fn full_at(&self, policy: &Policy) -> u64 {
+        let span = policy.span;
+        match policy.algorithm {
+            Algorithm::Gcra => self.at.saturating_add(span * u64::from(policy.limit - 1)),
+            Algorithm::Fixed if self.taken == 0 => 0,
+            Algorithm::Fixed => self.at + span,
+            Algorithm::Sliding if self.taken + self.before == 0 => 0,
+            Algorithm::Sliding => start(self.at, span) + 2 * span,
+            Algorithm::Log => self.log.last().map_or(0, |given| given + span),
+        }
+    }
+}
+
+/// What is asked of a limiter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    /// Permits.
+    pub(crate) cost: u32,
+    /// Nanoseconds that the caller would wait for them.
+    pub(crate) wait: u64,
+}
+
+/// The start of the window that `at` lies in.
+fn start(at: u64, span: u64) -> u64 {
+    at - at % span
+}
