@@ -26,6 +26,12 @@ use crate::state::{Ask, State, Verdict};
 /// computed, which takes well under a millisecond.
 const BATCH_MAX: usize = 1_024;
 
+/// Between two attempts at a store that does not answer, at first.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+/// How many attempts fall at least into the time that a caller waits: whoever comes when the
+/// store answers again must not sleep through it.
+const ATTEMPTS: u32 = 4;
+
 /// A call, or a permit that comes back.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -185,7 +191,7 @@ impl Actor {
     ) {
         self.take_in(first);
         let mut conflicts = Backoff::contention();
-        let mut outage = Backoff::outage();
+        let mut outage = Backoff::new(RETRY_FIRST, self.place.deadline / ATTEMPTS);
         loop {
             while self.waiting.len() < BATCH_MAX {
                 let Ok(message) = inbox.try_recv() else { break };

@@ -94,8 +94,10 @@ impl State {
             Algorithm::Log => {
                 let after = now.max(self.log.last().copied().unwrap_or_default());
                 // `limit - cost` permits may still count beside the new ones.
-                let beside = (limit - cost) as usize;
-                let Some(index) = self.log.len().checked_sub(beside + 1) else { return after };
+                let beside = usize::try_from(limit - cost).unwrap_or(usize::MAX);
+                let Some(index) = self.log.len().checked_sub(beside.saturating_add(1)) else {
+                    return after;
+                };
                 after.max(self.log[index] + span)
             }
         }
