@@ -3,7 +3,7 @@
 //! No call here depends on a permission that its caller did not ask for: account information is
 //! optional, a bucket can be read without its stream's information.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, Subject};
@@ -280,21 +280,34 @@ impl Api {
             total: usize,
             #[serde(default)]
             streams: Option<Vec<StreamInfo>>,
+            /// Those whose servers did not answer in time.
+            #[serde(default)]
+            missing: Option<Vec<String>>,
         }
-        let mut found: Vec<StreamInfo> = Vec::new();
+        // By name: a cluster may list a stream twice while others are being made.
+        let mut found: BTreeMap<String, StreamInfo> = BTreeMap::new();
+        let mut missing = Vec::new();
+        let mut offset = 0;
         for _ in 0..PAGES_MAX {
-            let body = json!({ "offset": found.len(), "subject": subject.unwrap_or_default() });
+            let body = json!({ "offset": offset, "subject": subject.unwrap_or_default() });
             let page: Listed = self.ask_for("STREAM.LIST", &body, &call.repeatable()).await?;
             let streams = page.streams.unwrap_or_default();
+            missing.extend(page.missing.unwrap_or_default());
+            offset += streams.len();
             if streams.is_empty() {
                 break;
             }
-            found.extend(streams);
-            if found.len() >= page.total {
+            found.extend(streams.into_iter().map(|stream| (stream.config.name.clone(), stream)));
+            if offset >= page.total {
                 break;
             }
         }
-        Ok(found)
+        for name in missing {
+            if let Some(stream) = self.stream(&name, call).await? {
+                found.insert(name, stream);
+            }
+        }
+        Ok(found.into_values().collect())
     }
 
     /// The name of the stream that keeps `subject`.

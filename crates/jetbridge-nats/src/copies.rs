@@ -138,6 +138,20 @@ impl Copies {
         }
     }
 
+    /// The first message at or behind a sequence, as `which` says, surely.
+    pub(crate) async fn next(
+        &self,
+        api: &Api,
+        which: &Which<'_>,
+        call: &Call,
+    ) -> Result<Option<Stored>> {
+        if self.is_only_one() {
+            return api.direct(&self.stream, which, call).await;
+        }
+        let (api, stream) = self.leader(api);
+        api.message(&stream, which, call).await
+    }
+
     async fn leaders(&self, api: &Api, subject: &str, call: &Call) -> Result<Option<Stored>> {
         let (api, stream) = self.leader(api);
         let which = Which { last_by_subj: Some(subject), ..Which::default() };

@@ -38,7 +38,7 @@ pub(crate) struct Shelf {
     /// The stream's name.
     pub(crate) stream: String,
     /// Whom to ask for what.
-    copies: Copies,
+    pub(crate) copies: Copies,
     /// Single messages may be given a time to live.
     pub(crate) ttl: bool,
     /// Several messages can be read by one request.

@@ -15,7 +15,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use jetbridge_core::{
-    Body, BucketName, Digest, Error, ErrorKind, Object, ObjectInfo, ObjectName, Result,
+    Backoff, Body, BucketName, Digest, Error, ErrorKind, Object, ObjectInfo, ObjectName, Result,
 };
 
 use crate::api::{Which, stored};
@@ -29,17 +29,32 @@ const BATCH_BYTES: u64 = 8 << 20;
 /// Chunks that one request asks for at most.
 const BATCH_CHUNKS_MAX: u64 = 512;
 
-/// The object called `name`, or `range` of it.
+/// How often an object that was replaced before its first bytes came is looked up again.
+const LOOKUPS_MAX: u32 = 5;
+
+/// The object called `name`, or `range` of it. Its first bytes are there when this returns, so
+/// that one that is replaced meanwhile is simply the new one.
 pub(crate) async fn get(
     shelf: &Shelf,
     name: &ObjectName,
     range: Option<Range<u64>>,
 ) -> Result<Option<Object>> {
-    let Some((shelf, placed)) = resolve(shelf, name).await? else { return Ok(None) };
-    let info = placed.info()?;
-    let range = check_range(range, &info)?;
-    let body = body(&shelf, &placed, &info, range)?;
-    Ok(Some(Object::new(info, body)))
+    let mut lookups = 1;
+    loop {
+        let Some((shelf, placed)) = resolve(shelf, name).await? else { return Ok(None) };
+        let info = placed.info()?;
+        let range = check_range(range.clone(), &info)?;
+        let mut body = body(&shelf, &placed, &info, range)?;
+        match body.next().await {
+            Some(Err(gone)) if gone.kind() == ErrorKind::Conflict && lookups < LOOKUPS_MAX => {
+                lookups += 1;
+            }
+            first => {
+                let whole = futures_util::stream::iter(first).chain(body).boxed();
+                return Ok(Some(Object::new(info, whole)));
+            }
+        }
+    }
 }
 
 /// The object's meta, and where it is; a link is followed once.
@@ -282,7 +297,7 @@ impl Chunks {
         }
         let call = self.shelf.api.link().repeatable(OPERATION);
         let which = Which { seq: Some(1), next_by_subj: Some(subject), ..Which::default() };
-        let first = self.shelf.api.direct(&self.shelf.stream, &which, &call).await?;
+        let first = self.shelf.copies.next(&self.shelf.api, &which, &call).await?;
         let first = first.ok_or_else(|| self.gone())?.sequence;
         let meta = &self.placed.meta;
         // Nobody else wrote in between: then the meta follows the chunks directly.
@@ -341,7 +356,7 @@ impl Chunks {
             let subject = subject.clone();
             async move {
                 let (chunks, sequence) = state?;
-                match chunks.one_batch(&subject, sequence).await {
+                match chunks.next_batch(&subject, sequence).await {
                     Ok((batch, _)) if batch.is_empty() => None,
                     Ok((batch, last)) => Some((Ok(batch), Some((chunks, last + 1)))),
                     Err(error) => Some((Err(error), None)),
@@ -353,6 +368,27 @@ impl Chunks {
             Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
         });
         payloads.boxed()
+    }
+
+    /// As [`Chunks::one_batch`]. A copy that lags has nothing yet where another has more, so as
+    /// long as the object is still there, nothing is no answer.
+    async fn next_batch(&self, subject: &str, sequence: u64) -> Result<(Vec<Bytes>, u64)> {
+        let call = self.shelf.api.link().repeatable(OPERATION);
+        let mut backoff = Backoff::outage();
+        loop {
+            let (batch, last) = self.one_batch(subject, sequence).await?;
+            let final_word = !batch.is_empty() || self.shelf.copies.is_only_one();
+            if final_word || call.is_over() || !self.is_still_there().await? {
+                return Ok((batch, last));
+            }
+            backoff.wait().await;
+        }
+    }
+
+    async fn is_still_there(&self) -> Result<bool> {
+        let name = ObjectName::parse(&self.placed.meta.name)?;
+        let now = self.shelf.meta(&name, OPERATION).await?;
+        Ok(now.is_some_and(|now| now.meta.nuid == self.placed.meta.nuid))
     }
 
     /// The next chunks from `sequence` on, and the sequence of the last of them.

@@ -66,6 +66,11 @@ fn no_stream(operation: &'static str, subject: &str) -> Error {
         .hint("the bucket or stream is not there (any more), or JetStream is off")
 }
 
+/// True if an error of [`Link::publish`] means that nobody took the message.
+pub(crate) fn is_no_stream(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
 /// Messages on their way to a stream, sent and acknowledged in order. Dropping it forgets those
 /// that are out; they may still be stored.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use jetbridge_core::{Backoff, Error, ErrorKind, Result, random};
 
-use crate::api::{Api, Stored};
+use crate::api::{Api, Stored, Which};
 use crate::consumers::Registered;
 use crate::delivered::Delivered;
 use crate::error::not_sent;
@@ -122,6 +122,7 @@ pub(crate) fn events(
         consumer: None,
         position: None,
         caught_up: false,
+        target: None,
         behind_since: Some(Instant::now()),
         heard: Instant::now(),
         ready: VecDeque::new(),
@@ -148,6 +149,9 @@ struct Reader {
     /// specification says.
     position: Option<u64>,
     caught_up: bool,
+    /// The last sequence that the leader knew at the beginning, where the consumer may be on a
+    /// copy that lags behind it: before that has come, nothing is caught up.
+    target: Option<u64>,
     /// Since when there has been something to deliver, or nobody to say so.
     behind_since: Option<Instant>,
     /// When the consumer last said something.
@@ -273,8 +277,11 @@ impl Reader {
             self.api.link().clock().observe(sent, Instant::now(), created);
         }
         let feed = feed.confirmed(call.operation)?;
+        if !self.caught_up && info.cluster.is_some_and(|cluster| cluster.name.is_some()) {
+            self.target = self.leaders_last(call).await?;
+        }
         if self.spec.from == Begin::Now && self.position.is_none() {
-            self.position = Some(info.delivered.stream_seq);
+            self.position = Some(info.delivered.stream_seq).max(self.target);
         }
         let of_lasts = config.deliver_policy == DeliverPolicy::LastPerSubject;
         let lasts =
@@ -288,6 +295,24 @@ impl Reader {
             _registered: registered,
         });
         Ok(if info.num_pending == 0 { Waiting::Nothing } else { Waiting::Something })
+    }
+
+    /// The last sequence of what is read, as the leader knows it; `None` if there is none, or if
+    /// the user may not know.
+    async fn leaders_last(&self, call: &Call) -> Result<Option<u64>> {
+        let everything = [">".to_owned()];
+        let filters =
+            if self.spec.filters.is_empty() { &everything } else { &self.spec.filters[..] };
+        let mut last = None;
+        for filter in filters {
+            let which = Which { last_by_subj: Some(filter), ..Which::default() };
+            match self.api.message(&self.spec.stream, &which, call).await {
+                Ok(stored) => last = last.max(stored.map(|stored| stored.sequence)),
+                Err(error) if may_not_ask(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(last)
     }
 
     /// A stream that was deleted and made again has other messages under the same numbers.
@@ -367,14 +392,17 @@ impl Reader {
             lasts.count(place.sequence, self.position);
         }
         let certain = consumer.lasts.as_ref().is_none_or(Lasts::are_complete);
-        self.position = self.position.max(Some(place.sequence));
-        self.ready.push_back(Event::Message(Stored {
-            subject: message.subject,
-            sequence: place.sequence,
-            time: place.time,
-            headers: message.headers.unwrap_or_default(),
-            payload: message.payload,
-        }));
+        // A copy that lags may deliver again what another one has delivered.
+        if self.position.is_none_or(|position| place.sequence > position) {
+            self.position = Some(place.sequence);
+            self.ready.push_back(Event::Message(Stored {
+                subject: message.subject,
+                sequence: place.sequence,
+                time: place.time,
+                headers: message.headers.unwrap_or_default(),
+                payload: message.payload,
+            }));
+        }
         if place.pending == 0 && certain {
             return self.is_up_to_date();
         }
@@ -407,7 +435,12 @@ impl Reader {
             self.consumer = None;
             return Ok(());
         }
-        // An idle consumer has nothing left to deliver.
+        // An idle consumer has nothing left to deliver. What the leader had at the beginning may
+        // have been removed before it came here.
+        if !self.caught_up && self.target > self.reached() {
+            let call = self.api.link().repeatable(self.spec.operation);
+            self.target = self.leaders_last(&call).await?;
+        }
         self.is_up_to_date()
     }
 
@@ -418,8 +451,16 @@ impl Reader {
         Ok(())
     }
 
+    /// The sequence up to which everything has been delivered, or was not wanted.
+    fn reached(&self) -> Option<u64> {
+        match self.spec.from {
+            Begin::After(sequence) => self.position.max(Some(sequence)),
+            Begin::LastPerSubject | Begin::Now => self.position,
+        }
+    }
+
     fn say_caught_up(&mut self) {
-        if !self.caught_up {
+        if !self.caught_up && self.target <= self.reached() {
             self.caught_up = true;
             self.ready.push_back(Event::CaughtUp);
             // From here on nothing is initial any more, even if nothing was there.

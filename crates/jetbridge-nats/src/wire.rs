@@ -271,6 +271,8 @@ pub(crate) struct ConsumerInfo {
     pub(crate) num_pending: u64,
     #[serde(default)]
     pub(crate) delivered: DeliveredState,
+    #[serde(default)]
+    pub(crate) cluster: Option<ClusterInfo>,
 }
 
 /// How far a consumer has come.

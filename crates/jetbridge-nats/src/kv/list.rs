@@ -7,16 +7,16 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use jetbridge_core::{
-    Change, Cursor, Digest, Error, ErrorKind, Key, Page, Result, Revision, Scope,
+    Change, Cursor, Digest, Error, ErrorKind, HISTORY_MAX, Key, Page, Result, Revision, Scope,
 };
 
 use super::NatsKv;
 use super::scan::{Scan, Scanned};
-use crate::api::Purge;
+use crate::api::{Purge, Which};
 use crate::facts::Facts;
 use crate::reader::{Begin, Follow};
 use crate::record::Record;
-use crate::request::Call;
+use crate::request::{Call, may_not_ask};
 
 /// Records looked at again at once, to see whether they are still the last of their keys.
 const LOOKS_MAX: usize = 128;
@@ -131,12 +131,39 @@ impl NatsKv {
     }
 
     pub(super) async fn stored_history(&self, key: &Key, call: &Call) -> Result<Vec<Change>> {
+        let facts = self.bucket.facts(call).await?;
+        if !facts.copies.is_only_one() {
+            match self.leaders_history(&facts, key, call).await {
+                Err(error) if may_not_ask(&error) => {}
+                answered => return answered,
+            }
+        }
         let scan = Scan {
             headers_only: false,
             ..listing(call.operation, Scope::One(key.clone()), Begin::After(0))
         };
         let (_, scanned) = self.scan(scan, call).await?;
         until_caught_up(scanned).map_ok(Record::into_change).try_collect().await
+    }
+
+    /// Step by step from the leader: a copy that lags knows less, and may still go by an earlier
+    /// configuration.
+    async fn leaders_history(&self, facts: &Facts, key: &Key, call: &Call) -> Result<Vec<Change>> {
+        let text = self.names.text(key, call.operation)?;
+        let mut found = Vec::new();
+        for subject in facts.keyspace.read(&text) {
+            let mut from = 1;
+            for _ in 0..=HISTORY_MAX {
+                let next = Some(subject.as_str());
+                let which = Which { seq: Some(from), next_by_subj: next, ..Which::default() };
+                let stored = facts.copies.next(&self.bucket.api, &which, call).await?;
+                let Some(stored) = stored else { break };
+                from = stored.sequence + 1;
+                found.push(Record::new(key.clone(), stored));
+            }
+        }
+        found.sort_by_key(|record| record.revision);
+        Ok(found.into_iter().map(Record::into_change).collect())
     }
 
     pub(super) async fn purge_scope(&self, scope: Scope, call: &Call) -> Result<u64> {

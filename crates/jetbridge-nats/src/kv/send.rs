@@ -10,6 +10,7 @@ use crate::api::{Stored, Which};
 use crate::error::{ApiError, code};
 use crate::facts::Facts;
 use crate::headers;
+use crate::publish::is_no_stream;
 use crate::request::{Call, may_not_ask};
 use crate::settle::{Judgement, Last, Unclear, judge, judge_history};
 
@@ -59,8 +60,9 @@ impl NatsKv {
                 }
                 Err(error) if error.outcome() == Outcome::Unknown => unclear = Some(error),
                 Err(error) if unclear.is_none() => {
+                    let silent = is_no_stream(&error);
                     let error = facts.copies.explain_silence(&self.bucket.api, error, call).await;
-                    if !error.is_retryable() || call.is_over() {
+                    if !silent || !error.is_retryable() || call.is_over() {
                         return Err(error);
                     }
                     backoff.wait().await;

@@ -24,23 +24,32 @@ mod kv_faults;
 mod kv_watch;
 mod object;
 mod permissions;
+mod replicated;
 mod store;
 
 /// The whole contract over a row of the matrix.
 macro_rules! row {
     ($name:ident, $row:expr) => {
         mod $name {
-            async fn open() -> jetbridge_testkit::Fixture {
-                use jetbridge_testkit::Release;
+            use super::contract::Row;
 
-                use super::contract::Row;
-                Row::open($row).await
+            async fn open() -> jetbridge_testkit::Fixture {
+                $row.open().await
             }
 
-            jetbridge_testkit::contract!(open);
+            async fn open_bus() -> jetbridge_testkit::Fixture {
+                $row.open_bus().await
+            }
+
+            jetbridge_testkit::backend_contract!(open);
+            jetbridge_testkit::bus_contract!(open_bus);
+            jetbridge_testkit::kv_contract!(open);
+            jetbridge_testkit::model_contract!(open);
+            jetbridge_testkit::object_contract!(open);
         }
     };
 }
 
-row!(nats_2_9_25, Row::Single(Release::Oldest));
-row!(nats_2_15_2, Row::Single(Release::Newest));
+row!(nats_2_9_25, Row::Single(jetbridge_testkit::Release::Oldest));
+row!(nats_2_15_2, Row::Single(jetbridge_testkit::Release::Newest));
+row!(nats_r3, Row::Cluster);

@@ -1,6 +1,6 @@
 //! Performing steps on a bucket and on the model, and comparing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -276,11 +276,12 @@ impl Model<'_> {
     /// A new watch finds the live values behind `after`.
     async fn look(&self, kv: &Arc<dyn Kv>, start: Start, after: Revision) -> Checked {
         let mut watching = Watching::new(kv, Watch::current(Scope::All).start(start));
-        let mut found = BTreeSet::new();
+        // Of each key the last: a store that is replicated may deliver earlier ones before it.
+        let mut found = BTreeMap::new();
         loop {
             match watching.next().await {
                 Change::Put(entry) => {
-                    found.insert((entry.key.as_str().to_owned(), entry.revision));
+                    found.insert(entry.key.as_str().to_owned(), entry.revision);
                 }
                 Change::Delete { key, .. } => {
                     same("deleted", &self.reference.live(key.as_str()), &None)?;
@@ -289,7 +290,7 @@ impl Model<'_> {
             }
         }
         let live = self.reference.live_keys("").into_iter();
-        let expected: BTreeSet<_> = live
+        let expected: BTreeMap<_, _> = live
             .filter_map(|name| Some((name.to_owned(), self.reference.live(name)?.0)))
             .filter(|(_, revision)| *revision > after)
             .collect();
