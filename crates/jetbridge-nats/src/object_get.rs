@@ -49,10 +49,11 @@ pub(crate) async fn get(
             Some(Err(gone)) if gone.kind() == ErrorKind::Conflict && lookups < LOOKUPS_MAX => {
                 lookups += 1;
             }
-            first => {
-                let whole = futures_util::stream::iter(first).chain(body).boxed();
+            Some(first) => {
+                let whole = futures_util::stream::iter([first]).chain(body).boxed();
                 return Ok(Some(Object::new(info, whole)));
             }
+            None => return Ok(Some(Object::new(info, futures_util::stream::empty().boxed()))),
         }
     }
 }

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
-use jetbridge_core::{Key, Read, Result, Revision, Snapshot};
+use jetbridge_core::{Backoff, Key, Read, Result, Revision, Snapshot};
 
 use super::NatsKv;
 use crate::api::{Stored, stored};
@@ -21,9 +21,8 @@ use crate::request::{Call, may_not_ask};
 const MANY_MAX: usize = 1024;
 /// Single gets under way at once where a question for many cannot be asked.
 const GETS_MAX: usize = 128;
-/// How often the answers to several questions are put together in the hope that nobody wrote in
-/// between.
-const SNAPSHOT_ATTEMPTS: u32 = 3;
+/// How often is asked in the hope that nobody writes in between, and that a copy has caught up.
+const SNAPSHOT_ATTEMPTS: u32 = 5;
 
 /// The last messages of several subjects.
 #[derive(Debug, Default)]
@@ -31,6 +30,8 @@ struct Many {
     messages: HashMap<Box<str>, Stored>,
     /// The sequence at which all of them were the last ones, if that was one.
     revision: Option<Revision>,
+    /// The lowest sequence up to which a page holds; `None` if one does not say.
+    up_to: Option<u64>,
     /// It took several questions, and somebody wrote in between.
     torn: bool,
     /// Whether a mirror, or nobody knows who, may have answered.
@@ -57,8 +58,7 @@ impl NatsKv {
     ) -> Result<Snapshot> {
         let facts = self.bucket.facts(call).await?;
         let copies_will_do = match read {
-            Read::Fresh => facts.copies.is_only_one(),
-            Read::MaybeStale => facts.copies.direct,
+            Read::Fresh | Read::MaybeStale => facts.copies.direct,
             Read::At(_) => false,
         };
         let denied = self.bucket.many_denied.load(Ordering::Relaxed);
@@ -89,16 +89,9 @@ impl NatsKv {
         for key in keys {
             texts.push(self.names.text(key, call.operation)?);
         }
-        let mut found = self.ask_for_many(facts, &texts, call).await?;
-        for _ in 1..SNAPSHOT_ATTEMPTS {
-            if !found.torn {
-                break;
-            }
-            found = self.ask_for_many(facts, &texts, call).await?;
-        }
-        if found.doubtful && facts.copies.hides_mirrors && read == Read::Fresh {
+        let Some(found) = self.ask_until_fresh(facts, &texts, read, call).await? else {
             return Ok(None);
-        }
+        };
         let mut entries = Vec::with_capacity(keys.len());
         for (key, text) in keys.iter().zip(&texts) {
             let newest = facts
@@ -110,6 +103,49 @@ impl NatsKv {
             entries.push(record.and_then(|record| self.live(facts, record)));
         }
         Ok(Some(Snapshot::new(entries, found.revision)))
+    }
+
+    /// Asks until the answers are of one state, and, if they must be fresh, of one that is not
+    /// older than the question: any copy will do that has come as far as the leader had.
+    async fn ask_until_fresh(
+        &self,
+        facts: &Facts,
+        texts: &[Box<str>],
+        read: Read,
+        call: &Call,
+    ) -> Result<Option<Many>> {
+        let fresh = read == Read::Fresh;
+        let mut floor = None;
+        if fresh && !facts.copies.is_only_one() {
+            floor = Some(self.leaders_last(facts, call).await?);
+        }
+        let mut torn = None;
+        let mut backoff = Backoff::contention();
+        for _ in 0..SNAPSHOT_ATTEMPTS {
+            let found = self.ask_for_many(facts, texts, call).await?;
+            if fresh && floor.is_none() && found.doubtful && facts.copies.hides_mirrors {
+                floor = Some(self.leaders_last(facts, call).await?);
+                continue;
+            }
+            let late = floor.is_some_and(|floor| found.up_to < Some(floor));
+            if late && found.up_to.is_none() {
+                // Nothing was found, and nobody says up to where.
+                return Ok(None);
+            }
+            if !late && !found.torn {
+                return Ok(Some(found));
+            }
+            torn = (!late).then_some(found);
+            backoff.wait().await;
+        }
+        Ok(torn)
+    }
+
+    /// The last sequence that the leader knows.
+    async fn leaders_last(&self, facts: &Facts, call: &Call) -> Result<u64> {
+        let (api, stream) = facts.copies.leader(&self.bucket.api);
+        let info = api.stream(&stream, call).await?;
+        Ok(info.ok_or_else(|| facts.copies.gone(call.operation))?.state.last_seq)
     }
 
     /// Asks page by page. It is one state if every page was answered up to the same sequence.
@@ -139,6 +175,7 @@ impl NatsKv {
         let same = states.iter().all(|state| *state == first);
         many.revision = first.filter(|_| same).map(Revision);
         many.torn = !same;
+        many.up_to = states.into_iter().min().flatten();
         Ok(many)
     }
 
