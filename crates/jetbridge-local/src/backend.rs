@@ -1,6 +1,7 @@
 //! The store of one directory, as one process sees it.
 
 use std::fmt::{self, Display};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -139,6 +140,10 @@ impl Store {
             let kv = open(BucketKind::Kv, KV_DIRECTORY, context.clone())?;
             let objects = open(BucketKind::Object, OBJECTS_DIRECTORY, context)?;
             let bus = LocalBus::open(&directory, streams)?;
+            if durability == Durability::Full {
+                let synced = File::open(&directory).and_then(|it| it.sync_all());
+                synced.map_err(|error| from_io(error, "local.open", &directory))?;
+            }
             let (estimate, closed) = (StoreClock::default(), CancellationToken::new());
             Ok(Self { directory, options, estimate, kv, objects, bus, tasks, closed })
         })

@@ -1,4 +1,4 @@
-//! The journal of a database: the names of what each commit changed, one row per commit.
+//! The journal of a bucket: the names of what each commit changed, one row per commit.
 //!
 //! It is how watchers find what they have not seen. One row for a whole group costs a write next to
 //! nothing, where an index of rows by revision would cost as much as the rows themselves. The
@@ -127,8 +127,7 @@ mod tests {
 
     fn journal() -> Connection {
         let sql = Connection::open_in_memory().unwrap();
-        let table = "CREATE TABLE changes (last INTEGER PRIMARY KEY, first INTEGER, names BLOB)";
-        sql.execute_batch(table).unwrap();
+        sql.execute_batch(crate::bucket::rows::MIGRATIONS[0]).unwrap();
         sql
     }
 

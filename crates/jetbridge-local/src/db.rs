@@ -43,8 +43,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(30);
 /// dropped.
 const READERS_IDLE_MAX: usize = 16;
 
-/// What every database has, kept in step by the committer: see [`Tx::state`] and
-/// [`changes`](crate::changes).
+/// The row every database has, kept in step by the committer: see [`Tx::state`].
 const STATE_TABLE: &str = "
     CREATE TABLE state (
         id INTEGER PRIMARY KEY CHECK (id = 0),
@@ -56,11 +55,6 @@ const STATE_TABLE: &str = "
         deleted INTEGER NOT NULL
     );
     INSERT INTO state VALUES (0, 0, 0, 0, 0, 0, 0);
-    CREATE TABLE changes (
-        last INTEGER PRIMARY KEY,
-        first INTEGER NOT NULL,
-        names BLOB NOT NULL
-    );
 ";
 
 /// When an acknowledged write is on the disk.

@@ -19,6 +19,11 @@ use crate::fault::JobResult;
 
 /// See [`DbOptions::migrations`](crate::db::DbOptions::migrations).
 pub(crate) const MIGRATIONS: &[&str] = &["
+    CREATE TABLE changes (
+        last INTEGER PRIMARY KEY,
+        first INTEGER NOT NULL,
+        names BLOB NOT NULL
+    );
     CREATE TABLE settings (
         id INTEGER PRIMARY KEY CHECK (id = 0),
         created INTEGER NOT NULL,
