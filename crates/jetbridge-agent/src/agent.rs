@@ -147,7 +147,8 @@ impl Agent {
     }
 
     /// Reads the files again and changes what changed, and nothing else. If they cannot be read,
-    /// everything goes on as it was, and status says why.
+    /// everything goes on as it was, and status says why. Dropped while sections drain, it leaves
+    /// them draining for [`Agent::stop`] to take up.
     ///
     /// # Errors
     /// Every problem of the files; nothing was changed then.
@@ -215,13 +216,27 @@ impl Agent {
         if self.http.as_ref().map(|(present, _)| present) == spec {
             return Ok(());
         }
+        let is_taken = |(present, _): &(HttpSpec, Http)| {
+            spec.is_some_and(|spec| spec.listen == present.listen && spec.listen.port() != 0)
+        };
+        // The same address can only be had again when it is free; any other is tried first, so
+        // that one that cannot be had leaves the present one as it is.
+        if self.http.as_ref().is_some_and(is_taken) {
+            self.stop_http().await;
+        }
+        let next = match spec {
+            Some(spec) => Some((spec.clone(), Http::start(spec, self.overview.clone()).await?)),
+            None => None,
+        };
+        self.stop_http().await;
+        self.http = next;
+        Ok(())
+    }
+
+    async fn stop_http(&mut self) {
         if let Some((_, http)) = self.http.take() {
             http.stop().await;
         }
-        if let Some(spec) = spec {
-            self.http = Some((spec.clone(), Http::start(spec, self.overview.clone()).await?));
-        }
-        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jetbridge_core::{Backend, Backoff, Tasks};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::board::{Board, Reporter, SectionId, State};
@@ -21,6 +21,8 @@ use crate::metrics::Metrics;
 
 /// How long a section must have run for its next failure to count as the first.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// How long a section may still take behind its deadline, to give up what is under way.
+const OVERDUE_GRACE: Duration = Duration::from_secs(2);
 
 /// What one section is made of: the part of the file that configures it, and how it runs.
 pub(crate) trait Section: Send + Sync + 'static {
@@ -81,7 +83,7 @@ pub(crate) struct Supervisor {
 #[derive(Debug)]
 struct Running {
     stop: watch::Sender<Option<Instant>>,
-    drained: oneshot::Receiver<Drained>,
+    drained: watch::Receiver<Option<Drained>>,
 }
 
 impl Supervisor {
@@ -91,7 +93,7 @@ impl Supervisor {
 
     pub(crate) fn start(&mut self, id: SectionId, section: Arc<dyn Section>) {
         let (stop, stopping) = watch::channel(None);
-        let (report, drained) = oneshot::channel();
+        let (report, drained) = watch::channel(None);
         let context = Context {
             backend: Arc::clone(&self.backend),
             reporter: self.board.add(&id),
@@ -99,27 +101,34 @@ impl Supervisor {
             stop: Stop(stopping),
         };
         self.tasks.spawn(async move {
-            let drained = keep_running(section, context).await;
-            // Nobody asks when the section was dropped at its deadline.
-            report.send(drained).unwrap_or_default();
+            report.send_replace(Some(keep_running(section, context).await));
         });
         self.running.insert(id, Running { stop, drained });
     }
 
-    /// Stops the sections called `ids` and says what each left.
+    /// Stops the sections called `ids` and says what each left. Dropped before it ends, it leaves
+    /// them draining, and a later call takes them up: the earlier deadline holds.
     pub(crate) async fn stop(
         &mut self,
         ids: &[SectionId],
         deadline: Instant,
     ) -> BTreeMap<SectionId, Drained> {
-        let stopping = ids.iter().filter_map(|id| self.running.remove_entry(id));
-        let reports = stopping.map(|(id, running)| async move {
-            running.stop.send_replace(Some(deadline));
-            // A section that panicked while draining has nothing to report.
-            (id, running.drained.await.unwrap_or_default())
+        let stopping = ids.iter().filter_map(|id| self.running.get_key_value(id));
+        let reports = stopping.map(|(id, running)| {
+            running.stop.send_modify(|stop| {
+                let earlier = stop.map_or(deadline, |earlier| earlier.min(deadline));
+                *stop = Some(earlier);
+            });
+            let (id, mut drained) = (id.clone(), running.drained.clone());
+            async move {
+                let report = drained.wait_for(Option::is_some).await;
+                // A section that panicked while draining has nothing to report.
+                (id, report.ok().and_then(|report| report.clone()).unwrap_or_default())
+            }
         });
         let reports = join_all(reports).await;
         for (id, _) in &reports {
+            self.running.remove(id);
             self.board.remove(id);
         }
         reports.into_iter().collect()
@@ -141,7 +150,16 @@ async fn keep_running(section: Arc<dyn Section>, context: Context) -> Drained {
     loop {
         let started = Instant::now();
         let run = Arc::clone(&section).run(context.clone());
-        let ended = AssertUnwindSafe(run).catch_unwind().await;
+        let overdue = async {
+            tokio::time::sleep_until(context.stop.begins().await + OVERDUE_GRACE).await;
+        };
+        let ended = tokio::select! {
+            ended = AssertUnwindSafe(run).catch_unwind() => ended,
+            () = overdue => {
+                tracing::warn!("a section did not end by its deadline: it is dropped");
+                Ok(Drained { abandoned: 1, ..Drained::default() })
+            }
+        };
         if let Err(panic) = &ended {
             let words = panic_words(panic.as_ref());
             tracing::error!(words, "a section panicked: this is a bug");

@@ -49,9 +49,17 @@ pub(crate) async fn keep(
     let letter = Message::new(subject, attempt.message.payload.clone()).headers(headers);
     let mut opts = AppendOpts::new();
     if let Some((stream, sequence)) = &attempt.stored {
-        opts = opts.id(&format!("{handler}:{stream}:{sequence}"));
+        // The name as it is: two may have the same token.
+        opts = opts.id(&format!("{}:{stream}:{sequence}", one_line(&spec.name)));
     }
-    backend.bus().append(letter, opts).await.map(|_appended| ())
+    match backend.bus().append(letter.clone(), opts.clone()).await {
+        // Somebody has deleted the stream since the handler began.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            ensure_stream(backend, &spec.dead_letters).await?;
+            backend.bus().append(letter, opts).await.map(|_appended| ())
+        }
+        appended => appended.map(|_appended| ()),
+    }
 }
 
 fn token_letter(c: char) -> char {

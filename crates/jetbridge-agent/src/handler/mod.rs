@@ -49,7 +49,7 @@ async fn handle(spec: &HandlerSpec, context: Context) -> Result<Drained> {
     dead::ensure_stream(&*context.backend, &spec.dead_letters).await?;
     let worker = Worker::new(spec.name.clone(), spec.concurrency)?;
     let work =
-        Arc::new(Work { spec: spec.clone(), context: context.clone(), client: HttpClient::new()? });
+        Arc::new(Work { spec: spec.clone(), context: context.clone(), client: client(spec)? });
     let taken = match &spec.source {
         Source::Subject { queue } => {
             let mut subscribe = Subscribe::to(spec.subject.clone());
@@ -70,16 +70,30 @@ async fn handle(spec: &HandlerSpec, context: Context) -> Result<Drained> {
     };
     // What is under way is finished also when the intake broke.
     let before = worker.counts();
-    let deadline = match &taken {
-        Ok(deadline) => *deadline,
-        Err(_broken) => Instant::now() + spec.timeout,
+    let after = match &taken {
+        Ok(deadline) => worker.drain(*deadline).await,
+        Err(broken) => {
+            context.reporter.degraded(broken);
+            let deadline = tokio::select! {
+                () = worker.idle() => Instant::now(),
+                deadline = context.stop.begins() => deadline,
+            };
+            worker.drain(deadline).await
+        }
     };
-    let after = worker.drain(deadline).await;
     taken?;
     Ok(Drained {
         finished: after.handled.saturating_sub(before.handled),
         abandoned: after.abandoned,
     })
+}
+
+/// The client for a handler that posts; others need none, nor the certificates it reads.
+fn client(spec: &HandlerSpec) -> Result<Option<HttpClient>> {
+    match &spec.target {
+        Target::Url(_) => HttpClient::new().map(Some),
+        Target::Run { .. } => Ok(None),
+    }
 }
 
 /// Makes the stream, keeping the handler's subject, if it is missing.

@@ -14,6 +14,7 @@ use super::attempt::{Attempt, Verdict};
 use super::spec::{HandlerSpec, Target};
 use super::url::HttpClient;
 use super::{dead, run};
+use crate::board::State;
 use crate::metrics::Ended;
 use crate::supervise::Context;
 
@@ -25,7 +26,8 @@ pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Work {
     pub(crate) spec: HandlerSpec,
     pub(crate) context: Context,
-    pub(crate) client: HttpClient,
+    /// There if the target is a URL.
+    pub(crate) client: Option<HttpClient>,
 }
 
 impl Work {
@@ -103,7 +105,10 @@ impl Work {
             Target::Run { command, directory } => {
                 run::run(command, directory, attempt, timeout).await
             }
-            Target::Url(url) => self.client.post(url, attempt, timeout).await,
+            Target::Url(url) => match &self.client {
+                Some(client) => client.post(url, attempt, timeout).await,
+                None => Verdict::failed("there is no HTTP client"),
+            },
         };
         let ended = match &verdict {
             Verdict::Done(_answer) => Ended::Done,
@@ -152,6 +157,8 @@ impl Work {
     async fn keep_dead(&self, attempt: &Attempt, reason: &str) -> Result<()> {
         dead::keep(&*self.context.backend, &self.spec, attempt, reason).await?;
         self.context.metrics.died(&self.spec.name);
+        // If the last letter could not be kept, that is over.
+        self.context.reporter.set(State::Running);
         Ok(())
     }
 

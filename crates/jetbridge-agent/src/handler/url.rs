@@ -18,6 +18,9 @@ use super::attempt::{ANSWER_BYTES_MAX, Attempt, Verdict};
 const KEPT_FIELDS: [&str; 5] =
     ["connection", "content-length", "host", "transfer-encoding", "upgrade"];
 
+/// The longest wait that the other side may ask for; more is a mistake or an attack.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// An HTTP client. Clones share the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
@@ -40,14 +43,16 @@ impl HttpClient {
 
     /// Posts `attempt`'s message to `url`.
     pub(crate) async fn post(&self, url: &str, attempt: &Attempt, timeout: Duration) -> Verdict {
-        let request = match request(url, attempt) {
+        let request = request(url, attempt);
+        let url = origin(url);
+        let request = match request {
             Ok(request) => request,
             Err(error) => return Verdict::failed(format!("{url}: {error}")),
         };
         match tokio::time::timeout(timeout, self.exchange(request)).await {
             Err(_elapsed) => Verdict::failed(format!("{url} did not answer within {timeout:?}")),
             Ok(Err(reason)) => Verdict::failed(format!("{url}: {reason}")),
-            Ok(Ok(answer)) => answer.verdict(url),
+            Ok(Ok(answer)) => answer.verdict(&url),
         }
     }
 
@@ -58,6 +63,15 @@ impl HttpClient {
         let body = body.map_err(|error| format!("the answer could not be read: {error}"))?;
         Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
     }
+}
+
+/// Scheme and host of `url`: its user, path and query may be secrets, and reasons go to logs, to
+/// the status and into dead letters.
+pub(crate) fn origin(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_user, host)| host);
+    format!("{scheme}://{host}")
 }
 
 struct Answer {
@@ -73,6 +87,7 @@ impl Answer {
         }
         let wait = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = wait.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let retry_after = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
         Verdict::Failed { reason: format!("{url} answered {}", self.status), retry_after }
     }
 }
@@ -147,6 +162,12 @@ mod tests {
         let verdict = HttpClient::new().unwrap().post(&url, &attempt(), LONG).await;
         assert_eq!(verdict, Verdict::Done(Bytes::from_static(b"hello a.b 7 true")));
         server.abort();
+    }
+
+    #[test]
+    fn what_is_told_of_a_url_holds_no_secret() {
+        assert_eq!(origin("https://me:pw@h.example:8/hooks/T0KEN?key=k@x"), "https://h.example:8");
+        assert_eq!(origin("http://h?a=1"), "http://h");
     }
 
     #[tokio::test]

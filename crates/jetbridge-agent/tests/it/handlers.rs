@@ -97,3 +97,24 @@ async fn stopping_finishes_what_is_under_way_and_reports_what_it_cannot() {
     assert_eq!(abandoned, 1, "{report:?}");
     assert!(!report.is_clean() && !folder.path().join("done").exists());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_of_like_names_are_all_kept_and_a_lost_stream_is_made_again() {
+    let rig = Rig::start(
+        "handlers:\n  - {name: a.b, subject: 'j.>', stream: J, durable: one, attempts: 1, run: 'false'}\n  \
+         - {name: a_b, subject: 'j.>', stream: J, durable: two, attempts: 1, run: 'false'}",
+    )
+    .await;
+    let stream = StreamName::parse("JETBRIDGE_DEAD_LETTERS").unwrap();
+    let bus = rig.bus();
+    let two_letters = async || {
+        let letters: Vec<_> = bus.read_stream(&stream, ReadStream::all()).collect().await;
+        (letters.len() == 2).then_some(())
+    };
+    rig.append("j.a", "").await;
+    eventually("both letters", WITHIN, two_letters).await;
+    assert!(bus.delete_stream(&stream).await.unwrap());
+    rig.append("j.b", "").await;
+    eventually("both letters, in a new stream", WITHIN, two_letters).await;
+    assert!(rig.stop().await.0.is_clean());
+}

@@ -53,3 +53,36 @@ async fn a_reload_starts_stops_and_changes_sections() {
     assert_eq!(rig.agent.sections(), 1);
     assert!(rig.stop().await.0.is_clean());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_taken_leaves_the_present_one() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut rig = Rig::start("http: {listen: '127.0.0.1:0'}").await;
+    let before = rig.agent.http_address().unwrap();
+    rig.rewrite(&format!("http: {{listen: '{}'}}", taken.local_addr().unwrap()));
+    assert_eq!(rig.agent.reload().await.unwrap_err().len(), 1);
+    assert_eq!(rig.agent.http_address(), Some(before));
+    assert!(tokio::net::TcpStream::connect(before).await.is_ok(), "it still listens");
+    assert!(rig.stop().await.0.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_is_cut_short_leaves_its_drain_to_the_end() {
+    let text = |word: &str| {
+        format!(
+            "handlers: [{{subject: 'j.>', stream: J, durable: d, run: [sh, -c, \
+             'echo begun >> begun; until test -e go; do sleep 0.02; done; echo {word} >> done']}}]"
+        )
+    };
+    let mut rig = Rig::start(&text("one")).await;
+    rig.append("j.a", "").await;
+    rig.wait_lines("begun", 1).await;
+    rig.rewrite(&text("two"));
+    let cut = tokio::time::timeout(std::time::Duration::from_millis(100), rig.agent.reload()).await;
+    assert!(cut.is_err(), "the changed handler drains");
+    std::fs::write(rig.path("go"), "").unwrap();
+    let (report, folder) = rig.stop().await;
+    assert!(report.is_clean(), "{report:?}");
+    let done = std::fs::read_to_string(folder.path().join("done")).unwrap();
+    assert_eq!(done, "one\n", "what was under way was finished");
+}
