@@ -57,7 +57,15 @@ async fn attend(
             _ = hangups.recv() => {}
             () = changes.changed() => {}
         }
-        match agent.reload().await {
+        let reloaded = tokio::select! {
+            reloaded = agent.reload() => reloaded,
+            // What drains for the reload goes on to drain for the end.
+            signal = stop.raised() => {
+                printer.note(format_args!("{signal:?}: draining"));
+                return Ok(agent.stop().await);
+            }
+        };
+        match reloaded {
             Ok(reloaded) => say_reloaded(&reloaded, printer),
             Err(problems) => {
                 say(&problems, printer);
