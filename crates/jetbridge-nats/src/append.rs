@@ -97,8 +97,11 @@ impl Conditional<'_> {
         let call = self.api.link().repeatable(OPERATION);
         let subject = self.out.subject.as_str();
         let Some(stream) = self.api.stream_of(subject, &call).await? else { return Ok(None) };
-        let which =
-            Which { seq: Some(self.expected + 1), next_by_subj: Some(subject), ..Which::default() };
+        let which = Which {
+            seq: Some(self.expected.saturating_add(1)),
+            next_by_subj: Some(subject),
+            ..Which::default()
+        };
         let found = self.api.message(&stream, &which, &call).await?;
         let found = found.filter(|stored| stored.sequence > self.expected);
         found.map(|stored| Ok((StreamName::parse(&stream)?, stored))).transpose()

@@ -108,7 +108,7 @@ impl NatsBackend {
     }
 
     async fn open_kv(&self, name: &BucketName, open: &Open) -> Result<Arc<Bucket>> {
-        let call = self.link().repeatable("kv.open");
+        let call = self.link().repeatable("bucket.open");
         let shared = self.shared(name);
         match buckets::ensure(&self.api, BucketKind::Kv, name, open.create.as_ref(), &call).await {
             Ok(stream) => {
@@ -150,7 +150,7 @@ impl Backend for NatsBackend {
     }
 
     async fn objects(&self, bucket: &BucketName, open: Open) -> Result<Arc<dyn Objects>> {
-        let call = self.link().repeatable("object.open");
+        let call = self.link().repeatable("bucket.open");
         let spec = open.create.as_ref();
         let stream = buckets::ensure(&self.api, BucketKind::Object, bucket, spec, &call).await?;
         self.probe.learn(&stream.config);

@@ -203,7 +203,7 @@ pub(crate) fn differences(
 }
 
 fn show<T: std::fmt::Debug>(value: &Option<T>) -> String {
-    value.as_ref().map_or_else(|| "not set".to_owned(), |value| format!("{value:?}"))
+    value.as_ref().map_or_else(|| "none".to_owned(), |value| format!("{value:?}"))
 }
 
 #[cfg(test)]

@@ -33,8 +33,9 @@ pub(crate) async fn create(
         return Ok(present);
     }
     Err(Error::new(ErrorKind::AlreadyExists, call.operation)
-        .because(format!("the bucket is there with other settings: {}", differing.join(", ")))
+        .because("the bucket is there with other settings")
         .with("bucket", bucket)
+        .with("differs", differing.join("; "))
         .hint("open it as it is, change it, or pick another name"))
 }
 

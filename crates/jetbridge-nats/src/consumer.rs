@@ -59,7 +59,7 @@ pub(crate) async fn open(api: &Api, consume: Consume) -> Result<Consumer> {
         stopping,
         ready: VecDeque::new(),
         outstanding: 0,
-        batch: 1,
+        batch: 0,
         asked: Instant::now(),
         heard: Instant::now(),
         drained: false,
@@ -242,6 +242,9 @@ impl Puller {
             Err(error) if self.link().now().phase == Phase::Closed => return Err(error),
             Err(_offline) => return Ok(()),
         };
+        // The reader has come back for more: that it did so at once is what lets it have more.
+        let keeps_up = self.asked.elapsed() < KEEPS_UP;
+        self.batch = if keeps_up { (self.batch * 2).clamp(1, BATCH_MAX) } else { 1 };
         let body = json!({
             "batch": self.batch,
             "expires": to_nanos(EXPIRES),
@@ -264,10 +267,6 @@ impl Puller {
         let Some(status) = message.status.filter(|status| *status != StatusCode::OK) else {
             self.outstanding = self.outstanding.saturating_sub(1);
             self.ready.push_back(message);
-            if self.outstanding == 0 {
-                let keeps_up = self.asked.elapsed() < KEEPS_UP;
-                self.batch = if keeps_up { (self.batch * 2).min(BATCH_MAX) } else { 1 };
-            }
             return Ok(());
         };
         let words = message.description.unwrap_or_default();
@@ -277,14 +276,12 @@ impl Puller {
             // The request has had its time.
             404 | 408 => {
                 self.outstanding = 0;
-                self.batch = 1;
                 Ok(())
             }
             409 if is_gone(&words) => Err(gone(&self.consume, &words)),
             // A new leader, the end of a batch by size, or somebody else's turn.
             409 => {
                 self.outstanding = 0;
-                self.batch = 1;
                 tokio::time::sleep(REFUSED_WAIT).await;
                 Ok(())
             }

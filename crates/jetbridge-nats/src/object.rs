@@ -157,6 +157,10 @@ impl Shelf {
     /// Removes what is stored under `nuid`. Nobody refers to it any more, so what cannot be
     /// removed now costs space and nothing else; sweeping finds it.
     pub(crate) async fn remove_chunks(&self, nuid: &str) {
+        if !is_one_token(nuid) {
+            tracing::warn!(bucket = %self.bucket, nuid, "this names no upload: nothing is removed");
+            return;
+        }
         let subject = self.chunk_subject(nuid);
         if let Err(error) = self.forget(&subject).await {
             tracing::warn!(bucket = %self.bucket, %error, "chunks stay behind until a sweep");
@@ -198,6 +202,13 @@ impl Shelf {
         }
         events(self.api.clone(), spec, follow)
     }
+}
+
+/// True if `nuid` stands for one upload. As a filter, anything else could name the chunks of every
+/// object, and metas come from whoever may publish.
+pub(crate) fn is_one_token(nuid: &str) -> bool {
+    let is_plain = |c: char| !matches!(c, '.' | '*' | '>') && !c.is_whitespace() && !c.is_control();
+    !nuid.is_empty() && nuid.chars().all(is_plain)
 }
 
 /// The stream behind a bucket of objects.
@@ -447,7 +458,8 @@ async fn sweep(shelf: &Shelf, older_than: Duration) -> Result<u64> {
     let old = |time: &std::time::SystemTime| {
         now.and_then(|now| now.duration_since(*time).ok()).is_some_and(|age| age >= older_than)
     };
-    for (nuid, _) in uploads.iter().filter(|(nuid, time)| !live.contains(*nuid) && old(time)) {
+    let unused = |nuid: &String| is_one_token(nuid) && !live.contains(nuid);
+    for (nuid, _) in uploads.iter().filter(|(nuid, time)| unused(nuid) && old(time)) {
         shelf.forget(&shelf.chunk_subject(nuid)).await?;
     }
     let after = info(link.repeatable(OPERATION)).await?;

@@ -19,7 +19,7 @@ use jetbridge_core::{
 };
 
 use crate::api::{Which, stored};
-use crate::object::Shelf;
+use crate::object::{Shelf, is_one_token};
 use crate::object_meta::Placed;
 use crate::reader::{Begin, Event, Follow, ReaderSpec, events};
 
@@ -43,6 +43,12 @@ pub(crate) async fn get(
     loop {
         let Some((shelf, placed)) = resolve(shelf, name).await? else { return Ok(None) };
         let info = placed.info()?;
+        if info.chunks > 0 && !is_one_token(&placed.meta.nuid) {
+            return Err(Error::new(ErrorKind::Corrupt, OPERATION)
+                .because("what describes the object names no upload")
+                .with("object", name)
+                .with("nuid", format!("{:?}", placed.meta.nuid)));
+        }
         let range = check_range(range.clone(), &info)?;
         let mut body = body(&shelf, &placed, &info, range)?;
         match body.next().await {
@@ -302,7 +308,7 @@ impl Chunks {
         let first = first.ok_or_else(|| self.gone())?.sequence;
         let meta = &self.placed.meta;
         // Nobody else wrote in between: then the meta follows the chunks directly.
-        if first + meta.chunks == self.placed.sequence {
+        if first.checked_add(meta.chunks) == Some(self.placed.sequence) {
             return Ok(first + skip);
         }
         self.walk(skip, subject).await

@@ -274,15 +274,16 @@ impl Shelf {
     ) -> Result<(Placed, Option<Placed>)> {
         let name = ObjectName::parse(&meta.name)?;
         let deadline = self.api.link().once(OPERATION).deadline;
+        let mut unclear = None;
         loop {
             check_expected(expect, before.as_ref(), &name)?;
             let over = before.as_ref().map_or(0, |placed| placed.sequence);
-            let unclear = match self.write_meta(&meta, over).await {
+            match self.write_meta(&meta, over).await {
                 Ok(Some(placed)) => return Ok((placed, before)),
-                Ok(None) => None,
-                Err(error) if error.outcome() == Outcome::Unknown => Some(error),
-                Err(error) => return Err(error),
-            };
+                Ok(None) => {}
+                Err(error) if error.outcome() == Outcome::Unknown => unclear = Some(error),
+                Err(error) => return Err(unclear.unwrap_or(error)),
+            }
             // Lost a race, or an acknowledgement: what is there now tells which.
             let now = match self.meta(&name, OPERATION).await {
                 Ok(now) => now,
@@ -290,6 +291,12 @@ impl Shelf {
             };
             if let Some(placed) = now.as_ref().filter(|placed| placed.meta.nuid == meta.nuid) {
                 return Ok((placed.clone(), before));
+            }
+            let is_untouched = now.as_ref().map_or(0, |placed| placed.sequence) == over;
+            if let Some(error) = unclear.take_if(|_| !is_untouched) {
+                // Ours may have landed and been replaced, its chunks removed: written again, it
+                // would describe bytes that are gone.
+                return Err(error);
             }
             if Instant::now() >= deadline {
                 return Err(Error::new(ErrorKind::Unavailable, OPERATION)

@@ -150,9 +150,31 @@ async fn a_deleted_durable_ends_with_words(release: Release) {
     store.close().await;
 }
 
+async fn what_a_slow_reader_has_not_asked_for_goes_to_others(release: Release) {
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    make_stream(&*bus).await;
+    for n in 1..=3 {
+        append(&*bus, n).await;
+    }
+    let consume = || Consume::new(name("S"), ConsumerName::parse("d").unwrap());
+    let mut slow = bus.consume(consume()).await.unwrap();
+    assert_eq!(slow.next().await.unwrap().unwrap().sequence, 1);
+    // The work on the first takes its time: that is what makes the reader slow.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(slow.next().await.unwrap().unwrap().sequence, 2);
+    let mut other = bus.consume(consume()).await.unwrap();
+    let third = tokio::time::timeout(Duration::from_secs(20), other.next()).await;
+    let third = third.expect("nobody sits on it").unwrap().unwrap();
+    assert_eq!((third.sequence, third.attempt), (3, 1));
+    drop((slow, other));
+    store.close().await;
+}
+
 on_every_server!(
     reading_survives_restarts_and_leaves_no_consumer,
     an_expected_append_is_exact_over_a_killed_server,
     a_consumer_goes_on_after_a_restart,
     a_deleted_durable_ends_with_words,
+    what_a_slow_reader_has_not_asked_for_goes_to_others,
 );

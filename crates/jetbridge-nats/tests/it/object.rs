@@ -162,9 +162,30 @@ async fn a_killed_upload_is_swept(release: Release) {
     store.close().await;
 }
 
+async fn a_foreign_meta_touches_no_other_object(release: Release) {
+    let store = Store::start(release).await;
+    let objects = objects(&store).await;
+    let content = bytes(3 * CHUNK, 0);
+    objects.put(&name("a"), body(&content, CHUNK), ObjectPut::new()).await.unwrap();
+    for (nuid, chunks) in [("*", 3), (">", 3), ("", 3), ("x.y", u64::MAX)] {
+        let meta = format!(
+            r#"{{"name":"b","bucket":"b","nuid":"{nuid}","size":{chunks},"chunks":{chunks},
+            "options":{{"max_chunk_size":1}}}}"#
+        );
+        let client = store.backend.client();
+        client.request("$O.b.M.Yg==", meta.into()).await.unwrap();
+        let error = objects.get(&name("b"), Some(1..2)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{nuid:?}: {error}");
+        objects.delete(&name("b"), DeleteOpts::new()).await.unwrap();
+        assert_eq!(read(&*objects, "a", None).await, content, "{nuid:?}");
+    }
+    store.close().await;
+}
+
 on_every_server!(
     what_was_put_is_read_in_whole_and_in_part,
     what_comes_to_nothing_leaves_nothing,
+    a_foreign_meta_touches_no_other_object,
     an_object_replaced_in_mid_read_is_a_conflict,
     a_killed_upload_is_swept,
 );
