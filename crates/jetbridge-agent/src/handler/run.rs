@@ -105,14 +105,20 @@ impl Ended {
     }
 }
 
-/// Feeds the process and reads what it says until it ends.
+/// Feeds the process and reads what it says until it ends. What it leaves running is ended with
+/// it: a child that holds the outputs would keep them open for ever.
 async fn attend(mut child: Child, payload: Bytes) -> std::io::Result<Ended> {
+    let group = Group(child.id());
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let ((), answer, errors, status) = tokio::join!(
         feed(input, &payload),
         keep(output, ANSWER_BYTES_MAX, End::First),
         keep(errors, ERRORS_BYTES_MAX, End::Last),
-        child.wait(),
+        async {
+            let status = child.wait().await;
+            drop(group);
+            status
+        },
     );
     Ok(Ended { status: status?, answer: answer?, errors: errors? })
 }
@@ -216,6 +222,14 @@ mod tests {
             assert!(Instant::now() < deadline, "the child of the killed process lives on");
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_process_leaves_running_does_not_hold_it_up() {
+        let started = Instant::now();
+        let verdict = shell("sleep 600 & echo done", "", LONG).await;
+        assert_eq!(verdict, Verdict::Done(Bytes::from_static(b"done\n")));
+        assert!(started.elapsed() < Duration::from_secs(30));
     }
 
     #[tokio::test]

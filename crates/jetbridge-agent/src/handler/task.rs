@@ -4,6 +4,7 @@
 //! wait, so that the wait outlives this process. A plain message exists only here, so its
 //! attempts are made here, one after the other.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use jetbridge_core::{Delivery, Message, Result};
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Verdict};
-use super::spec::{HandlerSpec, Target};
+use super::spec::{HandlerSpec, Order, Target};
 use super::url::HttpClient;
 use super::{dead, run};
 use crate::board::State;
@@ -31,25 +32,34 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Makes one attempt at a delivery and settles it.
+    /// Makes an attempt at a delivery and settles it. Where messages must not overtake each other,
+    /// a failed one is not handed back, behind those that came later: it is tried again here.
     pub(crate) async fn delivery(&self, stream: &str, delivery: Delivery) {
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             handler: self.spec.name.clone(),
             message: delivery.message.clone(),
             stored: Some((stream.to_owned(), delivery.sequence)),
             number: delivery.attempt,
         };
-        let verdict = self.attempt_in_progress(&attempt, &delivery).await;
-        let settled = match verdict {
-            Verdict::Done(answer) => {
-                self.answer(&attempt, answer).await;
-                delivery.ack().await
+        let settled = loop {
+            let verdict = self.in_progress(&delivery, self.attempt(&attempt)).await;
+            let (reason, retry_after) = match verdict {
+                Verdict::Done(answer) => {
+                    self.answer(&attempt, answer).await;
+                    break delivery.ack().await;
+                }
+                Verdict::Failed { reason, retry_after } => (reason, retry_after),
+            };
+            if attempt.number >= u64::from(self.spec.attempts) {
+                break self.bury(&attempt, &reason, delivery).await;
             }
-            Verdict::Failed { reason, .. } if attempt.number >= u64::from(self.spec.attempts) => {
-                self.bury(&attempt, &reason, delivery).await
+            let wait = retry_after.unwrap_or_else(|| self.wait_after(attempt.number));
+            if self.spec.order == Order::Free {
+                break delivery.nak(wait).await;
             }
-            Verdict::Failed { retry_after, .. } => {
-                delivery.nak(retry_after.unwrap_or_else(|| self.wait_after(attempt.number))).await
+            tokio::select! {
+                () = self.in_progress(&delivery, tokio::time::sleep(wait)) => attempt.number += 1,
+                _deadline = self.context.stop.begins() => break delivery.nak(wait).await,
             }
         };
         if let Err(error) = settled {
@@ -81,13 +91,12 @@ impl Work {
         }
     }
 
-    /// One attempt, during which the delivery is kept from coming again.
-    async fn attempt_in_progress(&self, attempt: &Attempt, delivery: &Delivery) -> Verdict {
-        let attempting = self.attempt(attempt);
-        tokio::pin!(attempting);
+    /// Waits for `work`, during which the delivery is kept from coming again.
+    async fn in_progress<T>(&self, delivery: &Delivery, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
         loop {
             tokio::select! {
-                verdict = &mut attempting => return verdict,
+                done = &mut work => return done,
                 () = tokio::time::sleep(PROGRESS_EVERY) => {
                     if let Err(error) = delivery.in_progress().await {
                         tracing::debug!(handler = self.spec.name, %error, "no progress noted");

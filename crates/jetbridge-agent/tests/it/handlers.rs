@@ -30,6 +30,21 @@ async fn what_a_stream_keeps_is_handled_once_each_and_in_order_of_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_message_is_not_overtaken_by_those_of_its_key() {
+    let rig = Rig::start(
+        "handlers:\n  - {subject: 'orders.*', stream: ORDERS, durable: mail, concurrency: 4, \
+         order: subject, backoff: 50ms, run: [sh, -c, 'read n; test $n != 1 -o \
+         $JETBRIDGE_ATTEMPT = 3 || exit 1; echo $n >> done']}",
+    )
+    .await;
+    for number in 1..=4 {
+        rig.append("orders.a", &format!("{number}\n")).await;
+    }
+    assert_eq!(rig.wait_lines("done", 4).await, ["1", "2", "3", "4"]);
+    assert!(rig.stop().await.0.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_is_tried_again_and_becomes_a_dead_letter() {
     let rig = Rig::start(
         "handlers:\n  - {subject: 'jobs.>', stream: JOBS, durable: worker, attempts: 3, \
