@@ -12,16 +12,19 @@
 //! files are always open to all.
 
 use std::collections::VecDeque;
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jetbridge_core::{Error, ErrorKind, Result};
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use crate::changes::Changes;
-use crate::db::{DbOptions, Durability, State, closed, gone};
+use crate::db::{DbOptions, Durability, PAGE_BYTES, State, closed, gone};
 use crate::fault::{Fault, JobResult, copy_sqlite, from_io, from_sqlite};
 use crate::lock::{Turn, TurnLock};
 
@@ -36,6 +39,10 @@ const LONE_GROUPS: u32 = 4;
 /// A lone writer looks for company again after this many groups.
 const COMPANY_PROBE: u32 = 32;
 
+/// Pages of the write-ahead log after which it is copied into the database: 16 MiB. Each copy
+/// costs two fsyncs, each page in the log a little of every read.
+const LOG_PAGES_MAX: u32 = (16 << 20) / PAGE_BYTES;
+
 /// The writing side of a database. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Committer(Arc<Inner>);
@@ -45,6 +52,8 @@ struct Inner {
     options: DbOptions,
     lock: TurnLock,
     queue: Mutex<Queue>,
+    /// Pages in the write-ahead log after the last commit.
+    log_pages: Arc<AtomicU32>,
     /// `None` once closed. Locked by the leader alone, so never contended.
     writer: Mutex<Option<Connection>>,
 }
@@ -88,11 +97,18 @@ impl Committer {
     pub(crate) fn new(
         path: PathBuf,
         lock: TurnLock,
-        writer: Connection,
+        mut writer: Connection,
         options: DbOptions,
-    ) -> Self {
+    ) -> Result<Self> {
+        let log_pages = Arc::new(AtomicU32::new(0));
+        let seen = Arc::clone(&log_pages);
+        let hook = move |_log: &mut Wal, pages: c_int| {
+            seen.store(pages.unsigned_abs(), Ordering::Relaxed);
+            Ok(())
+        };
+        writer.wal_hook(Some(hook)).map_err(|cause| from_sqlite(cause, "local.open", &path))?;
         let (queue, writer) = (Mutex::default(), Mutex::new(Some(writer)));
-        Self(Arc::new(Inner { path, options, lock, queue, writer }))
+        Ok(Self(Arc::new(Inner { path, options, lock, queue, log_pages, writer })))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -171,6 +187,23 @@ impl Committer {
         Settled { committer: self.clone(), group }
     }
 
+    fn log_is_long(&self) -> bool {
+        self.0.log_pages.load(Ordering::Relaxed) >= LOG_PAGES_MAX
+    }
+
+    /// Copies the log into the database, as far as no reader needs it. Waits for the disk; other
+    /// processes go on writing meanwhile.
+    fn copy_log(&self) {
+        self.0.log_pages.store(0, Ordering::Relaxed);
+        let mut writer = self.writer();
+        let Some(connection) = writer.as_mut() else { return };
+        let copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_row| Ok(()));
+        if let Err(error) = copied {
+            // What is committed is in the log: the next commit tries again.
+            tracing::warn!(%error, path = %self.path().display(), "the log was not copied");
+        }
+    }
+
     fn take_group(&self) -> Vec<Slot> {
         let mut queue = self.queue();
         let size = queue.jobs.len().min(GROUP_JOBS_MAX);
@@ -226,7 +259,9 @@ impl Lead {
     fn commit_inline(mut self) {
         let Some(settled) = self.try_commit() else { return self.move_to_blocking_thread() };
         settled.answer();
-        if !self.ends_if_idle() {
+        if self.committer.log_is_long() {
+            self.move_to_blocking_thread();
+        } else if !self.ends_if_idle() {
             self.move_to_task();
         }
     }
@@ -268,8 +303,11 @@ impl Lead {
                 Some(settled) => settled.answer_elsewhere(),
                 None => break,
             }
+            if self.committer.log_is_long() {
+                break;
+            }
         }
-        if !self.ends_if_idle() {
+        if self.committer.log_is_long() || !self.ends_if_idle() {
             self.move_to_blocking_thread();
         }
     }
@@ -280,14 +318,19 @@ impl Lead {
 
     fn commit_blocking(mut self) {
         loop {
-            match self.committer.0.lock.acquire() {
-                Ok(turn) => self.committer.commit_group(turn).answer(),
-                Err(error) => self.committer.refuse_all(&error),
+            if self.committer.log_is_long() {
+                self.committer.copy_log();
             }
             if self.ends_if_idle() {
                 return;
             }
-            self.close_if_asked();
+            if self.closes_if_asked() {
+                continue;
+            }
+            match self.committer.0.lock.acquire() {
+                Ok(turn) => self.committer.commit_group(turn).answer(),
+                Err(error) => self.committer.refuse_all(&error),
+            }
         }
     }
 
@@ -299,19 +342,17 @@ impl Lead {
         self.ended
     }
 
-    /// Closes the connection under the lock: the last one of all processes folds the log into
-    /// the database and removes it, and nobody may open it in that instant.
-    fn close_if_asked(&self) {
+    /// Closes the connection under the lock, if that is all there is to do: the last one of all
+    /// processes folds the log into the database and removes it, and nobody may open it in that
+    /// instant.
+    fn closes_if_asked(&self) -> bool {
         let waiting = {
             let mut queue = self.committer.queue();
             if !queue.jobs.is_empty() {
-                return;
+                return false;
             }
             std::mem::take(&mut queue.closing)
         };
-        if waiting.is_empty() {
-            return;
-        }
         let turn = self.committer.0.lock.acquire();
         drop(self.committer.writer().take());
         drop(turn);
@@ -319,6 +360,7 @@ impl Lead {
             // Who gave up waiting needs no answer.
             reply.send(()).unwrap_or(());
         }
+        true
     }
 }
 

@@ -28,14 +28,14 @@ use crate::lock::TurnLock;
 const APPLICATION_ID: i32 = 0x6A65_7462;
 /// A small write changes a page or two, and each is copied into the log whole: small pages make
 /// small writes cheap.
-const PAGE_BYTES: u32 = 1_024;
-/// Pages of the write-ahead log after which a commit copies it into the database: 16 MiB. Each
-/// copy costs two fsyncs, each page in the log a little of every read.
-const CHECKPOINT_PAGES: u32 = (16 << 20) / PAGE_BYTES;
+pub(crate) const PAGE_BYTES: u32 = 1_024;
+/// Bytes that the file of the write-ahead log keeps once a large transaction has made it longer:
+/// four times what it has when it is copied into the database.
+const LOG_BYTES_KEPT: u64 = 64 << 20;
 /// Statements each connection keeps prepared; more than all modules together use.
 const STATEMENTS_PREPARED: usize = 96;
 /// KiB of pages each connection keeps.
-const CACHE_KIB: u32 = 16_384;
+const CACHE_KIB: u32 = 8_192;
 /// How long SQLite waits by itself. Writers take turns by a lock of ours, so this covers only
 /// the recovery of the log after a crash and the instant in which another process closes.
 const BUSY_WAIT: Duration = Duration::from_secs(30);
@@ -137,7 +137,7 @@ impl Database {
             sync_parent(&path).map_err(|e| from_io(e, "local.open", &path))?;
         }
         drop(turn);
-        let committer = Committer::new(path, lock, writer, options);
+        let committer = Committer::new(path, lock, writer, options)?;
         let (readers, closed) = (Mutex::default(), AtomicBool::new(false));
         Ok(Self(Arc::new(Inner { committer, readers, closed })))
     }
@@ -316,7 +316,9 @@ fn connect(path: &Path, durability: Durability, more: OpenFlags) -> JobResult<Co
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", signed(LOG_BYTES_KEPT))?;
+    // The committer sees to it, where it may wait for the disk.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     Ok(connection)
 }
 

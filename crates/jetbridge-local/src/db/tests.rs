@@ -231,3 +231,25 @@ async fn callers_on_one_thread_share_commits() {
     assert!(writes.await.into_iter().all(|written| written.is_ok()));
     assert!(commits.load(Ordering::Relaxed) < 16, "{commits:?} commits for 64 writes");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_does_not_grow_with_what_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let written: usize = 64 << 20;
+    let value = vec![7_u8; 64 << 10];
+    for key in 0..i64::try_from(written / value.len()).unwrap() {
+        let value = value.clone();
+        db.write("t.insert", move |tx| {
+            // The same few rows again and again: the database stays small.
+            const SQL: &str = "INSERT INTO t VALUES (?1, ?2) \
+                               ON CONFLICT (k) DO UPDATE SET v = excluded.v";
+            tx.sql().execute(SQL, rusqlite::params![key % 4, value])?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    let log = std::fs::metadata(dir.path().join("data.db-wal")).unwrap().len();
+    assert!(log < written as u64 / 2, "the log has {log} bytes");
+}
