@@ -91,7 +91,7 @@ impl Tally {
         } else {
             self.failed += 1;
         }
-        let mut path = name.split("::");
+        let mut path = name.trim_start_matches("slow::").split("::");
         if let (Some(row), Some(kind), Some(_case)) = (path.next(), path.next(), path.next())
             && KINDS.contains(&kind)
         {

@@ -52,4 +52,9 @@ macro_rules! row {
 
 row!(nats_2_9_25, Row::Single(jetbridge_testkit::Release::Oldest));
 row!(nats_2_15_2, Row::Single(jetbridge_testkit::Release::Newest));
-row!(nats_r3, Row::Cluster);
+/// A cluster of three answers in the time the cases allow only where it has the machine for itself.
+mod slow {
+    use super::contract;
+
+    row!(nats_r3, Row::Cluster);
+}
