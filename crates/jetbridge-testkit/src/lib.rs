@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod contract;
+pub mod counting;
 mod dice;
 pub mod fault;
 pub mod jwt;

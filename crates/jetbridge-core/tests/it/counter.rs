@@ -1,12 +1,13 @@
 //! Counters over compare-and-set, while answers are lost: exact, or honest about it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use jetbridge_core::{
     Backend as _, BucketSpec, DeleteOpts, ErrorKind, Headers, IncrementOpts, Kv, KvExt as _,
-    MemoryBackend, Open, Outcome, PutOpts, Read, Result, WRITERS_HEADER,
+    MemoryBackend, Open, Outcome, PutOpts, Read, Result, Tasks, WRITERS_HEADER,
 };
 use jetbridge_testkit::{Fault, Faults, Odds};
 
@@ -66,6 +67,37 @@ async fn it_is_exact_while_answers_are_lost() {
     for seed in 0..8 {
         count_under_faults(seed).await;
     }
+}
+
+/// Eight tasks on as many threads as there are, half of whose handles lose acknowledgements.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn eight_tasks_count_to_4000() {
+    const TASKS: u64 = 8;
+    const EACH: i64 = 500;
+    let (store, tasks) = (MemoryBackend::new(), Tasks::new());
+    let odds = Odds { ack_lost: 100, ..Odds::default() };
+    let (told, mut sums) = tokio::sync::mpsc::unbounded_channel();
+    for task in 0..TASKS {
+        let kv = match task % 2 {
+            0 => plain(&store).await,
+            _ => behind(&Faults::seeded(task, odds).only(&["kv.put"]), &store).await,
+        };
+        let (process, told) = (Process::on(&kv, START), told.clone());
+        tasks.spawn(async move {
+            for _ in 0..EACH {
+                let opts = IncrementOpts::new().deadline(60 * SECOND);
+                told.send(process.increment(&key("n"), 1, opts).await.unwrap()).unwrap();
+            }
+        });
+    }
+    drop(told);
+    let mut different = BTreeSet::new();
+    while let Some(sum) = sums.recv().await {
+        assert!(different.insert(sum), "two were told {sum}");
+    }
+    assert_eq!(different, (1..=4000).collect());
+    assert_eq!(number(&plain(&store).await).await, "4000");
+    assert_eq!(tasks.stop(SECOND).await, 0);
 }
 
 #[tokio::test]

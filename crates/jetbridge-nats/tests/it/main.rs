@@ -19,6 +19,7 @@ macro_rules! on_every_server {
 mod bus;
 mod connection;
 mod contract;
+mod counting;
 mod kv_bucket;
 mod kv_faults;
 mod kv_watch;

@@ -5,6 +5,7 @@ pub mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::contract::steps::patience;
 use crate::{Storm, eventually};
@@ -36,17 +37,17 @@ impl Progress {
     /// Cuts the connections at a quarter and at three quarters of `steps`, and restarts the
     /// store in between.
     pub(crate) async fn blows(&self, storm: &dyn Storm, steps: usize) {
-        self.reaches(steps / 4).await;
+        // A storm makes everything slower: each quarter may take as long as an answer.
+        self.reaches(steps / 4, patience()).await;
         storm.cut().await;
-        self.reaches(steps / 2).await;
+        self.reaches(steps / 2, patience()).await;
         storm.restart().await;
-        self.reaches(steps * 3 / 4).await;
+        self.reaches(steps * 3 / 4, patience()).await;
         storm.cut().await;
     }
 
-    async fn reaches(&self, steps: usize) {
-        // A storm makes everything slower: each quarter may take as long as an answer.
-        eventually("the work goes on", patience(), async || {
+    pub(crate) async fn reaches(&self, steps: usize, within: Duration) {
+        eventually("the work goes on", within, async || {
             (self.0.load(Ordering::Relaxed) >= steps).then_some(())
         })
         .await;
