@@ -135,15 +135,19 @@ fn is_as_wanted(present: &ConsumerConfig, wanted: &ConsumerConfig) -> bool {
     };
     present.ack_policy == wanted.ack_policy
         && present.deliver_subject.is_none()
-        && filter(present) == filter(wanted)
+        && !present.headers_only
+        && filters(present) == filters(wanted)
         && limits(present) == limits(wanted)
 }
 
-/// No filter, the empty filter and the filter for everything are one.
-fn filter(config: &ConsumerConfig) -> &str {
+/// No filter, the empty filter and the filter for everything are one. Others may set several.
+fn filters(config: &ConsumerConfig) -> String {
+    if !config.filter_subjects.is_empty() {
+        return config.filter_subjects.join(" ");
+    }
     match config.filter_subject.as_deref() {
-        None | Some("" | ">") => ">",
-        Some(filter) => filter,
+        None | Some("") => ">".to_owned(),
+        Some(filter) => filter.to_owned(),
     }
 }
 
@@ -154,7 +158,9 @@ fn check_compatible(consume: &Consume, present: &ConsumerInfo) -> Result<()> {
         "it pushes its deliveries"
     } else if present.config.ack_policy != AckPolicy::Explicit {
         "it does not want each delivery acknowledged"
-    } else if filter(&present.config) != filter(&wanted) {
+    } else if present.config.headers_only {
+        "it delivers headers without their messages"
+    } else if filters(&present.config) != filters(&wanted) {
         "it has another filter"
     } else {
         return Ok(());
@@ -163,7 +169,7 @@ fn check_compatible(consume: &Consume, present: &ConsumerInfo) -> Result<()> {
         .because(format!("a durable of that name is there, and {other}"))
         .with("stream", &consume.stream)
         .with("durable", &consume.durable)
-        .with("filter", filter(&present.config))
+        .with("filter", filters(&present.config))
         .hint("pick another name, or delete the durable"))
 }
 

@@ -98,13 +98,8 @@ fn expiry(stored: &Stored) -> Option<SystemTime> {
     if let Some(ms) = stored.header(headers::EXPIRES).and_then(|text| text.parse().ok()) {
         return Some(time::from_unix_ms(ms));
     }
-    let ttl = parse_ttl(stored.header(headers::TTL)?)?;
+    let ttl = time::parse_duration(stored.header(headers::TTL)?)?;
     if is_deletion(stored) { None } else { stored.time.checked_add(ttl) }
-}
-
-/// Reads the seconds of another client's `Nats-TTL`; its other forms are left to the server.
-fn parse_ttl(text: &str) -> Option<Duration> {
-    text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs)
 }
 
 fn owned(payload: Bytes) -> Bytes {
@@ -176,7 +171,9 @@ mod tests {
 
     #[test]
     fn another_clients_ttl_counts_from_the_write() {
-        assert_eq!(record(&[("Nats-TTL", "5")]).expires, Some(time::from_unix_ms(15_000)));
+        for (text, ms) in [("5", 15_000), ("5s", 15_000), ("1m30s", 100_000), ("1.5s", 11_500)] {
+            assert_eq!(record(&[("Nats-TTL", text)]).expires, Some(time::from_unix_ms(ms)));
+        }
         assert_eq!(record(&[("Nats-TTL", "never")]).expires, None);
     }
 

@@ -57,6 +57,36 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * DAYS_PER_ERA + day_of_era - FROM_YEAR_0_TO_1970
 }
 
+/// Parses a duration as headers have it: whole seconds, or numbers with units as Go writes them,
+/// such as `1h30m0.5s`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let is_digit = |c: char| c.is_ascii_digit() || c == '.';
+    let (mut total, mut rest) = (Duration::ZERO, text);
+    while !rest.is_empty() {
+        let (count, after) = rest.split_at(rest.find(|c| !is_digit(c))?);
+        let (unit, next) = after.split_at(after.find(is_digit).unwrap_or(after.len()));
+        let seconds = count.parse::<f64>().ok()? * seconds_of(unit)?;
+        total = total.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
+        rest = next;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+fn seconds_of(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "h" => 3600.0,
+        "m" => 60.0,
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "us" | "µs" | "μs" => 1e-6,
+        "ns" => 1e-9,
+        _ => return None,
+    })
+}
+
 /// Nanoseconds, as JetStream's JSON has durations.
 pub(crate) fn to_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -97,6 +127,26 @@ mod tests {
     fn what_is_no_stamp_is_none() {
         for text in ["", "x", "2026-11-25", "2026-13-01T00:00:00Z", "2026-11-25T02:10Z"] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        let ms = |text| parse_duration(text).map(|duration| duration.as_millis());
+        for (text, expected) in [
+            ("90", 90_000),
+            ("90s", 90_000),
+            ("1m30s", 90_000),
+            ("1h0m0s", 3_600_000),
+            ("2h30m0.25s", 9_000_250),
+            ("1500ms", 1500),
+            ("2000µs", 2),
+            ("0s", 0),
+        ] {
+            assert_eq!(ms(text), Some(expected), "{text}");
+        }
+        for bad in ["", "never", "s", "5x", "5s3", "1.2.3s", "-5s", "5 s"] {
+            assert_eq!(ms(bad), None, "{bad}");
         }
     }
 }

@@ -228,6 +228,9 @@ pub(crate) struct ConsumerConfig {
     pub(crate) num_replicas: u8,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) mem_storage: bool,
+    /// What else others have set.
+    #[serde(flatten)]
+    pub(crate) rest: Map<String, Value>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

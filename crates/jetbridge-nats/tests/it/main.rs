@@ -20,6 +20,7 @@ mod bus;
 mod connection;
 mod contract;
 mod counting;
+mod interop;
 mod kv_bucket;
 mod kv_faults;
 mod kv_watch;
