@@ -12,21 +12,19 @@
 //! files are always open to all.
 
 use std::collections::VecDeque;
-use std::ffi::c_int;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jetbridge_core::{Error, ErrorKind, Result};
 use rusqlite::Connection;
-use rusqlite::hooks::Wal;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use crate::changes::Changes;
-use crate::db::{DbOptions, Durability, PAGE_BYTES, State, closed, gone};
+use crate::db::{DbOptions, Durability, State, closed, gone};
 use crate::fault::{Fault, JobResult, copy_sqlite, from_io, from_sqlite};
 use crate::lock::{Turn, TurnLock};
+use crate::log::{Due, Log};
 
 /// Jobs in one transaction at most: what one commit is shared by, and how long the first of them
 /// waits for the last, which is about a millisecond.
@@ -39,10 +37,6 @@ const LONE_GROUPS: u32 = 4;
 /// A lone writer looks for company again after this many groups.
 const COMPANY_PROBE: u32 = 32;
 
-/// Pages of the write-ahead log after which it is copied into the database: 16 MiB. Each copy
-/// costs two fsyncs, each page in the log a little of every read.
-const LOG_PAGES_MAX: u32 = (16 << 20) / PAGE_BYTES;
-
 /// The writing side of a database. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Committer(Arc<Inner>);
@@ -52,8 +46,7 @@ struct Inner {
     options: DbOptions,
     lock: TurnLock,
     queue: Mutex<Queue>,
-    /// Pages in the write-ahead log after the last commit.
-    log_pages: Arc<AtomicU32>,
+    log: Log,
     /// `None` once closed. Locked by the leader alone, so never contended.
     writer: Mutex<Option<Connection>>,
 }
@@ -100,15 +93,10 @@ impl Committer {
         mut writer: Connection,
         options: DbOptions,
     ) -> Result<Self> {
-        let log_pages = Arc::new(AtomicU32::new(0));
-        let seen = Arc::clone(&log_pages);
-        let hook = move |_log: &mut Wal, pages: c_int| {
-            seen.store(pages.unsigned_abs(), Ordering::Relaxed);
-            Ok(())
-        };
-        writer.wal_hook(Some(hook)).map_err(|cause| from_sqlite(cause, "local.open", &path))?;
+        let log = Log::new(path.clone(), options.durability, &mut writer)
+            .map_err(|cause| from_sqlite(cause, "local.open", &path))?;
         let (queue, writer) = (Mutex::default(), Mutex::new(Some(writer)));
-        Ok(Self(Arc::new(Inner { path, options, lock, queue, log_pages, writer })))
+        Ok(Self(Arc::new(Inner { path, options, lock, queue, log, writer })))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -187,20 +175,15 @@ impl Committer {
         Settled { committer: self.clone(), group }
     }
 
-    fn log_is_long(&self) -> bool {
-        self.0.log_pages.load(Ordering::Relaxed) >= LOG_PAGES_MAX
-    }
-
-    /// Copies the log into the database, as far as no reader needs it. Waits for the disk; other
-    /// processes go on writing meanwhile.
-    fn copy_log(&self) {
-        self.0.log_pages.store(0, Ordering::Relaxed);
-        let mut writer = self.writer();
-        let Some(connection) = writer.as_mut() else { return };
-        let copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_row| Ok(()));
-        if let Err(error) = copied {
-            // What is committed is in the log: the next commit tries again.
-            tracing::warn!(%error, path = %self.path().display(), "the log was not copied");
+    /// Sees to the log; `true` if what is to be done has to wait for the disk.
+    fn log_has_to_wait(&self) -> bool {
+        match self.0.log.due() {
+            Due::Nothing => false,
+            Due::Beside => {
+                self.0.log.copy_beside();
+                false
+            }
+            Due::Rest => true,
         }
     }
 
@@ -259,7 +242,7 @@ impl Lead {
     fn commit_inline(mut self) {
         let Some(settled) = self.try_commit() else { return self.move_to_blocking_thread() };
         settled.answer();
-        if self.committer.log_is_long() {
+        if self.committer.log_has_to_wait() {
             self.move_to_blocking_thread();
         } else if !self.ends_if_idle() {
             self.move_to_task();
@@ -303,11 +286,11 @@ impl Lead {
                 Some(settled) => settled.answer_elsewhere(),
                 None => break,
             }
-            if self.committer.log_is_long() {
-                break;
+            if self.committer.log_has_to_wait() {
+                return self.move_to_blocking_thread();
             }
         }
-        if self.committer.log_is_long() || !self.ends_if_idle() {
+        if !self.ends_if_idle() {
             self.move_to_blocking_thread();
         }
     }
@@ -318,8 +301,10 @@ impl Lead {
 
     fn commit_blocking(mut self) {
         loop {
-            if self.committer.log_is_long() {
-                self.committer.copy_log();
+            if self.committer.log_has_to_wait()
+                && let Some(writer) = &*self.committer.writer()
+            {
+                self.committer.0.log.copy_rest(writer);
             }
             if self.ends_if_idle() {
                 return;
@@ -354,6 +339,7 @@ impl Lead {
             std::mem::take(&mut queue.closing)
         };
         let turn = self.committer.0.lock.acquire();
+        self.committer.0.log.close();
         drop(self.committer.writer().take());
         drop(turn);
         for reply in waiting {

@@ -301,7 +301,12 @@ pub(crate) fn gone(operation: &'static str) -> Error {
     Error::new(ErrorKind::NotFound, operation).because("it was deleted")
 }
 
-fn connect(path: &Path, durability: Durability, more: OpenFlags) -> JobResult<Connection> {
+/// Another connection to the database at `path`.
+pub(crate) fn connect(
+    path: &Path,
+    durability: Durability,
+    more: OpenFlags,
+) -> JobResult<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_WAIT)?;

@@ -24,6 +24,7 @@ mod hub;
 mod kv;
 mod layout;
 mod lock;
+mod log;
 mod object;
 mod stream;
 

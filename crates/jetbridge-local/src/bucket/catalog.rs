@@ -212,7 +212,12 @@ impl Catalog {
         if !directory.join(super::DATABASE).exists() {
             return Err(absent(*kind, name, "bucket.open"));
         }
-        let bucket = Bucket::open(*kind, name.clone(), directory.to_owned(), context.clone())?;
+        let opened = Bucket::open(*kind, name.clone(), directory.to_owned(), context.clone());
+        let bucket = opened.map_err(|error| match directory.exists() {
+            true => error,
+            // Deleted while it was being opened.
+            false => absent(*kind, name, "bucket.open").caused_by(error),
+        })?;
         if let Err(error) = bucket.settings("bucket.open") {
             if error.kind() == ErrorKind::NotFound {
                 // Whoever deleted it did not live to clear it away.

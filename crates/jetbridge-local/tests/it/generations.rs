@@ -130,3 +130,32 @@ async fn settings_changed_by_one_process_hold_for_the_others_at_once() {
     close(a).await;
     close(b).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_come_and_go_under_those_who_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let (a, b) = (open(&path).await, open(&path).await);
+    let look = async {
+        for _ in 0..60 {
+            b.buckets(BucketKind::Kv).await.unwrap();
+            let written = match b.kv(&bucket("k"), Open::existing()).await {
+                Ok(kv) => kv.put(&key("a"), "1".into(), PutOpts::new()).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+            }
+        }
+    };
+    let churn = async {
+        for _ in 0..60 {
+            kv(&a, "k").await.put(&key("b"), "2".into(), PutOpts::new()).await.unwrap();
+            a.delete_bucket(BucketKind::Kv, &bucket("k")).await.unwrap();
+        }
+    };
+    futures_util::future::join(look, churn).await;
+    assert!(b.buckets(BucketKind::Kv).await.unwrap().is_empty());
+    close(a).await;
+    close(b).await;
+}
