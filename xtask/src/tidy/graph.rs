@@ -4,11 +4,12 @@ use super::Source;
 
 /// Each crate and what it may depend on: crates of the house, and the outside crates that only
 /// it may name.
-const HOUSE: [(&str, &[&str], &[&str]); 11] = [
+const HOUSE: [(&str, &[&str], &[&str]); 12] = [
     ("jetbridge-core", &[], &[]),
     ("jetbridge-nats", &["jetbridge-core"], &["async-nats"]),
     ("jetbridge-local", &["jetbridge-core"], &["rusqlite"]),
     ("jetbridge-template", &["jetbridge-core"], &["granit-parser"]),
+    ("jetbridge-sqlite", &["jetbridge-core"], &["rusqlite"]),
     ("jetbridge-limit", &["jetbridge-core"], &[]),
     ("jetbridge-testkit", &["jetbridge-core"], &[]),
     ("jetbridge", &["jetbridge-core", "jetbridge-local", "jetbridge-nats"], &[]),

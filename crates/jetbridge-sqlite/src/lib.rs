@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+pub mod capture;
+pub mod ltx;
+mod page;
+mod txid;
+
+pub use page::{PageSize, Pgno};
+pub use txid::{Txid, TxidRange};
