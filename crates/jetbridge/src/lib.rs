@@ -5,6 +5,7 @@ pub mod codec;
 mod connect;
 pub mod connector;
 pub mod settings;
+mod sources;
 pub mod typed;
 pub mod worker;
 
@@ -12,6 +13,8 @@ pub use jetbridge_core as core;
 pub use jetbridge_core::{Error, ErrorKind, Outcome, Result};
 pub use jetbridge_local as local;
 pub use jetbridge_nats as nats;
+pub use jetbridge_template as template;
 
 pub use connect::{Target, connect};
 pub use connector::Connector;
+pub use sources::{Remarks, StoreSources};

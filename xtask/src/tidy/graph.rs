@@ -12,7 +12,11 @@ const HOUSE: [(&str, &[&str], &[&str]); 12] = [
     ("jetbridge-sqlite", &["jetbridge-core"], &["rusqlite"]),
     ("jetbridge-limit", &["jetbridge-core"], &[]),
     ("jetbridge-testkit", &["jetbridge-core"], &[]),
-    ("jetbridge", &["jetbridge-core", "jetbridge-local", "jetbridge-nats"], &[]),
+    (
+        "jetbridge",
+        &["jetbridge-core", "jetbridge-local", "jetbridge-nats", "jetbridge-template"],
+        &[],
+    ),
     ("jetbridge-agent", &["jetbridge", "jetbridge-core"], &["axum"]),
     ("jetbridge-cli", &["jetbridge", "jetbridge-agent", "jetbridge-core"], &["clap"]),
     (

@@ -14,10 +14,11 @@ use super::source::{Entry, Expansion, Node, Value, expand_text, parse_yaml};
 use super::table::Dialect;
 
 /// Reads the context called `name`, or the selected one. A context is complete: no `NATS_*`
-/// variable changes it. `place` is who asked for it.
+/// variable changes it, but `refinement` does. `place` is who asked for it.
 pub(super) fn read_context(
     name: Option<&str>,
     place: &Place,
+    refinement: Option<&Source>,
     environment: &Environment,
 ) -> Result<NatsSettings> {
     let directory = directory(environment).map_err(|problem| problem.at(place))?;
@@ -43,7 +44,8 @@ pub(super) fn read_context(
         entries.iter_mut().try_for_each(|entry| look_up(entry, environment))?;
     }
     let source = Source::new(Dialect::Context, root.entries());
-    let mut settings = read(Dialect::Context, &[source], environment)?;
+    let sources: Vec<Source> = std::iter::once(source).chain(refinement.cloned()).collect();
+    let mut settings = read(Dialect::Context, &sources, environment)?;
     settings.server_place.get_or_insert(Place::file(file, 1, 1));
     Ok(settings)
 }

@@ -8,6 +8,7 @@
 //! Errors are [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput), say the file, line and
 //! column or the variable, and what to write instead. No secret is ever in one.
 
+mod call;
 mod context;
 mod draft;
 mod environment;
@@ -23,6 +24,7 @@ mod tests;
 mod url;
 mod value;
 
+pub use call::{resolve_call, resolve_target};
 pub use environment::Environment;
 pub use location::Location;
 pub use place::Place;

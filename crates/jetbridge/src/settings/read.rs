@@ -89,7 +89,12 @@ impl Source {
 
     /// Where its first setting stands.
     pub(super) fn place(&self) -> Option<&Place> {
-        self.entries.first().map(|entry| &entry.place)
+        self.first().map(|entry| &entry.place)
+    }
+
+    /// Its first setting.
+    pub(super) fn first(&self) -> Option<&Entry> {
+        self.entries.first()
     }
 
     fn prefixed(prefix: &str, environment: &Environment) -> Self {

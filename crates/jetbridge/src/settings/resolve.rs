@@ -20,6 +20,8 @@ pub struct StoreRequest {
     file_stores: Vec<Entry>,
     file_evo: Vec<Source>,
     arguments_evo: Option<Source>,
+    otherwise: Option<String>,
+    refinement: Option<Source>,
 }
 
 impl StoreRequest {
@@ -58,6 +60,20 @@ impl StoreRequest {
         self.arguments_evo = Some(Source::evo(root)).filter(|evo| !evo.is_empty());
         self
     }
+
+    /// The store if nobody names one, instead of the embedded one: names that other programs had
+    /// keep their default.
+    #[must_use]
+    pub fn otherwise(mut self, url: impl Into<String>) -> Self {
+        self.otherwise = Some(url.into());
+        self
+    }
+
+    /// Settings over whatever the store turns out to say about its servers.
+    pub(super) fn refined(mut self, settings: Source) -> Self {
+        self.refinement = Some(settings);
+        self
+    }
 }
 
 /// A store's place, who named it, and what the user should know about it.
@@ -75,7 +91,7 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    fn quiet(location: Location, place: Place) -> Self {
+    pub(super) fn quiet(location: Location, place: Place) -> Self {
         let origin = Origin::Written(place);
         Self { location, origin, notices: Vec::new(), warnings: Vec::new() }
     }
@@ -150,6 +166,10 @@ impl Resolver<'_> {
         if variable("NATS_URL").or_else(|| variable("NATS_SERVER")).is_some() {
             return self.servers(Vec::new());
         }
+        if let Some(url) = &self.request.otherwise {
+            return self.url(url, Place::argument("the default"), Vec::new());
+        }
+        self.on_this_machine(Origin::Default)?;
         Ok(Resolved {
             location: Location::local(DIRECTORY_DEFAULT),
             origin: Origin::Default,
@@ -217,7 +237,10 @@ impl Resolver<'_> {
     fn url(&self, url: &str, place: Place, mut before: Vec<Source>) -> Result<Resolved> {
         match StoreUrl::parse(url).map_err(|problem| problem.at(&place))? {
             StoreUrl::Context(name) => self.context(name.as_deref(), place),
-            StoreUrl::Location(location) => Ok(Resolved::quiet(location, place)),
+            StoreUrl::Location(location) => {
+                self.on_this_machine(Origin::Written(place.clone()))?;
+                Ok(Resolved::quiet(location, place))
+            }
             StoreUrl::Servers(_) => {
                 before.push(Source::url(Dialect::Store, url, &place));
                 self.servers(before)
@@ -229,6 +252,7 @@ impl Resolver<'_> {
     fn servers(&self, mut sources: Vec<Source>) -> Result<Resolved> {
         let place_of_first = sources.iter().find_map(Source::place).cloned();
         sources.insert(0, Source::variables(self.environment));
+        sources.extend(self.request.refinement.clone());
         let settings = read(Dialect::Store, &sources, self.environment)?;
         let place = settings.server_place.clone().or(place_of_first);
         let place = place.unwrap_or_else(|| Place::variable("NATS_URL"));
@@ -236,12 +260,27 @@ impl Resolver<'_> {
     }
 
     fn context(&self, name: Option<&str>, place: Place) -> Result<Resolved> {
-        let settings = read_context(name, &place, self.environment)?;
+        let refinement = self.request.refinement.as_ref();
+        let settings = read_context(name, &place, refinement, self.environment)?;
         nats(settings, place)
+    }
+
+    /// Refuses settings of servers for a store that has none.
+    fn on_this_machine(&self, origin: Origin) -> Result<()> {
+        let setting = self.request.refinement.as_ref().and_then(Source::first);
+        match setting {
+            None => Ok(()),
+            Some(entry) => Err(Problem::new(format!(
+                "`{}` is for servers of NATS only, and the store ({origin}) is none",
+                entry.name
+            ))
+            .hint("name the server too: `url`")
+            .at(&entry.place)),
+        }
     }
 }
 
-fn nats(settings: NatsSettings, place: Place) -> Result<Resolved> {
+pub(super) fn nats(settings: NatsSettings, place: Place) -> Result<Resolved> {
     if settings.path.is_some() {
         return Err(Problem::new("a store of NATS has no path").at(&place));
     }
