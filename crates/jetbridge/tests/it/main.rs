@@ -5,3 +5,4 @@ mod connector;
 mod directory;
 mod evo;
 mod logins;
+mod templates;

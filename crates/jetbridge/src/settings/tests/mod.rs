@@ -1,5 +1,6 @@
 //! The settings as a whole: every key of every dialect, every error with its exact text.
 
+mod calls;
 mod contexts;
 mod errors;
 mod guide;
