@@ -7,6 +7,7 @@ pub(crate) mod kv;
 pub(crate) mod object;
 pub(crate) mod parse;
 pub(crate) mod stream;
+pub(crate) mod template;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Say what `up` would run with these files, and everything that is wrong with them
     Check(Check),
+    /// Merge YAML and evaluate the operators in it, on values of stores
+    Template(template::Template),
     /// Check connection, login, TLS, JetStream, permissions and clock: what fails, and why
     Doctor,
     /// Print a completion script for a shell

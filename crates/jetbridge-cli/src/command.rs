@@ -13,6 +13,7 @@ mod request;
 mod status;
 mod stream;
 mod subscribe;
+pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 pub(crate) mod up;

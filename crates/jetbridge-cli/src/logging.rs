@@ -29,7 +29,8 @@ impl Command {
             | Self::Completions(_)
             | Self::Doctor
             | Self::Man(_)
-            | Self::OnStore(_) => Tone::Command,
+            | Self::OnStore(_)
+            | Self::Template(_) => Tone::Command,
         }
     }
 }

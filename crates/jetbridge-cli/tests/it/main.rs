@@ -36,4 +36,5 @@ mod json;
 mod kv;
 mod object;
 mod options;
+mod template;
 mod up;
