@@ -371,8 +371,24 @@ impl Files {
         let input = self.inputs.iter().find(|input| input.name == place.file);
         let line = input
             .and_then(|input| input.bytes.split(|b| *b == b'\n').nth(place.line.checked_sub(1)?))
-            .map(|line| String::from_utf8_lossy(line).chars().take(SNIPPET_MAX).collect());
-        diagnostic.source_line = line;
+            .map(|line| without_logins(&String::from_utf8_lossy(line)));
+        diagnostic.source_line = line.map(|line| line.chars().take(SNIPPET_MAX).collect());
         diagnostic
     }
+}
+
+/// A line of a template with what stands before the `@` of its URLs as stars, as many as there
+/// were characters: the mark below the line stays where it is.
+fn without_logins(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let end = after.find(['"', '\'', ' ']).unwrap_or(after.len());
+        let login = after[..end].rfind('@').unwrap_or(0);
+        shown.extend(after[..login].chars().map(|_hidden| '*'));
+        rest = &after[login..];
+    }
+    shown + rest
 }

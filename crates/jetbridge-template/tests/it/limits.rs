@@ -87,3 +87,11 @@ fn a_value_knows_what_it_overrode() {
     assert_eq!(origin.overrode[0].to_string(), "base.yml:2:6");
     assert!(rendered.explain("a.c").is_none());
 }
+
+#[test]
+fn a_snippet_hides_the_logins_of_urls() {
+    let text = "a: (( nats \"kv:b/k\" \"nats://u:s3cr3t@h,nats://u:s3cr3t@g\" 3 ))\n";
+    let failure = merge(vec![Input::new("f.yml", text)], &Options::default()).unwrap_err();
+    let snippet = failure.diagnostics()[0].snippet();
+    assert!(!snippet.contains("s3cr3t") && snippet.contains("@g\" 3 ))"), "{snippet}");
+}
