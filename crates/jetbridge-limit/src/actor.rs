@@ -5,22 +5,25 @@
 //!
 //! Nothing is given before the write that took it was acknowledged, on top of exactly the state
 //! it was computed from. A write whose answer is lost is not counted on: the state is read anew,
-//! and permits that it took after all are lost, never given twice.
+//! and permits that it took after all are lost, never given twice. Slots need no such care: the
+//! next write says how many this process has.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetbridge_core::{
-    Backend, Backoff, Error, ErrorKind, Expect, Key, Kv, Outcome, PutOpts, Read, Result, Revision,
-};
+use jetbridge_core::{Backoff, Change, Error, Outcome, Result};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Moment;
-use crate::decision::{Decision, Source};
-use crate::policy::Policy;
-use crate::record;
-use crate::state::{Ask, State, Verdict};
+use crate::feed::Feed;
+use crate::holding::{Holding, Released};
+use crate::message::{Answer, Message, Reply, Request, Reserved, Unused};
+use crate::place::{Place, Seen};
+use crate::plan::{Fate, Plan, plan};
+use crate::standing::Standing;
+use crate::state::Taken;
 
 /// Most calls that one write serves: the caller at the end of it waits for all of them to be
 /// computed, which takes well under a millisecond.
@@ -31,186 +34,102 @@ const RETRY_FIRST: Duration = Duration::from_millis(10);
 /// How many attempts fall at least into the time that a caller waits: whoever comes when the
 /// store answers again must not sleep through it.
 const ATTEMPTS: u32 = 4;
-
-/// A call, or a permit that comes back.
-#[derive(Debug)]
-pub(crate) enum Message {
-    Reserve(Request),
-    /// Permits whose caller went away before their time came.
-    GivenBack(Unused),
-}
-
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) cost: u32,
-    /// The caller would wait until then.
-    pub(crate) until: Option<Instant>,
-    pub(crate) reply: oneshot::Sender<Result<Answer, Arc<Error>>>,
-}
-
-/// Permits that were taken and not yet used.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unused {
-    cost: u32,
-    ready: Instant,
-    decision: Decision,
-}
-
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) decision: Decision,
-    /// Permits to wait for, if there are any.
-    pub(crate) reserved: Option<Reserved>,
-}
-
-/// Permits that go back to the limiter's other callers unless their time is waited for.
-#[derive(Debug)]
-pub(crate) struct Reserved {
-    unused: Option<Unused>,
-    home: mpsc::UnboundedSender<Message>,
-}
-
-impl Reserved {
-    /// Waits until the permits may be used.
-    pub(crate) async fn wait(mut self) {
-        if let Some(unused) = self.unused {
-            tokio::time::sleep_until(unused.ready).await;
-        }
-        self.unused = None;
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if let Some(unused) = self.unused.take() {
-            // Without its actor nobody waits for them, and they are forfeited.
-            drop(self.home.send(Message::GivenBack(unused)));
-        }
-    }
-}
-
-/// Where a limiter's state is kept and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) kv: Arc<dyn Kv>,
-    pub(crate) key: Key,
-    pub(crate) policy: Policy,
-    /// How long one operation of the store may take.
-    pub(crate) deadline: Duration,
-}
-
-/// What is known of the stored state.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) revision: Option<Revision>,
-    pub(crate) state: State,
-    pub(crate) converted: bool,
-}
-
-impl Place {
-    pub(crate) async fn read(&self) -> Result<Seen> {
-        let read = self.within("limit.read", self.kv.get(&self.key, Read::Fresh)).await?;
-        let Some(entry) = read else {
-            return Ok(Seen { revision: None, state: State::default(), converted: false });
-        };
-        let decoded = record::decode(&self.policy, &entry)?;
-        let (state, converted) = (decoded.state, decoded.converted);
-        Ok(Seen { revision: Some(entry.revision), state, converted })
-    }
-
-    /// Writes `state` over what was seen; the revision, or `None` if somebody was faster.
-    async fn write(&self, over: Option<Revision>, state: State) -> Result<Option<Revision>> {
-        let expect = over.map_or(Expect::Absent, Expect::Exactly);
-        let value = record::encode(&self.policy, state)?;
-        let put = self.kv.put(&self.key, value, PutOpts::new().expect(expect));
-        match self.within("limit.write", put).await {
-            Ok(written) => Ok(Some(written.revision)),
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(crate) async fn now(&self) -> Result<Moment> {
-        self.within("limit.now", Moment::now(&*self.backend)).await
-    }
-
-    async fn within<T>(
-        &self,
-        operation: &'static str,
-        work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        timeout(self.deadline, work).await.unwrap_or_else(|_elapsed| {
-            Err(Error::new(ErrorKind::Unavailable, operation)
-                .because("the store did not answer in time")
-                .with("key", &self.key)
-                .with("deadline_ms", self.deadline.as_millis())
-                .outcome_unknown())
-        })
-    }
-
-    /// The decision about `cost` permits, after it was made.
-    pub(crate) fn decision(&self, now: u64, state: &State, verdict: Verdict) -> Decision {
-        let retry_at = match verdict {
-            Verdict::Granted(_) => now,
-            Verdict::Denied(at) => at,
-        };
-        Decision {
-            allowed: matches!(verdict, Verdict::Granted(_)),
-            limit: self.policy.limit(),
-            remaining: state.remaining(&self.policy, now),
-            retry_after: Duration::from_nanos(retry_at.saturating_sub(now)),
-            reset_after: Duration::from_nanos(state.full_at(&self.policy).saturating_sub(now)),
-            source: Source::Store,
-        }
-    }
-}
+/// How often those who wait for a slot look at the store while it does not tell them by itself.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a task that ends tries to give back what its callers have given back.
+const FAREWELLS: u32 = 3;
 
 /// The task of one limiter.
-#[derive(Debug)]
 pub(crate) struct Actor {
     place: Place,
     home: mpsc::UnboundedSender<Message>,
+    standing: Arc<Standing>,
     seen: Option<Seen>,
-    waiting: Vec<Request>,
+    waiting: VecDeque<Request>,
     given_back: Vec<Unused>,
+    refunds: Vec<(Taken, oneshot::Sender<()>)>,
+    holding: Holding,
+    feed: Feed,
+    /// When those who wait for a slot should look again.
+    look_at: Option<Instant>,
     warned: bool,
 }
 
 impl Actor {
-    pub(crate) fn new(place: Place, home: mpsc::UnboundedSender<Message>) -> Self {
-        let (waiting, given_back) = (Vec::new(), Vec::new());
-        Self { place, home, seen: None, waiting, given_back, warned: false }
+    pub(crate) fn new(
+        place: Place,
+        home: mpsc::UnboundedSender<Message>,
+        standing: Arc<Standing>,
+    ) -> Self {
+        Self {
+            holding: Holding::new(place.lease),
+            place,
+            home,
+            standing,
+            seen: None,
+            waiting: VecDeque::new(),
+            given_back: Vec::new(),
+            refunds: Vec::new(),
+            feed: Feed::off(),
+            look_at: None,
+            warned: false,
+        }
     }
 
-    /// Serves `first` and whatever has come meanwhile.
-    pub(crate) async fn serve(
-        &mut self,
-        first: Message,
-        inbox: &mut mpsc::UnboundedReceiver<Message>,
-    ) {
-        self.take_in(first);
+    /// True if nobody waits and nobody holds anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.holding.slots == 0 && !self.holding.dirty
+    }
+
+    /// Waits until there is something to do: a message, or a matter of slots.
+    pub(crate) async fn next(&mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
+        loop {
+            let alarm = self.alarm();
+            let at = alarm.unwrap_or_else(Instant::now);
+            tokio::select! {
+                message = inbox.recv() => {
+                    message.into_iter().for_each(|message| self.take_in(message));
+                    return;
+                }
+                change = self.feed.next() => {
+                    if self.learn(change) {
+                        return;
+                    }
+                }
+                () = sleep_until(at), if alarm.is_some() => {
+                    // Somebody's lease may have ended, or the feed may be silent.
+                    if self.look_at.is_some_and(|at| Instant::now() >= at) && !self.feed.is_on() {
+                        self.seen = None;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Serves whoever waits, once.
+    pub(crate) async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
         let mut conflicts = Backoff::contention();
         let mut outage = Backoff::new(RETRY_FIRST, self.place.deadline / ATTEMPTS);
         loop {
-            while self.waiting.len() < BATCH_MAX {
-                let Ok(message) = inbox.try_recv() else { break };
-                self.take_in(message);
-            }
-            self.waiting.retain(|request| !request.reply.is_closed());
-            self.hand_on();
-            if self.waiting.is_empty() {
-                return;
+            self.take_in_all(inbox);
+            if !self.has_work() {
+                return self.rest();
             }
             match self.attempt().await {
-                Ok(true) => return,
+                Ok(true) => return self.rest(),
                 Ok(false) => conflicts.wait().await,
                 Err(error) => {
                     self.seen = None;
                     let again = error.outcome() == Outcome::Unknown || error.is_retryable();
+                    let error = Arc::new(error);
+                    self.holding.failed(&error);
                     if !again {
-                        return self.fail(error);
+                        return self.fail(&error);
                     }
+                    self.holding.dirty |=
+                        error.outcome() == Outcome::Unknown && self.place.policy.slots().is_some();
+                    self.give_up_waiting(&error);
                     tracing::debug!(key = %self.place.key, %error, "the limiter tries again");
                     // Callers give up by themselves, each at its own deadline.
                     outage.wait().await;
@@ -219,94 +138,232 @@ impl Actor {
         }
     }
 
+    /// Ends: what came back is told to the store, who waits is told by the end of the channel.
+    pub(crate) async fn farewell(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        inbox.close();
+        self.take_in_all(&mut inbox);
+        self.waiting.clear();
+        for _ in 0..FAREWELLS {
+            if !self.holding.dirty || matches!(self.attempt().await, Ok(true)) {
+                return;
+            }
+            self.seen = None;
+        }
+        tracing::debug!(key = %self.place.key, "slots were not given back: their lease will end");
+    }
+
+    fn take_in_all(&mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
+        while self.waiting.len() < BATCH_MAX {
+            let Ok(message) = inbox.try_recv() else { break };
+            self.take_in(message);
+        }
+        self.waiting.retain(|request| !request.reply.is_closed());
+        self.hand_on();
+    }
+
     fn take_in(&mut self, message: Message) {
         match message {
-            Message::Reserve(request) => self.waiting.push(request),
+            Message::Reserve(request) => self.waiting.push_back(request),
             Message::GivenBack(unused) => self.given_back.push(unused),
+            Message::Refund(unused, done) => {
+                self.free(&unused);
+                self.refunds.push((unused.taken, done));
+            }
+            Message::Released(released) => self.holding.release(released),
         }
     }
 
     /// Gives what came back to the first who asks for as much and can wait for it. Permits whose
-    /// time has passed are forfeited: used later, they could add to a full burst.
+    /// time has passed are forfeited: used later, they could add to a full burst. Their slots
+    /// are free.
     fn hand_on(&mut self) {
         let now = Instant::now();
         for unused in std::mem::take(&mut self.given_back) {
-            if unused.ready < now {
-                continue;
-            }
+            self.standing.clear();
             let fits = |request: &Request| {
-                request.cost == unused.cost && request.until.is_none_or(|at| at >= unused.ready)
+                request.cost == unused.taken.cost
+                    && request.until.is_none_or(|at| at >= unused.ready)
             };
-            match self.waiting.iter().position(fits) {
+            let is_due = unused.ready >= now;
+            match self.waiting.iter().position(fits).filter(|_| is_due) {
                 Some(index) => {
-                    let request = self.waiting.remove(index);
-                    self.reply(request, unused.decision, Some(unused.ready));
+                    let Some(request) = self.waiting.remove(index) else { continue };
+                    self.offer(request, unused);
                 }
-                None => self.given_back.push(unused),
+                None if unused.slots > 0 => self.free(&unused),
+                None if is_due => self.given_back.push(unused),
+                None => {}
             }
+        }
+    }
+
+    fn free(&mut self, unused: &Unused) {
+        if unused.slots > 0 {
+            let (slots, lease) = (unused.slots, Arc::clone(&unused.lease));
+            self.holding.release(Released { slots, lease, done: None });
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        let renewal = self.holding.renew_at().is_some_and(|at| Instant::now() >= at);
+        let refunds = !self.refunds.is_empty();
+        !self.waiting.is_empty() || self.holding.dirty || renewal || refunds
+    }
+
+    /// When something is to be done that nobody sends a message about.
+    fn alarm(&self) -> Option<Instant> {
+        let patience = self.waiting.iter().filter_map(|request| request.until);
+        patience.chain(self.look_at).chain(self.holding.renew_at()).min()
+    }
+
+    /// Follows the key as long as somebody waits for a slot.
+    fn rest(&mut self) {
+        if self.waiting.is_empty() {
+            self.look_at = None;
+            self.feed = Feed::off();
+        } else if !self.feed.is_on() {
+            self.feed.follow(&*self.place.kv, &self.place.key);
+        }
+    }
+
+    /// Takes in what the store tells; false if it is nothing new.
+    fn learn(&mut self, change: Option<Change>) -> bool {
+        let Some(seen) = &self.seen else { return change.is_some() };
+        let known = seen.revision;
+        match change {
+            None => {
+                self.seen = None;
+                false
+            }
+            Some(Change::Put(entry)) if known.is_none_or(|known| known < entry.revision) => {
+                // What cannot be read is met again, and reported, by the next read.
+                self.seen = self.place.seen(&entry).ok();
+                true
+            }
+            Some(Change::Delete { revision, .. }) if known.is_some_and(|it| it < revision) => {
+                self.seen = Some(Seen::default());
+                true
+            }
+            Some(_) => false,
         }
     }
 
     /// Decides about everybody who waits; `false` if another process was faster.
     async fn attempt(&mut self) -> Result<bool> {
-        let now = self.place.now().await?;
-        let seen = match self.seen.take() {
-            Some(seen) => seen,
-            None => self.place.read().await?,
-        };
-        self.report(&seen);
-        let mut state = seen.state.clone();
-        let decide = |request: &Request| {
-            let wait = request.until.map_or(u64::MAX, |until| {
-                let wait = until.saturating_duration_since(now.instant);
-                u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
-            });
-            let ask = Ask { cost: request.cost, wait };
-            let verdict = state.reserve(&self.place.policy, now.store, ask);
-            (self.place.decision(now.store, &state, verdict), verdict)
-        };
-        let verdicts: Vec<_> = self.waiting.iter().map(decide).collect();
-        if verdicts.iter().any(|(decision, _)| decision.allowed) {
-            let Some(revision) = self.place.write(seen.revision, state.clone()).await? else {
-                return Ok(false);
+        let remembered = self.seen.take();
+        let mut fresh = remembered.is_none() || self.feed.is_on();
+        let (mut seen, now, plan) = loop {
+            let seen = match &remembered {
+                Some(seen) if !fresh || self.feed.is_on() => seen.clone(),
+                _ => self.place.read().await?,
             };
-            self.seen = Some(Seen { revision: Some(revision), state, converted: false });
-        } else {
-            // Others can only have taken more: a denial needs no look at the store.
-            self.seen = Some(seen);
+            let now = self.place.now().await?;
+            let plan = self.plan(&seen, now);
+            // Others can only have taken more of a rate, so its denial needs no look at the
+            // store; but slots come back, and without a feed only a look can tell.
+            if fresh || !plan.lacks_slots {
+                break (seen, now, plan);
+            }
+            fresh = true;
+        };
+        if plan.write {
+            let written = self.place.write(seen.revision, plan.state.clone()).await?;
+            let Some(revision) = written else { return Ok(false) };
+            self.holding.written(now.instant, plan.slots);
+            seen = Seen { revision: Some(revision), state: plan.state.clone(), converted: false };
         }
-        for (request, (decision, verdict)) in
-            std::mem::take(&mut self.waiting).into_iter().zip(verdicts)
-        {
-            let ready = match verdict {
-                Verdict::Granted(at) => Some(now.when(at)),
-                Verdict::Denied(_) => None,
-            };
-            self.reply(request, decision, ready);
-        }
+        self.settle(plan, &seen, now.instant);
+        self.seen = Some(seen);
         Ok(true)
     }
 
-    fn reply(&self, request: Request, decision: Decision, ready: Option<Instant>) {
-        let unused = ready.map(|ready| Unused { cost: request.cost, ready, decision });
-        let reserved =
-            unused.map(|unused| Reserved { unused: Some(unused), home: self.home.clone() });
-        // An answer that nobody takes any more is dropped, and its permits come back.
-        drop(request.reply.send(Ok(Answer { decision, reserved })));
+    fn plan(&mut self, seen: &Seen, now: Moment) -> Plan {
+        self.report(seen);
+        self.holding.check(seen.state.held.has(&self.holding.id), now.instant);
+        let refunds = self.refunds.iter().map(|(taken, _)| *taken);
+        plan(&self.place, &self.holding, (seen, now), refunds, self.waiting.iter())
     }
 
-    fn fail(&mut self, error: Error) {
-        let error = Arc::new(error);
-        for request in self.waiting.drain(..) {
-            drop(request.reply.send(Err(Arc::clone(&error))));
+    fn settle(&mut self, plan: Plan, seen: &Seen, now: Instant) {
+        let token = seen.revision.unwrap_or_default();
+        for (_, done) in self.refunds.drain(..) {
+            self.standing.clear();
+            if done.send(()).is_err() {
+                tracing::trace!("nobody waits for a refund any more");
+            }
+        }
+        let mut queue = VecDeque::new();
+        for (request, fate) in std::mem::take(&mut self.waiting).into_iter().zip(plan.fates) {
+            match fate {
+                Fate::Granted { decision, taken, slots, ready } => {
+                    let lease = Arc::clone(&self.holding.lease);
+                    let unused = Unused { taken, slots, ready, decision, token, lease };
+                    self.offer(request, unused);
+                }
+                Fate::Denied(decision) => {
+                    if request.cost == 1 && self.place.policy.slots().is_none() {
+                        self.standing.set(now, &decision);
+                    }
+                    let answer = Answer { decision, reserved: None };
+                    drop(request.reply.send(Ok(Reply::Settled(answer))));
+                }
+                Fate::Waits => queue.extend(queued(request)),
+            }
+        }
+        self.waiting = queue;
+        self.look_at = (!self.waiting.is_empty()).then(|| {
+            let look = Instant::now() + LOOK_EVERY;
+            plan.next_end.map_or(look, |end| look.min(end))
+        });
+    }
+
+    fn offer(&self, request: Request, unused: Unused) {
+        let (decision, tally) = (unused.decision, Arc::clone(&self.place.tally));
+        let reserved = Some(Reserved::new(unused, self.home.clone(), tally));
+        // An answer that nobody takes any more is dropped, and its permits come back.
+        drop(request.reply.send(Ok(Reply::Settled(Answer { decision, reserved }))));
+    }
+
+    /// The store is gone: those who wait for slots of others are told, and do what their
+    /// limiter does then. Those who have just come find out by their own deadline.
+    fn give_up_waiting(&mut self, error: &Arc<Error>) {
+        for request in std::mem::take(&mut self.waiting) {
+            if request.queued {
+                drop(request.reply.send(Err(Arc::clone(error))));
+            } else {
+                self.waiting.push_back(request);
+            }
         }
     }
 
+    fn fail(&mut self, error: &Arc<Error>) {
+        for request in self.waiting.drain(..) {
+            drop(request.reply.send(Err(Arc::clone(error))));
+        }
+        self.refunds.clear();
+        self.holding.snooze();
+        self.rest();
+    }
+
     fn report(&mut self, seen: &Seen) {
-        if seen.converted && !self.warned {
+        if !seen.converted {
+            return;
+        }
+        self.place.tally.mismatch();
+        if !self.warned {
             self.warned = true;
             let key = &self.place.key;
             tracing::warn!(%key, "the limiter was used under another policy, and is converted");
         }
     }
+}
+
+/// The request, after its caller was told that it waits; `None` if the caller has gone.
+fn queued(request: Request) -> Option<Request> {
+    if request.queued {
+        return Some(request);
+    }
+    let (reply, offered) = oneshot::channel();
+    let told = request.reply.send(Ok(Reply::Queued(offered)));
+    told.is_ok().then_some(Request { reply, queued: true, ..request })
 }

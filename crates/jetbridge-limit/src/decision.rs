@@ -1,6 +1,29 @@
 //! What a caller is told.
 
+use std::ops::Deref;
 use std::time::Duration;
+
+use crate::permit::Permit;
+
+/// What a call of a limiter came to: its decision, as which it reads, and the slot, if the
+/// limiter has any and the call was allowed. Dropping it gives the slot back.
+#[must_use = "dropped at once, it gives its slot back; and a denial should not pass unseen"]
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "callers take it apart")]
+pub struct Admission {
+    /// The answer.
+    pub decision: Decision,
+    /// The slot of a limiter with [`Policy::max_concurrent`](crate::Policy::max_concurrent).
+    pub permit: Option<Permit>,
+}
+
+impl Deref for Admission {
+    type Target = Decision;
+
+    fn deref(&self) -> &Decision {
+        &self.decision
+    }
+}
 
 /// The answer of a limiter: yes or no, and what follows from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

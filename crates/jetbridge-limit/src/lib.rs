@@ -1,20 +1,35 @@
 #![doc = include_str!("../README.md")]
 
 mod actor;
+mod breaker;
 mod clock;
+mod composite;
 mod decision;
+mod fallback;
+mod feed;
+mod holders;
+mod holding;
 mod limiter;
 mod limits;
+mod message;
+mod permit;
+mod place;
+mod plan;
 mod policy;
 mod record;
+mod standing;
 mod state;
 #[cfg(test)]
 mod state_tests;
+mod tally;
 
-pub use decision::{Decision, OnError, Source};
+pub use composite::{Admissions, Composite};
+pub use decision::{Admission, Decision, OnError, Source};
 pub use limiter::{Limiter, LimiterOpts};
 pub use limits::Limits;
+pub use permit::Permit;
 pub use policy::{LOG_LIMIT_MAX, Policy};
+pub use tally::Metrics;
 
 /// The guide, whose examples run as tests.
 #[cfg(doctest)]

@@ -1,23 +1,32 @@
 //! One limiter as its callers have it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt as _};
 use jetbridge_core::{Error, ErrorKind, Key, Result};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
-use crate::actor::{Message, Request};
-use crate::decision::{Decision, OnError, Source};
+use crate::breaker::Breaker;
+use crate::decision::{Admission, Decision, OnError, Source};
+use crate::fallback::Local;
 use crate::limits::Limits;
-use crate::policy::Policy;
-use crate::state::{Ask, State, Verdict};
+use crate::message::{Answer, Message, Reply, Request, Reserved};
+use crate::permit::Permit;
+use crate::policy::{LEASE_MAX, Policy};
+use crate::state::Ask;
+use crate::tally::{Metrics, Tally};
 
 /// How long a caller waits for a store that does not answer, by default.
 const DEADLINE_DEFAULT: Duration = Duration::from_millis(250);
+/// How long slots outlive their process, by default.
+const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+/// A shorter lease would be lost to a short stall of the process.
+const LEASE_MIN: Duration = Duration::from_millis(100);
 
 /// What a limiter does when things go wrong.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LimiterOpts {
     /// What happens while the store does not answer.
@@ -25,11 +34,15 @@ pub struct LimiterOpts {
     /// After how long without an answer it happens; 250 ms by default. Waiting for a permit is
     /// not waiting for an answer.
     pub deadline: Duration,
+    /// How long the slots of a process that died, or cannot reach the store, stay taken: 100 ms
+    /// to an hour, 30 s by default.
+    pub lease: Duration,
 }
 
 impl Default for LimiterOpts {
     fn default() -> Self {
-        Self { on_error: OnError::default(), deadline: DEADLINE_DEFAULT }
+        let (deadline, lease) = (DEADLINE_DEFAULT, LEASE_DEFAULT);
+        Self { on_error: OnError::default(), deadline, lease }
     }
 }
 
@@ -47,6 +60,27 @@ impl LimiterOpts {
         self.deadline = deadline;
         self
     }
+
+    /// Sets how long slots outlive their process.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        let invalid = |why| Error::new(ErrorKind::InvalidInput, "limit.open").because(why);
+        if let OnError::Local { share } = self.on_error
+            && !(share > 0.0 && share <= 1.0)
+        {
+            return Err(invalid("a process's share is above 0 and at most 1").with("share", share));
+        }
+        if !(LEASE_MIN..=LEASE_MAX).contains(&self.lease) {
+            return Err(invalid("a lease is between 100 ms and an hour")
+                .with("lease_seconds", self.lease.as_secs_f64()));
+        }
+        Ok(())
+    }
 }
 
 /// A limiter over all processes that use the same bucket and id. Cheap to clone; it holds no
@@ -54,30 +88,43 @@ impl LimiterOpts {
 ///
 /// Every method may fail as its bucket may; a denial is no failure but a [`Decision`] whose
 /// `allowed` is false. A dropped call gives its permits to the next caller of this process as
-/// long as their time has not come; later they are forfeited.
+/// long as their time has not come; later they are forfeited. Its slot is free at once.
 #[derive(Clone, Debug)]
 pub struct Limiter {
     limits: Limits,
     key: Key,
     policy: Policy,
-    /// Names the policy beside the key.
-    hash: Arc<str>,
     opts: LimiterOpts,
-    /// What this process gave on its own, for all keys together.
-    fallback: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+/// What a limiter and its keys have in common in this process.
+#[derive(Debug)]
+struct Shared {
+    /// Names the policy beside the key.
+    hash: String,
+    local: Arc<Local>,
+    breaker: Breaker,
+    tally: Arc<Tally>,
+}
+
+/// How a call was decided: by the store, or by nobody in time.
+enum Decided {
+    Store(Answer),
+    Unavailable(Error),
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: Limits, key: Key, policy: Policy, opts: LimiterOpts) -> Result<Self> {
-        if let OnError::Local { share } = opts.on_error
-            && !(share > 0.0 && share <= 1.0)
-        {
-            return Err(Error::new(ErrorKind::InvalidInput, "limit.open")
-                .because("a process's share is above 0 and at most 1")
-                .with("share", share));
-        }
-        let (hash, fallback) = (policy.hash().into(), Arc::default());
-        Ok(Self { limits, key, policy, hash, opts, fallback })
+    pub(crate) fn new(
+        limits: Limits,
+        key: Key,
+        (policy, opts): (Policy, LimiterOpts),
+        tally: Arc<Tally>,
+    ) -> Result<Self> {
+        opts.check()?;
+        let (hash, local) = (policy.hash(), Local::new());
+        let shared = Arc::new(Shared { hash, local, breaker: Breaker::default(), tally });
+        Ok(Self { limits, key, policy, opts, shared })
     }
 
     /// The limiter of the same policy for one user, address or tenant: `ID:NAME` in the store.
@@ -97,119 +144,206 @@ impl Limiter {
         &self.key
     }
 
+    /// What it allows.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What it does when things go wrong.
+    pub fn opts(&self) -> &LimiterOpts {
+        &self.opts
+    }
+
+    /// What it did in this process, all keys together.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.tally.metrics()
+    }
+
     /// Waits for a permit; denied only if that would take longer than [`Policy::wait_max`].
-    pub async fn acquire(&self) -> Result<Decision> {
+    pub async fn acquire(&self) -> Result<Admission> {
         self.acquire_n(1).await
     }
 
     /// As [`Limiter::acquire`], for `cost` permits at once.
     /// [`InvalidInput`](ErrorKind::InvalidInput) at once if `cost` is 0 or above
     /// [`Policy::limit`].
-    pub async fn acquire_n(&self, cost: u32) -> Result<Decision> {
-        self.decide(cost, None).await
+    pub async fn acquire_n(&self, cost: u32) -> Result<Admission> {
+        self.admit(cost, None).await
     }
 
     /// Takes a permit if there is one now.
-    pub async fn try_acquire(&self) -> Result<Decision> {
+    pub async fn try_acquire(&self) -> Result<Admission> {
         self.acquire_n_timeout(1, Duration::ZERO).await
     }
 
-    /// Waits at most `wait` for a permit. If it would take longer the denial comes at once.
-    pub async fn acquire_timeout(&self, wait: Duration) -> Result<Decision> {
+    /// Waits at most `wait` for a permit. If it would take longer the denial comes at once, but
+    /// for a slot: nobody knows when one comes back.
+    pub async fn acquire_timeout(&self, wait: Duration) -> Result<Admission> {
         self.acquire_n_timeout(1, wait).await
     }
 
     /// As [`Limiter::acquire_timeout`], for `cost` permits at once; errors as in
     /// [`Limiter::acquire_n`].
-    pub async fn acquire_n_timeout(&self, cost: u32, wait: Duration) -> Result<Decision> {
-        self.decide(cost, Instant::now().checked_add(wait)).await
+    pub async fn acquire_n_timeout(&self, cost: u32, wait: Duration) -> Result<Admission> {
+        self.admit(cost, Instant::now().checked_add(wait)).await
+    }
+
+    /// Waits for a permit however long it takes; the slot, if the limiter has any.
+    pub async fn until_ready(&self) -> Result<Option<Permit>> {
+        loop {
+            let admission = self.acquire().await?;
+            if admission.allowed {
+                return Ok(admission.permit);
+            }
+            tokio::time::sleep(admission.retry_after).await;
+        }
+    }
+
+    /// The items of `stream`, each with a permit of its own. One that cannot be decided about is
+    /// an error in its place.
+    pub fn throttle<S: Stream>(&self, stream: S) -> impl Stream<Item = Result<S::Item>> {
+        stream.then(async move |item| self.until_ready().await.map(|_permit| item))
     }
 
     /// What [`Limiter::try_acquire`] would say, without taking anything: always reads the store,
     /// and fails if that does, whatever [`LimiterOpts::on_error`] says.
     pub async fn peek(&self) -> Result<Decision> {
-        let place = self.limits.place(&self.key, self.policy, self.opts.deadline);
+        let place = self.place();
         let (seen, now) = (place.read().await?, place.now().await?);
+        if seen.state.room(&self.policy, now.store) == Some(0) {
+            return Ok(place.no_slot(now.store, &seen.state));
+        }
         let mut after = seen.state.clone();
         let verdict = after.reserve(&self.policy, now.store, Ask { cost: 1, wait: 0 });
         Ok(place.decision(now.store, &seen.state, verdict))
     }
 
-    async fn decide(&self, cost: u32, until: Option<Instant>) -> Result<Decision> {
+    async fn admit(&self, cost: u32, until: Option<Instant>) -> Result<Admission> {
+        let begun = Instant::now();
+        self.check(cost)?;
+        if let Some(decision) = self.standing_denial(cost, begun, until) {
+            self.shared.tally.denied();
+            return Ok(Admission { decision, permit: None });
+        }
+        let admission = match self.decide(cost, until).await? {
+            Decided::Store(Answer { decision, reserved }) => {
+                let permit = match reserved {
+                    Some(reserved) => reserved.wait().await,
+                    None => None,
+                };
+                Admission { decision, permit }
+            }
+            Decided::Unavailable(why) => self.fall_back(cost, until, why).await?,
+        };
+        match admission.allowed {
+            true => self.shared.tally.granted(begun.elapsed()),
+            false => self.shared.tally.denied(),
+        }
+        Ok(admission)
+    }
+
+    /// Takes permits that can still be refunded; nothing if the store does not answer, or denies.
+    pub(crate) async fn reserve(
+        &self,
+        cost: u32,
+        until: Option<Instant>,
+    ) -> Result<(Decision, Option<Reserved>)> {
+        self.check(cost)?;
+        match self.decide(cost, until).await? {
+            Decided::Store(answer) => Ok((answer.decision, answer.reserved)),
+            Decided::Unavailable(why) => Err(why),
+        }
+    }
+
+    /// Asks the store, by way of the limiter's task.
+    async fn decide(&self, cost: u32, until: Option<Instant>) -> Result<Decided> {
+        let begun = Instant::now();
+        if !self.shared.breaker.admits(begun) {
+            self.shared.tally.failed();
+            let why = self.unavailable().because("the store has not answered for a while");
+            return Ok(Decided::Unavailable(why));
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = Request { cost, until, reply, queued: false };
+        let (key, hash) = (&self.key, self.shared.hash.as_str());
+        self.limits.send((key, hash), || self.place(), Message::Reserve(request));
+        let deadline = begun + self.opts.deadline;
+        let mut replied = timeout_at(deadline, answer).await;
+        loop {
+            let error = match replied {
+                Ok(Ok(Ok(Reply::Settled(answer)))) => {
+                    self.shared.breaker.answered();
+                    return Ok(Decided::Store(answer));
+                }
+                Ok(Ok(Ok(Reply::Queued(offer)))) => {
+                    self.shared.breaker.answered();
+                    replied = Ok(offer.await);
+                    continue;
+                }
+                Ok(Ok(Err(error))) if error.kind() == ErrorKind::Unavailable => {
+                    self.unavailable().caused_by(error)
+                }
+                Ok(Ok(Err(error))) => {
+                    return Err(Error::new(error.kind(), "limit.acquire")
+                        .with("id", &self.key)
+                        .caused_by(error));
+                }
+                Ok(Err(_closed)) => {
+                    return Err(self.unavailable().because("the limiter was closed").for_good());
+                }
+                Err(_elapsed) => self.unavailable(),
+            };
+            self.shared.breaker.failed(Instant::now());
+            self.shared.tally.failed();
+            return Ok(Decided::Unavailable(error));
+        }
+    }
+
+    /// Decides without the store.
+    async fn fall_back(&self, cost: u32, until: Option<Instant>, why: Error) -> Result<Admission> {
+        let share = match self.opts.on_error {
+            OnError::Closed => return Err(why),
+            OnError::Open => return Ok(Admission { decision: self.open(), permit: None }),
+            OnError::Local { share } => share,
+        };
+        let policy = self.policy.share(share);
+        let (decision, ready, alone) = self.shared.local.decide(&policy, cost, until);
+        if decision.allowed {
+            tokio::time::sleep_until(ready).await;
+        }
+        Ok(Admission { decision, permit: alone.map(Permit::alone) })
+    }
+
+    fn open(&self) -> Decision {
+        let limit = self.policy.limit();
+        Decision {
+            allowed: true,
+            limit,
+            remaining: limit,
+            retry_after: Duration::ZERO,
+            reset_after: Duration::ZERO,
+            source: Source::Open,
+        }
+    }
+
+    /// The denial that is known without asking anybody.
+    fn standing_denial(&self, cost: u32, now: Instant, until: Option<Instant>) -> Option<Decision> {
+        let until = until.filter(|_| cost == 1)?;
+        self.limits.standing((&self.key, &self.shared.hash))?.denial(now, until)
+    }
+
+    fn place(&self) -> crate::place::Place {
+        self.limits.place(&self.key, self.policy, (self.opts, Arc::clone(&self.shared.tally)))
+    }
+
+    fn check(&self, cost: u32) -> Result<()> {
         if cost == 0 || cost > self.policy.limit() {
             return Err(self
                 .invalid("a cost is between 1 and the limit")
                 .with("cost", cost)
                 .with("limit", self.policy.limit()));
         }
-        let (reply, answer) = oneshot::channel();
-        let name = (self.key.clone(), self.hash.to_string());
-        let place = || self.limits.place(&self.key, self.policy, self.opts.deadline);
-        self.limits.send(place, name, Message::Reserve(Request { cost, until, reply }));
-        let answer = match timeout(self.opts.deadline, answer).await {
-            Ok(Ok(Ok(answer))) => answer,
-            Ok(Ok(Err(error))) if error.kind() == ErrorKind::Unavailable => {
-                return self.fall_back(cost, until, self.unavailable().caused_by(error)).await;
-            }
-            Ok(Ok(Err(error))) => {
-                return Err(Error::new(error.kind(), "limit.acquire")
-                    .with("id", &self.key)
-                    .caused_by(error));
-            }
-            Ok(Err(_closed)) => {
-                return Err(self.unavailable().because("the limiter was closed").for_good());
-            }
-            Err(_elapsed) => return self.fall_back(cost, until, self.unavailable()).await,
-        };
-        if let Some(reserved) = answer.reserved {
-            reserved.wait().await;
-        }
-        Ok(answer.decision)
-    }
-
-    /// Decides without the store.
-    async fn fall_back(&self, cost: u32, until: Option<Instant>, why: Error) -> Result<Decision> {
-        let share = match self.opts.on_error {
-            OnError::Closed => return Err(why),
-            OnError::Open => {
-                let limit = self.policy.limit();
-                return Ok(Decision {
-                    allowed: true,
-                    limit,
-                    remaining: limit,
-                    retry_after: Duration::ZERO,
-                    reset_after: Duration::ZERO,
-                    source: Source::Open,
-                });
-            }
-            OnError::Local { share } => share,
-        };
-        let (decision, ready) = self.decide_alone(self.policy.share(share), cost, until);
-        if decision.allowed {
-            tokio::time::sleep_until(ready).await;
-        }
-        Ok(decision)
-    }
-
-    fn decide_alone(
-        &self,
-        policy: Policy,
-        cost: u32,
-        until: Option<Instant>,
-    ) -> (Decision, Instant) {
-        let (now, instant) = (self.limits.uptime(), Instant::now());
-        let wait = until.map_or(u64::MAX, |until| {
-            let wait = until.saturating_duration_since(instant);
-            u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
-        });
-        let mut state = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
-        // A cost that the whole limit has, but this share has not, takes all of the share.
-        let ask = Ask { cost: cost.min(policy.limit()), wait };
-        let verdict = state.reserve(&policy, now, ask);
-        let (Verdict::Granted(at) | Verdict::Denied(at)) = verdict;
-        let place = self.limits.place(&self.key, policy, self.opts.deadline);
-        let decision = Decision { source: Source::Local, ..place.decision(now, &state, verdict) };
-        (decision, instant + Duration::from_nanos(at.saturating_sub(now)))
+        Ok(())
     }
 
     fn unavailable(&self) -> Error {

@@ -4,15 +4,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::BoxStream;
 use jetbridge_core::{
-    Backend, BucketKind, BucketName, Error, ErrorKind, Key, Kv, Open, Result, Tasks,
+    Backend, BucketKind, BucketName, DeleteOpts, Error, ErrorKind, Key, Kv, Open, Result, Scope,
+    Tasks,
 };
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use crate::actor::{Actor, Message, Place};
+use crate::actor::Actor;
 use crate::limiter::{Limiter, LimiterOpts};
-use crate::policy::{Policy, SPAN_MAX};
+use crate::message::Message;
+use crate::place::Place;
+use crate::policy::Policy;
+use crate::standing::Standing;
+use crate::tally::Tally;
 
 /// How long an unused limiter keeps its task and what it knows of the stored state. Forgetting
 /// costs the next call one read.
@@ -51,13 +57,20 @@ struct Shared {
     max_age: Option<Duration>,
     tasks: Tasks,
     actors: Mutex<Actors>,
-    /// Where the time of [`Limits::uptime`] begins.
-    opened: Instant,
+    tallies: Mutex<HashMap<String, Arc<Tally>>>,
 }
 
-/// Limiters in use. The policy is part of the name: two policies on one key are two parties that
-/// meet in the store, as those of two processes do.
-type Actors = HashMap<(Key, String), mpsc::UnboundedSender<Message>>;
+/// Limiters in use: by key, then by policy. Two policies on one key are two parties that meet in
+/// the store, as those of two processes do.
+type Actors = HashMap<Key, Vec<Listed>>;
+
+/// A limiter's task.
+#[derive(Debug)]
+struct Listed {
+    policy: String,
+    inbox: mpsc::UnboundedSender<Message>,
+    standing: Arc<Standing>,
+}
 
 impl Limits {
     /// Opens the bucket. One that is missing is
@@ -65,8 +78,8 @@ impl Limits {
     pub async fn open(backend: Arc<dyn Backend>, bucket: &BucketName, open: Open) -> Result<Self> {
         let kv = backend.kv(bucket, open).await?;
         let max_age = backend.bucket(BucketKind::Kv, bucket).await?.spec.max_age;
-        let (tasks, actors, opened) = (Tasks::new(), Mutex::default(), Instant::now());
-        Ok(Self(Arc::new(Shared { backend, kv, max_age, tasks, actors, opened })))
+        let (tasks, actors, tallies) = (Tasks::new(), Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Shared { backend, kv, max_age, tasks, actors, tallies })))
     }
 
     /// The limiter `id` with the default options.
@@ -90,24 +103,62 @@ impl Limits {
                 .with("memory_seconds", policy.memory().as_secs_f64())
                 .hint("use a bucket without a TTL"));
         }
-        Limiter::new(self.clone(), Key::parse(id)?, policy, opts)
+        let mut tallies = self.0.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = Arc::clone(tallies.entry(id.to_owned()).or_default());
+        drop(tallies);
+        Limiter::new(self.clone(), Key::parse(id)?, (policy, opts), tally)
+    }
+
+    /// Forgets what `id`, a limiter or a key of one, has given; false if it has given nothing.
+    /// Its slots are free, and their holders' [`Permit::lost`](crate::Permit::lost) resolves when
+    /// they next renew. Processes that have just denied a call may do so for ten more seconds.
+    pub async fn reset(&self, id: &str) -> Result<bool> {
+        let key = Key::parse(id)?;
+        let opts = DeleteOpts::new().with_history();
+        let deleted = self.0.kv.delete(&key, opts).await?.is_some();
+        if let Some(listed) = self.actors().get(&key) {
+            listed.iter().for_each(|listed| listed.standing.clear());
+        }
+        Ok(deleted)
+    }
+
+    /// The limiters and keys of limiters that have given something, as they come.
+    pub fn used(&self) -> BoxStream<'static, Result<Key>> {
+        self.0.kv.keys(Scope::All)
     }
 
     /// Ends the tasks, at most in `grace`; how many are left. Calls under way end with an error.
+    /// Slots that were given back by then are free at once, others when their lease ends.
     pub async fn close(&self, grace: Duration) -> usize {
         self.0.tasks.stop(grace).await
     }
 
-    pub(crate) fn place(&self, key: &Key, policy: Policy, deadline: Duration) -> Place {
+    pub(crate) fn place(
+        &self,
+        key: &Key,
+        policy: Policy,
+        (opts, tally): (LimiterOpts, Arc<Tally>),
+    ) -> Place {
         let (backend, kv) = (Arc::clone(&self.0.backend), Arc::clone(&self.0.kv));
-        Place { backend, kv, key: key.clone(), policy, deadline }
+        let (deadline, lease) = (opts.deadline, opts.lease);
+        Place { backend, kv, key: key.clone(), policy, deadline, lease, tally }
+    }
+
+    /// The last denial of a limiter that is in use.
+    pub(crate) fn standing(&self, (key, policy): (&Key, &str)) -> Option<Arc<Standing>> {
+        if self.0.tasks.is_stopping() {
+            return None;
+        }
+        let actors = self.actors();
+        let listed = actors.get(key)?.iter().find(|listed| listed.policy == policy)?;
+        Some(Arc::clone(&listed.standing))
     }
 
     /// Hands `message` to the limiter's task, which is started if there is none.
     pub(crate) fn send(
         &self,
+        (key, policy): (&Key, &str),
         place: impl FnOnce() -> Place,
-        name: (Key, String),
         message: Message,
     ) {
         if self.0.tasks.is_stopping() {
@@ -116,17 +167,21 @@ impl Limits {
         let mut actors = self.actors();
         // Whoever ends takes itself off the list first, under this lock: a task that is listed
         // still reads.
-        if let Some(actor) = actors.get(&name) {
-            drop(actor.send(message));
+        let known = actors.get(key).and_then(|it| it.iter().find(|it| it.policy == policy));
+        if let Some(listed) = known {
+            drop(listed.inbox.send(message));
             return;
         }
         let (home, inbox) = mpsc::unbounded_channel();
         drop(home.send(message));
-        actors.insert(name.clone(), home.clone());
+        let (standing, policy) = (Arc::<Standing>::default(), policy.to_owned());
+        let (sender, believed) = (home.clone(), Arc::clone(&standing));
+        let listed = Listed { policy: policy.clone(), inbox: sender, standing };
+        actors.entry(key.clone()).or_default().push(listed);
         drop(actors);
-        let actor = Actor::new(place(), home);
-        let limits = self.clone();
-        self.0.tasks.spawn_until_stop(async move { limits.run(actor, inbox, name).await });
+        let actor = Actor::new(place(), home, believed);
+        let (limits, key) = (self.clone(), key.clone());
+        self.0.tasks.spawn(async move { limits.run(actor, inbox, (key, policy)).await });
     }
 
     async fn run(
@@ -135,27 +190,51 @@ impl Limits {
         mut inbox: mpsc::UnboundedReceiver<Message>,
         name: (Key, String),
     ) {
+        let stopping = self.0.tasks.stopping();
+        tokio::pin!(stopping);
         loop {
-            let idle = if self.actors().len() > IDLE_MAX { Duration::ZERO } else { IDLE };
-            match timeout(idle, inbox.recv()).await {
-                Ok(Some(message)) => actor.serve(message, &mut inbox).await,
-                Ok(None) => return,
-                Err(_elapsed) => {
-                    let mut actors = self.actors();
-                    if inbox.is_empty() {
-                        actors.remove(&name);
-                        return;
-                    }
+            let woken = async {
+                if !actor.is_idle() {
+                    actor.next(&mut inbox).await;
+                    return true;
                 }
+                let idle = if self.actors().len() > IDLE_MAX { Duration::ZERO } else { IDLE };
+                timeout(idle, actor.next(&mut inbox)).await.is_ok()
+            };
+            let woken = tokio::select! {
+                biased;
+                () = &mut stopping => break,
+                woken = woken => woken,
+            };
+            if !woken && self.unlist(&inbox, &name) {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = &mut stopping => break,
+                () = actor.serve(&mut inbox) => {}
             }
         }
+        actor.farewell(inbox).await;
     }
 
-    /// Nanoseconds of the monotonic clock, from a year after zero: the arithmetic looks back by
-    /// up to a policy's memory.
-    pub(crate) fn uptime(&self) -> u64 {
-        let since = u64::try_from(self.0.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        since.saturating_add(SPAN_MAX)
+    /// Takes a task off the list, unless a message has just come.
+    fn unlist(
+        &self,
+        inbox: &mpsc::UnboundedReceiver<Message>,
+        (key, policy): &(Key, String),
+    ) -> bool {
+        let mut actors = self.actors();
+        if !inbox.is_empty() {
+            return false;
+        }
+        if let Some(listed) = actors.get_mut(key) {
+            listed.retain(|listed| listed.policy != *policy);
+            if listed.is_empty() {
+                actors.remove(key);
+            }
+        }
+        true
     }
 
     fn actors(&self) -> MutexGuard<'_, Actors> {

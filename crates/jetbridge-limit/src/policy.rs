@@ -20,6 +20,9 @@ pub const LOG_LIMIT_MAX: u32 = 1_000;
 /// How far ahead a permit is reserved, beyond what the policy itself spans.
 const AHEAD: u64 = 3600 * 1_000_000_000;
 
+/// The longest lease of a slot: how long a crashed process can keep what it had.
+pub(crate) const LEASE_MAX: Duration = Duration::from_secs(3600);
+
 /// What a limiter allows.
 ///
 /// ```
@@ -39,6 +42,8 @@ pub struct Policy {
     pub(crate) limit: u32,
     /// Nanoseconds: between two permits of a rate, else of the window.
     pub(crate) span: u64,
+    /// Calls under way at once, if they are limited.
+    pub(crate) slots: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,6 +52,8 @@ pub(crate) enum Algorithm {
     Fixed,
     Sliding,
     Log,
+    /// No limit over time, only one of calls under way.
+    Slots,
 }
 
 impl Algorithm {
@@ -57,6 +64,7 @@ impl Algorithm {
             Self::Fixed => "fixed",
             Self::Sliding => "sliding",
             Self::Log => "log",
+            Self::Slots => "slots",
         }
     }
 }
@@ -76,7 +84,7 @@ impl Policy {
         #[expect(clippy::cast_possible_truncation, reason = "checked above")]
         #[expect(clippy::cast_sign_loss, reason = "checked above")]
         let span = interval as u64;
-        Ok(Self { algorithm: Algorithm::Gcra, limit: 1, span })
+        Ok(Self { algorithm: Algorithm::Gcra, limit: 1, span, slots: None })
     }
 
     /// `permits` every `period`, evenly spread, one at a time; bounds and errors as for
@@ -116,7 +124,24 @@ impl Policy {
                 .with("limit", limit)
                 .with("window_seconds", window.as_secs_f64()));
         }
-        Ok(Self { algorithm, limit, span })
+        Ok(Self { algorithm, limit, span, slots: None })
+    }
+
+    /// At most `slots` calls under way at once, over all processes, and no limit over time.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for 0.
+    pub fn concurrent(slots: u32) -> Result<Self> {
+        Self { algorithm: Algorithm::Slots, limit: slots, span: 0, slots: None }
+            .max_concurrent(slots)
+    }
+
+    /// At most `slots` calls under way at once, beside the limit over time: both admit a call
+    /// together, or neither is charged. [`InvalidInput`](ErrorKind::InvalidInput) for 0.
+    pub fn max_concurrent(mut self, slots: u32) -> Result<Self> {
+        if slots == 0 {
+            return Err(invalid("at least one call can be under way"));
+        }
+        self.slots = Some(slots);
+        Ok(self)
     }
 
     /// How many permits a limiter that was idle long enough gives at once; 1 by default.
@@ -124,7 +149,7 @@ impl Policy {
     /// longer than a year to fill.
     pub fn burst(mut self, permits: u32) -> Result<Self> {
         if self.algorithm != Algorithm::Gcra {
-            return Err(invalid("a window has a limit, no burst"));
+            return Err(invalid("only a rate has a burst"));
         }
         let fill = self.span.saturating_mul(u64::from(permits));
         if permits == 0 || fill > SPAN_MAX {
@@ -136,7 +161,13 @@ impl Policy {
         Ok(self)
     }
 
-    /// The most permits that one call can get: the burst, or what a window holds.
+    /// How many calls can be under way at once; `None` if they are not limited.
+    pub fn slots(&self) -> Option<u32> {
+        self.slots
+    }
+
+    /// The most permits that one call can get: the burst, what a window holds, or the slots of
+    /// a limiter that has no limit over time.
     pub fn limit(&self) -> u32 {
         self.limit
     }
@@ -158,6 +189,17 @@ impl Policy {
             Algorithm::Gcra => self.span.saturating_mul(u64::from(self.limit)),
             Algorithm::Fixed | Algorithm::Log => self.span,
             Algorithm::Sliding => self.span.saturating_mul(2),
+            Algorithm::Slots => 0,
+        }
+    }
+
+    /// How many slots a call of this cost takes: one beside a limit over time, which the cost
+    /// is charged to.
+    pub(crate) fn slots_of(&self, cost: u32) -> u32 {
+        match (self.slots, self.algorithm) {
+            (None, _) => 0,
+            (Some(_), Algorithm::Slots) => cost,
+            (Some(_), _) => 1,
         }
     }
 
@@ -178,7 +220,8 @@ impl Policy {
             let part = (f64::from(whole) * share) as u32;
             part.max(1)
         };
-        let mut shared = Self { limit: part(self.limit), ..*self };
+        let slots = self.slots.map(part);
+        let mut shared = Self { limit: part(self.limit), slots, ..*self };
         if self.algorithm == Algorithm::Gcra {
             #[expect(clippy::cast_precision_loss, reason = "a fallback need not be exact")]
             #[expect(clippy::cast_possible_truncation, reason = "saturates")]
@@ -191,7 +234,10 @@ impl Policy {
 
     /// Names this policy in a stored value.
     pub(crate) fn hash(&self) -> String {
-        let text = format!("{}:{}:{}", self.algorithm.as_str(), self.limit, self.span);
+        let mut text = format!("{}:{}:{}", self.algorithm.as_str(), self.limit, self.span);
+        if let Some(slots) = self.slots {
+            text.push_str(&format!(":{slots}"));
+        }
         Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -59,7 +59,9 @@ pub(crate) fn decode(policy: &Policy, entry: &Entry) -> Result<Decoded> {
     let state = if policy.algorithm == gcra && record.kind == gcra.as_str() {
         record.state
     } else {
-        State::exhausted(policy, nanos(entry.written))
+        // Who has a call under way has it under any policy.
+        let held = record.state.held;
+        State { held, ..State::exhausted(policy, nanos(entry.written)) }
     };
     Ok(Decoded { state, converted: true })
 }

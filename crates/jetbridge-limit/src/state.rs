@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::holders::Holders;
 use crate::policy::{Algorithm, Policy};
 
 /// What a limiter remembers. Times are nanoseconds since 1970 by the store's clock. The default
@@ -25,6 +26,9 @@ pub(crate) struct State {
     /// `log`: the permits that still count, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) log: Vec<u64>,
+    /// Who has calls under way.
+    #[serde(default, skip_serializing_if = "Holders::is_empty")]
+    pub(crate) held: Holders,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -51,6 +55,7 @@ impl State {
             Algorithm::Fixed => (state.at, state.taken) = (start(at, policy.span), limit),
             Algorithm::Sliding => (state.at, state.taken) = (at, limit),
             Algorithm::Log => state.log = vec![at; policy.limit as usize],
+            Algorithm::Slots => {}
         }
         state
     }
@@ -72,7 +77,7 @@ impl State {
     fn forget_the_future(&mut self, policy: &Policy, now: u64) {
         let last = self.log.last().copied().unwrap_or(self.at);
         if last > now.saturating_add(policy.horizon_ns()) {
-            *self = Self::default();
+            *self = Self { held: std::mem::take(&mut self.held), ..Self::default() };
             if policy.algorithm == Algorithm::Gcra {
                 self.at = now;
             }
@@ -83,6 +88,7 @@ impl State {
     fn slot(&self, policy: &Policy, now: u64, cost: u32) -> u64 {
         let (span, limit, cost) = (policy.span, u64::from(policy.limit), u64::from(cost));
         match policy.algorithm {
+            Algorithm::Slots => now,
             Algorithm::Gcra => now.max(self.base(policy, now) + (cost - 1) * span),
             Algorithm::Fixed => {
                 let window = start(now, span).max(self.at);
@@ -140,6 +146,7 @@ impl State {
     fn take(&mut self, policy: &Policy, now: u64, slot: u64, cost: u32) {
         let span = policy.span;
         match policy.algorithm {
+            Algorithm::Slots => {}
             Algorithm::Gcra => self.at = self.base(policy, now) + u64::from(cost) * span,
             Algorithm::Fixed => {
                 let window = start(slot, span);
@@ -161,6 +168,7 @@ impl State {
     pub(crate) fn remaining(&self, policy: &Policy, now: u64) -> u32 {
         let (span, limit) = (policy.span, u64::from(policy.limit));
         let left = match policy.algorithm {
+            Algorithm::Slots => limit,
             Algorithm::Gcra => now
                 .checked_sub(self.base(policy, now))
                 .map_or(0, |saved| limit.min(saved / span + 1)),
@@ -181,13 +189,47 @@ impl State {
                 limit.saturating_sub(count as u64)
             }
         };
-        u32::try_from(left).unwrap_or(u32::MAX)
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        left.min(self.room(policy, now).unwrap_or(u32::MAX))
+    }
+
+    /// Slots that are free at `now`; `None` if the policy has none.
+    pub(crate) fn room(&self, policy: &Policy, now: u64) -> Option<u32> {
+        policy.slots.map(|slots| slots.saturating_sub(self.held.in_use(now)))
+    }
+
+    /// Takes back `cost` permits whose slot was `slot`, after which the state stood at `after`.
+    /// A rate can only do so while nobody has taken anything since: else the permits of others
+    /// would be given twice, and these are lost instead.
+    pub(crate) fn refund(&mut self, policy: &Policy, taken: Taken) {
+        let (span, cost) = (policy.span, u64::from(taken.cost));
+        match policy.algorithm {
+            Algorithm::Gcra if self.at == taken.after => self.at -= cost * span,
+            Algorithm::Fixed if self.at == start(taken.slot, span) => {
+                self.taken = self.taken.saturating_sub(cost);
+            }
+            Algorithm::Sliding => match start(self.at, span).checked_sub(start(taken.slot, span)) {
+                Some(0) => self.taken = self.taken.saturating_sub(cost),
+                Some(ahead) if ahead == span => self.before = self.before.saturating_sub(cost),
+                _ => {}
+            },
+            Algorithm::Log => {
+                let mut left = taken.cost;
+                self.log.retain(|given| {
+                    let back = *given == taken.slot && left > 0;
+                    left -= u32::from(back);
+                    !back
+                });
+            }
+            Algorithm::Gcra | Algorithm::Fixed | Algorithm::Slots => {}
+        }
     }
 
     /// When the whole limit is there again, if nobody takes anything.
     pub(crate) fn full_at(&self, policy: &Policy) -> u64 {
         let span = policy.span;
         match policy.algorithm {
+            Algorithm::Slots => 0,
             Algorithm::Gcra => self.at.saturating_add(span * u64::from(policy.limit - 1)),
             Algorithm::Fixed if self.taken == 0 => 0,
             Algorithm::Fixed => self.at + span,
@@ -205,6 +247,16 @@ pub(crate) struct Ask {
     pub(crate) cost: u32,
     /// Nanoseconds that the caller would wait for them.
     pub(crate) wait: u64,
+}
+
+/// What a reservation took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) cost: u32,
+    /// From when the permits count.
+    pub(crate) slot: u64,
+    /// [`State::at`] right afterwards.
+    pub(crate) after: u64,
 }
 
 /// The start of the window that `at` lies in.

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod composite;
 mod faults;
 mod fleet;
 mod rig;
+mod slots;
 
 /// The cases that hold on every store.
 macro_rules! row {
@@ -12,14 +14,20 @@ macro_rules! row {
         mod $name {
             use super::rig::Row;
 
-            row!(@cases $row, a_fleet_of_tries_gets_the_burst_and_no_more,
+            row!(@cases $row, fleet: a_fleet_of_tries_gets_the_burst_and_no_more,
                 a_fleet_of_waiters_keeps_the_rate, a_log_holds_over_a_fleet,
                 a_cancelled_waiter_leaves_its_slot, a_peek_takes_nothing);
+            row!(@cases $row, slots: slots_hold_over_a_fleet, whoever_waits_for_a_slot_gets_one,
+                a_slot_that_comes_back_wakes_another_process,
+                the_slots_of_a_dead_process_come_back, a_denial_of_either_charges_neither,
+                cancelled_calls_leave_no_slot);
+            row!(@cases $row, composite: nothing_is_charged_unless_all_agree,
+                one_of_several_is_enough);
         }
     };
-    (@cases $row:expr, $($case:ident),+) => {
+    (@cases $row:expr, $group:ident: $($case:ident),+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $case() { super::fleet::$case(&$row.open().await).await })+
+        async fn $case() { super::$group::$case(&$row.open().await).await })+
     };
 }
 

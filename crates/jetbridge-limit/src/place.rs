@@ -1,0 +1,122 @@
+//! Where a limiter's state is kept: one key, read and written within a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jetbridge_core::{Backend, Error, ErrorKind, Expect, Key, Kv, PutOpts, Read, Result, Revision};
+use tokio::time::timeout;
+
+use crate::clock::Moment;
+use crate::decision::{Decision, Source};
+use crate::policy::Policy;
+use crate::record;
+use crate::state::{State, Verdict};
+use crate::tally::Tally;
+
+/// When to ask again for a slot, at the latest: it can come back at any time.
+const SLOT_RETRY: Duration = Duration::from_secs(1);
+
+/// Where a limiter's state is kept and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) key: Key,
+    pub(crate) policy: Policy,
+    /// How long one operation of the store may take.
+    pub(crate) deadline: Duration,
+    /// How long slots outlive their process.
+    pub(crate) lease: Duration,
+    pub(crate) tally: Arc<Tally>,
+}
+
+/// What is known of the stored state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) revision: Option<Revision>,
+    pub(crate) state: State,
+    pub(crate) converted: bool,
+}
+
+impl Place {
+    pub(crate) async fn read(&self) -> Result<Seen> {
+        self.tally.request();
+        let read = self.within("limit.read", self.kv.get(&self.key, Read::Fresh)).await?;
+        read.map_or_else(|| Ok(Seen::default()), |entry| self.seen(&entry))
+    }
+
+    /// What an entry says, under this policy.
+    pub(crate) fn seen(&self, entry: &jetbridge_core::Entry) -> Result<Seen> {
+        let decoded = record::decode(&self.policy, entry)?;
+        let (state, converted) = (decoded.state, decoded.converted);
+        Ok(Seen { revision: Some(entry.revision), state, converted })
+    }
+
+    /// Writes `state` over what was seen; the revision, or `None` if somebody was faster.
+    pub(crate) async fn write(
+        &self,
+        over: Option<Revision>,
+        state: State,
+    ) -> Result<Option<Revision>> {
+        self.tally.request();
+        let expect = over.map_or(Expect::Absent, Expect::Exactly);
+        let value = record::encode(&self.policy, state)?;
+        let put = self.kv.put(&self.key, value, PutOpts::new().expect(expect));
+        match self.within("limit.write", put).await {
+            Ok(written) => Ok(Some(written.revision)),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                self.tally.conflict();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn now(&self) -> Result<Moment> {
+        self.within("limit.now", Moment::now(&*self.backend)).await
+    }
+
+    async fn within<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        timeout(self.deadline, work).await.unwrap_or_else(|_elapsed| {
+            Err(Error::new(ErrorKind::Unavailable, operation)
+                .because("the store did not answer in time")
+                .with("key", &self.key)
+                .with("deadline_ms", self.deadline.as_millis())
+                .outcome_unknown())
+        })
+    }
+
+    /// The decision about `cost` permits, after it was made.
+    pub(crate) fn decision(&self, now: u64, state: &State, verdict: Verdict) -> Decision {
+        decision(&self.policy, now, state, verdict)
+    }
+
+    /// The denial of a call for which there is no slot.
+    pub(crate) fn no_slot(&self, now: u64, state: &State) -> Decision {
+        let free = state.held.next_end("").map_or(SLOT_RETRY, |end| {
+            Duration::from_nanos(end.saturating_sub(now)).min(SLOT_RETRY)
+        });
+        let decision = self.decision(now, state, Verdict::Denied(now));
+        Decision { retry_after: free, ..decision }
+    }
+}
+
+/// What follows from a verdict.
+pub(crate) fn decision(policy: &Policy, now: u64, state: &State, verdict: Verdict) -> Decision {
+    let retry_at = match verdict {
+        Verdict::Granted(_) => now,
+        Verdict::Denied(at) => at,
+    };
+    Decision {
+        allowed: matches!(verdict, Verdict::Granted(_)),
+        limit: policy.limit(),
+        remaining: state.remaining(policy, now),
+        retry_after: Duration::from_nanos(retry_at.saturating_sub(now)),
+        reset_after: Duration::from_nanos(state.full_at(policy).saturating_sub(now)),
+        source: Source::Store,
+    }
+}

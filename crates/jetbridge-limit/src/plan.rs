@@ -1,0 +1,121 @@
+//! What one write does for everybody who asks: pure, so that the actor only carries it out.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Moment;
+use crate::decision::Decision;
+use crate::holding::Holding;
+use crate::message::Request;
+use crate::place::{Place, Seen};
+use crate::state::{Ask, State, Taken, Verdict};
+
+/// What becomes of one request.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Granted {
+        decision: Decision,
+        taken: Taken,
+        slots: u32,
+        ready: Instant,
+    },
+    Denied(Decision),
+    /// There is no slot yet, and it would wait for one.
+    Waits,
+}
+
+/// The next state, and what follows from it.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) state: State,
+    /// One for each request, in order.
+    pub(crate) fates: Vec<Fate>,
+    /// Slots of this process afterwards.
+    pub(crate) slots: u32,
+    /// When another process's lease ends.
+    pub(crate) next_end: Option<Instant>,
+    pub(crate) write: bool,
+    /// Somebody was not admitted for want of a slot.
+    pub(crate) lacks_slots: bool,
+}
+
+/// Decides about `requests` on top of what was seen; `refunds` are taken back first.
+pub(crate) fn plan<'a>(
+    place: &Place,
+    holding: &Holding,
+    (seen, now): (&Seen, Moment),
+    refunds: impl Iterator<Item = Taken>,
+    requests: impl Iterator<Item = &'a Request>,
+) -> Plan {
+    let mut state = seen.state.clone();
+    state.held.expire(now.store);
+    let mut changed = false;
+    for taken in refunds {
+        state.refund(&place.policy, taken);
+        changed = true;
+    }
+    let until = now.store.saturating_add(holding.span_ns());
+    state.held.set(&holding.id, holding.slots, until);
+    let mut planner = Planner {
+        place,
+        holding,
+        now,
+        until,
+        slots: holding.slots,
+        full: false,
+        lacks_slots: false,
+    };
+    let fates: Vec<Fate> = requests.map(|request| planner.decide(&mut state, request)).collect();
+    let (slots, lacks_slots) = (planner.slots, planner.lacks_slots);
+    let due = holding.renew_at().is_some_and(|at| now.instant >= at);
+    changed |= fates.iter().any(|fate| matches!(fate, Fate::Granted { .. }));
+    let write = changed || due || holding.dirty;
+    let next_end = state.held.next_end(&holding.id).map(|at| now.when(at));
+    Plan { state, fates, slots, next_end, write, lacks_slots }
+}
+
+struct Planner<'a> {
+    place: &'a Place,
+    holding: &'a Holding,
+    now: Moment,
+    until: u64,
+    slots: u32,
+    /// Somebody waits for a slot: nobody overtakes.
+    full: bool,
+    lacks_slots: bool,
+}
+
+impl Planner<'_> {
+    fn decide(&mut self, state: &mut State, request: &Request) -> Fate {
+        let (place, now) = (self.place, self.now);
+        let slots = place.policy.slots_of(request.cost);
+        let room = state.room(&place.policy, now.store).unwrap_or(u32::MAX);
+        if slots > 0 && (self.full || room < slots) {
+            self.lacks_slots = true;
+            if request.until.is_some_and(|until| until <= now.instant) {
+                return Fate::Denied(place.no_slot(now.store, state));
+            }
+            self.full = true;
+            return Fate::Waits;
+        }
+        let wait = request
+            .until
+            .map_or(u64::MAX, |until| nanos(until.saturating_duration_since(now.instant)));
+        let verdict = state.reserve(&place.policy, now.store, Ask { cost: request.cost, wait });
+        let Verdict::Granted(slot) = verdict else {
+            return Fate::Denied(place.decision(now.store, state, verdict));
+        };
+        if slots > 0 {
+            self.slots += slots;
+            state.held.set(&self.holding.id, self.slots, self.until);
+        }
+        let taken = Taken { cost: request.cost, slot, after: state.at };
+        let decision = place.decision(now.store, state, verdict);
+        Fate::Granted { decision, taken, slots, ready: now.when(slot) }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
