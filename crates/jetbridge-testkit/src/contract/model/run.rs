@@ -285,6 +285,8 @@ impl Model<'_> {
                 }
                 Change::Delete { key, .. } => {
                     same("deleted", &self.reference.live(key.as_str()), &None)?;
+                    // What was found of it before was an earlier revision.
+                    found.remove(key.as_str());
                 }
                 Change::CaughtUp => break,
             }
