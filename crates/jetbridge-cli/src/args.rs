@@ -4,6 +4,7 @@
 pub(crate) mod bucket;
 pub(crate) mod bus;
 pub(crate) mod kv;
+pub(crate) mod link;
 pub(crate) mod object;
 pub(crate) mod parse;
 pub(crate) mod stream;
@@ -33,7 +34,7 @@ pub(crate) struct Cli {
 }
 
 /// Options that may stand before or after the command words.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where the store is: nats://HOST:PORT, context:NAME, local:DIR or memory:

@@ -7,6 +7,7 @@ mod follow;
 mod format;
 mod input;
 mod interrupt;
+mod link;
 mod location;
 mod logging;
 mod output;
@@ -28,6 +29,9 @@ use crate::report::Status;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(name) = link::name(&arguments) {
+        return link::main(name, &arguments);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(refused) => return report::usage(&refused, &arguments),
@@ -42,7 +46,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<Status> {
         Command::OnStore(words) => block_on(command::on_store(words, &cli.global, printer)),
         Command::Up(args) => block_on(command::up::run(&args, &cli.global, printer)),
         Command::Check(args) => command::check::run(&args, &cli.global, printer),
-        Command::Template(args) => block_on(command::template::run(&args, &cli.global, printer)),
+        Command::Template(args) => block_on(command::template::run(args, &cli.global, printer)),
         Command::Doctor => block_on(command::doctor::run(&cli.global, printer)),
         Command::Completions(args) => command::completions::run(&args, printer),
         Command::Man(args) => command::man::run(&args, printer),

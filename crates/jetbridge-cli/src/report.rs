@@ -63,7 +63,7 @@ pub(crate) fn conclude(settled: Result<Status>, printer: &Printer) -> ExitCode {
     }
 }
 
-fn reader_left(error: &Error) -> bool {
+pub(crate) fn reader_left(error: &Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     error.operation() == STDOUT
         && cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)

@@ -45,6 +45,24 @@ impl Permissions {
         self.ensure(&stream)
     }
 
+    /// To get values of a bucket that is there, with all that says what became of them.
+    pub fn read_bucket(&mut self, kind: BucketKind, bucket: &BucketName) -> &mut Self {
+        let stream = match kind {
+            BucketKind::Kv => format!("KV_{bucket}"),
+            BucketKind::Object => format!("OBJ_{bucket}"),
+        };
+        if kind == BucketKind::Object {
+            // Servers without batches send the chunks through a consumer.
+            self.publish.insert(format!("$JS.FC.{stream}.>"));
+            self.call(&format!("CONSUMER.CREATE.{stream}.*.$O.{bucket}.C.>"))
+                .call(&format!("CONSUMER.DELETE.{stream}.*"));
+        }
+        self.call(&format!("STREAM.INFO.{stream}"))
+            .call(&format!("DIRECT.GET.{stream}"))
+            .call(&format!("DIRECT.GET.{stream}.>"))
+            .call(&format!("STREAM.MSG.GET.{stream}"))
+    }
+
     /// To look at a stream, and to make it if it is missing.
     pub fn ensure_stream(&mut self, stream: &StreamName) -> &mut Self {
         self.ensure(stream.as_str())

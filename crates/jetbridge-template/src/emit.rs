@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::scalar;
-use crate::tree::{Extras, Layout, Map, Node, Value, shown};
+use crate::tree::{At, Extras, Layout, Map, Node, Value, shown};
 
 /// How the result is laid out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -333,6 +333,23 @@ fn write_json(node: &Node, out: &mut String) {
             out.push('}');
         }
         _ => out.push_str(&shown(node)),
+    }
+}
+
+/// A key that was written as something else than text, and the place of its value.
+pub(crate) fn odd_key(node: &Node) -> Option<(String, At)> {
+    let odd = |key: &str, value: &Node| {
+        let lexeme = value.extras.as_ref().and_then(|extras| extras.key.as_deref())?;
+        let plain = !lexeme.starts_with(['"', '\'']);
+        let text = matches!(scalar::resolve(lexeme), Value::Str(_));
+        (plain && !text).then(|| (key.to_owned(), value.at))
+    };
+    match &node.value {
+        Value::List(items) => items.iter().find_map(odd_key),
+        Value::Map(map) => {
+            map.iter().find_map(|(key, value)| odd(key, value).or_else(|| odd_key(value)))
+        }
+        _ => None,
     }
 }
 

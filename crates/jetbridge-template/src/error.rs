@@ -80,12 +80,25 @@ impl fmt::Display for Diagnostic {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failure {
     diagnostics: Vec<Diagnostic>,
+    /// Printed below a headline.
+    listed: bool,
 }
 
 impl Failure {
     pub(crate) fn new(mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_cached_key(ToString::to_string);
-        Self { diagnostics }
+        let alone = matches!(&diagnostics[..], [only] if only.path.is_none());
+        Self { diagnostics, listed: !alone }
+    }
+
+    /// One error that stands alone.
+    pub(crate) fn one(diagnostic: Diagnostic) -> Self {
+        Self::new(vec![diagnostic])
+    }
+
+    /// Errors below a headline, even if there is but one.
+    pub(crate) fn listed(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { listed: true, ..Self::new(diagnostics) }
     }
 
     /// All errors, sorted by their text.
@@ -97,7 +110,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [only] = &self.diagnostics[..]
-            && only.path.is_none()
+            && !self.listed
         {
             return write!(f, "{only}");
         }

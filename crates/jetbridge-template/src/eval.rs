@@ -74,6 +74,15 @@ pub(crate) struct Item {
     pub(crate) reference: Option<String>,
 }
 
+/// Who read what, for whoever wants to know.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    /// The operator's path, and the value of a store that it read.
+    pub(crate) values: Vec<(Vec<Step>, Request)>,
+    /// The operator's path, and the path that it read.
+    pub(crate) references: Vec<(Vec<Step>, Vec<Step>)>,
+}
+
 /// A document under evaluation.
 pub(crate) struct Machine<'a> {
     pub(crate) root: Node,
@@ -86,6 +95,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) sites: Vec<Site>,
     /// Addresses that `static_ips` gave out, and to whom.
     pub(crate) claimed: HashMap<String, String>,
+    /// Kept if there is one.
+    pub(crate) trace: Option<Trace>,
     index: Index,
     here: Vec<usize>,
     secret: bool,
@@ -103,6 +114,7 @@ impl<'a> Machine<'a> {
             errors: Vec::new(),
             sites: Vec::new(),
             claimed: HashMap::new(),
+            trace: None,
             index: Index::default(),
             here: Vec::new(),
             secret: false,
@@ -372,12 +384,25 @@ impl<'a> Machine<'a> {
         let names = self.names(&reference.segments)?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let scope = plan::scope(&self.root, self.here(), reference.rooted, names[0]);
-        self.walk(scope, &names).map_err(|fault| match fault {
+        let path = self.walk(scope, &names).map_err(|fault| match fault {
             Fault::Failed(why) => {
                 Fault::Failed(format!("unable to resolve `{}`: {why}", reference.text))
             }
             other => other,
-        })
+        })?;
+        if self.trace.is_some() {
+            let reader = self.here().to_vec();
+            self.trace.get_or_insert_default().references.push((reader, path.clone()));
+        }
+        Ok(path)
+    }
+
+    /// Remembers, if it is traced, that the operator that runs reads a value of a store.
+    pub(crate) fn note_read(&mut self, request: &Request) {
+        if self.trace.is_some() {
+            let reader = self.here().to_vec();
+            self.trace.get_or_insert_default().values.push((reader, request.clone()));
+        }
     }
 
     /// The path that `text` writes, as a string that was computed.

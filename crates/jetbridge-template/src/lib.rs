@@ -16,10 +16,13 @@
 //! # Ok::<(), jetbridge_template::Failure>(())
 //! ```
 
+mod diff;
 mod emit;
 mod error;
 mod eval;
+mod explain;
 mod expr;
+mod fan;
 mod fetch;
 mod infix;
 mod lex;
@@ -37,12 +40,16 @@ mod scalar;
 mod tree;
 mod typing;
 
+pub use diff::{Change, Difference, diff};
 pub use emit::Style;
 pub use error::{Diagnostic, Failure, Place};
+pub use explain::{Explanation, explain};
+pub use fan::fan;
 pub use fetch::{NoSources, OBJECT_BYTES_MAX, Server, Sources};
 pub use refs::{StoreRef, StoreValue, refs};
 pub use render::{
     Input, Options, Origin, ReadValue, Rendered, StoreKind, Streams, json, merge, render,
+    strict_json,
 };
 
 pub(crate) use render::Files;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::emit::{self, Style};
 use crate::error::{Diagnostic, Failure, Place};
 use crate::eval::Machine;
-use crate::fetch::{Answer, Fetched, Fetcher, Server, Sources};
+use crate::fetch::{Answer, Fetched, Fetcher, Request, Server, Sources};
 use crate::merge::Merger;
 use crate::parse;
 use crate::patch;
@@ -15,7 +16,7 @@ use crate::post;
 use crate::tree::{At, Node, Step, path_text};
 
 /// Rounds of reading at most: each is for paths that values of the round before made.
-const ROUNDS_MAX: usize = 16;
+pub(crate) const ROUNDS_MAX: usize = 16;
 
 /// A file, or whatever else holds YAML.
 #[derive(Clone, Debug)]
@@ -178,7 +179,15 @@ pub async fn render(
     sources: &dyn Sources,
 ) -> Result<Rendered, Failure> {
     let prepared = prepare(inputs, options)?;
-    let mut fetcher = Fetcher::new(sources);
+    evaluate(prepared, options, &mut Fetcher::new(sources)).await
+}
+
+/// Evaluates what was merged, with what `fetcher` knows and reads.
+pub(crate) async fn evaluate(
+    prepared: Prepared,
+    options: &Options,
+    fetcher: &mut Fetcher<'_>,
+) -> Result<Rendered, Failure> {
     if options.skip_eval {
         let root = prepared.root.clone();
         return finish(root, prepared, &fetcher.fetched, options);
@@ -198,19 +207,50 @@ pub async fn render(
         }
         fetcher.fetch(requests).await;
     }
-    Err(Failure::new(vec![Diagnostic::top(format!(
+    Err(too_many_rounds())
+}
+
+pub(crate) fn too_many_rounds() -> Failure {
+    Failure::new(vec![Diagnostic::top(format!(
         "values of stores name other values of stores more than {ROUNDS_MAX} times in a row"
-    ))]))
+    ))])
 }
 
 /// Each document of `input` as one line of JSON; operators are text.
 ///
 /// # Errors
 /// What is wrong with the input.
-pub fn json(input: Input) -> Result<String, Failure> {
-    let documents = parse::parse(&input.name, 0, &input.bytes)
-        .map_err(|diagnostic| Failure::new(vec![diagnostic]))?;
-    Ok(documents.iter().map(|document| emit::json(document) + "\n").collect())
+pub fn json(input: &Input) -> Result<String, Failure> {
+    Ok(lines(&documents(input, 0).map_err(Failure::one)?))
+}
+
+/// As [`json`], but a key that is no text is an error instead of becoming text.
+///
+/// # Errors
+/// What is wrong with the input.
+pub fn strict_json(input: &Input) -> Result<String, Failure> {
+    let documents = documents(input, 0).map_err(Failure::one)?;
+    match documents.iter().find_map(emit::odd_key) {
+        None => Ok(lines(&documents)),
+        Some((key, at)) => {
+            let what = format!(
+                "{}: Non-string key `{key}` found during strict JSON conversion",
+                input.name
+            );
+            let mut diagnostic = Diagnostic::top(what);
+            diagnostic.place = Some(Place::new(&input.name, at.line as usize, at.column as usize));
+            Err(Failure::one(diagnostic))
+        }
+    }
+}
+
+fn lines(documents: &[Node]) -> String {
+    documents.iter().map(|document| emit::json(document) + "\n").collect()
+}
+
+/// The documents of an input.
+pub(crate) fn documents(input: &Input, file: u32) -> Result<Vec<Node>, Diagnostic> {
+    parse::parse(&input.name, file, &input.bytes)
 }
 
 fn finished(machine: Machine<'_>, files: &Files) -> Result<Node, Failure> {
@@ -223,11 +263,41 @@ fn finished(machine: Machine<'_>, files: &Files) -> Result<Node, Failure> {
 /// The inputs merged, before any operator.
 pub(crate) struct Prepared {
     pub(crate) root: Node,
-    files: Files,
+    pub(crate) files: Files,
     merger: Merger,
 }
 
+impl Prepared {
+    /// The places that the value at `path` overrode, oldest first.
+    pub(crate) fn overrode(&self, path: &[Step]) -> Vec<Place> {
+        let history = self.merger.history.as_ref().and_then(|history| history.get(path));
+        history.into_iter().flatten().filter_map(|at| self.files.place(*at)).collect()
+    }
+}
+
 pub(crate) fn prepare(inputs: Vec<Input>, options: &Options) -> Result<Prepared, Failure> {
+    let files = Files::new(inputs);
+    let mut documents = Vec::new();
+    for number in 0..files.inputs.len() {
+        let found = files.parse(number)?;
+        if found.len() > 1 && options.streams == Streams::Refuse {
+            return Err(Failure::one(Diagnostic::top(format!(
+                "{}: holds {} YAML documents; say that they are to be merged (-m), or split them",
+                files.inputs[number].name,
+                found.len()
+            ))));
+        }
+        documents.extend(found.into_iter().map(|document| (number, document)));
+    }
+    combine(files, documents, options)
+}
+
+/// Merges documents, each with the number of its input.
+pub(crate) fn combine(
+    files: Files,
+    documents: Vec<(usize, Node)>,
+    options: &Options,
+) -> Result<Prepared, Failure> {
     let mut merger = Merger {
         append: options.fallback_append,
         id_key: options.array_merge_key.clone(),
@@ -235,34 +305,20 @@ pub(crate) fn prepare(inputs: Vec<Input>, options: &Options) -> Result<Prepared,
         ..Merger::default()
     };
     let mut root = Node::map();
-    let files = Files { inputs };
-    for (number, input) in files.inputs.iter().enumerate() {
-        let file = u32::try_from(number).unwrap_or(u32::MAX);
-        let fail = |diagnostic| Failure::new(vec![diagnostic]);
-        let documents = parse::parse(&input.name, file, &input.bytes)
-            .map_err(|diagnostic| fail(files.with_source(diagnostic)))?;
-        if documents.len() > 1 && options.streams == Streams::Refuse {
-            return Err(fail(Diagnostic::top(format!(
-                "{}: holds {} YAML documents; say that they are to be merged (-m), or split them",
-                input.name,
-                documents.len()
+    for (number, document) in documents {
+        let name = &files.inputs[number].name;
+        if document.as_list().is_some() && options.go_patch {
+            patch::apply(&mut root, document)
+                .map_err(|what| Failure::one(Diagnostic::top(format!("{name}: {what}"))))?;
+            continue;
+        }
+        if document.as_map().is_none() {
+            return Err(Failure::one(Diagnostic::top(format!(
+                "{name}: Root of YAML document is not a hash/map: it is a {}",
+                document.kind()
             ))));
         }
-        for document in documents {
-            if document.as_list().is_some() && options.go_patch {
-                patch::apply(&mut root, document)
-                    .map_err(|what| fail(Diagnostic::top(format!("{}: {what}", input.name))))?;
-                continue;
-            }
-            if document.as_map().is_none() {
-                return Err(fail(Diagnostic::top(format!(
-                    "{}: Root of YAML document is not a hash/map: it is a {}",
-                    input.name,
-                    document.kind()
-                ))));
-            }
-            merger.merge(&mut root, document);
-        }
+        merger.merge(&mut root, document);
     }
     if merger.errors.is_empty() {
         return Ok(Prepared { root, files, merger });
@@ -285,8 +341,8 @@ fn finish(
     }
     if !options.cherry_pick.is_empty() {
         root = post::pick(&root, &options.cherry_pick).map_err(|errors| {
-            let tops = errors.into_iter().map(|(_, _, what)| Diagnostic::at(String::new(), what));
-            Failure::new(tops.collect())
+            let tops = errors.into_iter().map(|(_, _, what)| Diagnostic::top(what));
+            Failure::listed(tops.collect())
         })?;
     }
     let text = emit::yaml(&root, options.style);
@@ -308,7 +364,7 @@ fn finish(
     })
 }
 
-fn mask(node: &mut Node) {
+pub(crate) fn mask(node: &mut Node) {
     use crate::tree::Value;
     if node.secret {
         node.value = Value::Str("***".into());
@@ -325,29 +381,41 @@ fn mask(node: &mut Node) {
 fn reads(fetched: &Fetched) -> Vec<ReadValue> {
     let mut reads: Vec<_> = fetched.iter().collect();
     reads.sort_by(|a, b| a.0.cmp(b.0));
-    reads
-        .into_iter()
-        .map(|(request, answer)| ReadValue {
-            server: request.server.clone(),
-            kind: request.kind.into(),
-            bucket: request.bucket.clone(),
-            name: request.name.clone(),
-            version: match answer {
-                Answer::Found(found) => Some((found.revision, found.written)),
-                _ => None,
-            },
-        })
-        .collect()
+    reads.into_iter().map(|(request, answer)| read_value(request, answer)).collect()
+}
+
+pub(crate) fn read_value(request: &Request, answer: &Answer) -> ReadValue {
+    ReadValue {
+        server: request.server.clone(),
+        kind: request.kind.into(),
+        bucket: request.bucket.clone(),
+        name: request.name.clone(),
+        version: match answer {
+            Answer::Found(found) => Some((found.revision, found.written)),
+            _ => None,
+        },
+    }
 }
 
 /// The inputs, for places in errors.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
-    inputs: Vec<Input>,
+    pub(crate) inputs: Arc<[Input]>,
 }
 
 impl Files {
-    fn place(&self, at: At) -> Option<Place> {
+    pub(crate) fn new(inputs: Vec<Input>) -> Self {
+        Self { inputs: inputs.into() }
+    }
+
+    /// The documents of the input of that number.
+    pub(crate) fn parse(&self, number: usize) -> Result<Vec<Node>, Failure> {
+        let file = u32::try_from(number).unwrap_or(u32::MAX);
+        documents(&self.inputs[number], file)
+            .map_err(|diagnostic| Failure::one(self.with_source(diagnostic)))
+    }
+
+    pub(crate) fn place(&self, at: At) -> Option<Place> {
         if at.line == 0 {
             return None;
         }
@@ -379,7 +447,7 @@ impl Files {
 
 /// A line of a template with what stands before the `@` of its URLs as stars, as many as there
 /// were characters: the mark below the line stays where it is.
-fn without_logins(line: &str) -> String {
+pub(crate) fn without_logins(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("://") {

@@ -1,4 +1,4 @@
-//! `template`: words and flags of spruce and graft.
+//! `template`: words and flags of spruce and graft, and our own.
 
 use std::path::PathBuf;
 
@@ -14,15 +14,46 @@ pub(crate) struct Template {
 pub(crate) enum Word {
     /// Merge YAML files, evaluate the operators in them, and print the result
     Merge(Merge),
+    /// Merge one file under every document of others, and print the results
+    Fan(Fan),
     /// Print each document of YAML files as one line of JSON; operators stay text
     Json(Json),
+    /// Say what differs between two YAML files, by value; exits with 1 if anything does
+    Diff(Diff),
+    /// List what the templates can read of stores, without reading it
+    Refs(Refs),
+    /// Say where one value comes from: file and line, operator, bucket, key and revision
+    Explain(Explain),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Merge {
-    /// Files, merged from left to right; `-` is stdin
-    #[arg(required = true, value_name = "FILE")]
+    /// Files, merged from left to right; `-` is stdin, and so is no file
+    #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    #[command(flatten)]
+    pub(crate) layout: Layout,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Fan {
+    /// The file merged under each document; `-` is stdin
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: PathBuf,
+    /// Files whose documents are merged over it, each for itself; `-` is stdin, and so is no file
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    #[command(flatten)]
+    pub(crate) layout: Layout,
+}
+
+/// How files are merged and evaluated.
+#[derive(Args, Debug)]
+pub(crate) struct How {
     /// Take this path out of the result; may be given several times
     #[arg(long, value_name = "PATH")]
     pub(crate) prune: Vec<String>,
@@ -44,15 +75,25 @@ pub(crate) struct Merge {
     /// Read no store: its values are REDACTED, as with REDACT=1
     #[arg(long)]
     pub(crate) redact: bool,
+    /// Never show values of this bucket where others are shown; may be given several times
+    #[arg(long, value_name = "BUCKET")]
+    pub(crate) secret: Vec<String>,
+    /// Taken for graft's sake, and without effect: references say what comes first
+    #[arg(long, hide = true, value_name = "ORDER")]
+    pub(crate) dataflow_order: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Layout {
     /// How the result is laid out
-    #[arg(long, value_enum, default_value = "lossless")]
-    pub(crate) style: Style,
+    #[arg(long, value_enum)]
+    pub(crate) style: Option<Style>,
 }
 
 /// The layout of a result.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Style {
-    /// As the first document was written: its order, comments, quotes and numbers
+    /// As the first document was written: its order, comments, quotes and numbers (the default)
     Lossless,
     /// As spruce and graft print: keys sorted, comments gone
     Graft,
@@ -60,7 +101,44 @@ pub(crate) enum Style {
 
 #[derive(Args, Debug)]
 pub(crate) struct Json {
-    /// Files; `-` is stdin
-    #[arg(required = true, value_name = "FILE")]
+    /// Files; `-` is stdin, and so is no file
+    #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// A key that is no text is an error, instead of becoming text
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    /// The first file; `-` is stdin
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
+    /// The second file
+    #[arg(value_name = "TO")]
+    pub(crate) to: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Refs {
+    /// Files, merged from left to right; `-` is stdin, and so is no file
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// Print the least permissions to read it all, for nats-server's configuration
+    #[arg(long)]
+    pub(crate) permissions: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The value, such as `a.b.0`
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    /// Files, merged from left to right; `-` is stdin, and so is no file
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: How,
 }

@@ -75,6 +75,17 @@ impl Store {
         command
     }
 
+    /// The binary under another name with `words`, on this store.
+    pub(crate) fn linked(&self, name: &str, words: &[&str]) -> Command {
+        let link = self.directory.path().join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_jetbridge"), &link).unwrap();
+        }
+        let mut command = self.in_nobodys_environment(Command::new(link));
+        command.args(words).env("JETBRIDGE_STORE", &self.url);
+        command
+    }
+
     fn in_nobodys_environment(&self, mut command: Command) -> Command {
         command.env_clear().current_dir(self.directory.path());
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.directory.path());

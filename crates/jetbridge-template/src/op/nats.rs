@@ -121,6 +121,7 @@ fn server(call: &Call, item: Option<&Item>) -> Result<Server, Fault> {
 }
 
 fn read(machine: &mut Machine<'_>, call: &Call, request: Request) -> Result<Node, Fault> {
+    machine.note_read(&request);
     let Some(answer) = machine.fetched.get(&request) else {
         machine.ask(request);
         return Err(Fault::Waiting);

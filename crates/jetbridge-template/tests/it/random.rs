@@ -99,7 +99,7 @@ proptest! {
         let once = render(computed.as_bytes()).expect("quoted text is always valid");
         let twice = render(once.as_bytes()).expect("what is printed is valid");
         prop_assert_eq!(&once, &twice);
-        let json = |text: &str| jetbridge_template::json(Input::new("j", text)).unwrap();
+        let json = |text: &str| jetbridge_template::json(&Input::new("j", text)).unwrap();
         let values = json(&once);
         for (n, string) in strings.iter().enumerate() {
             let needle = format!("\"g{n}\":{}", quoted(string));

@@ -1,0 +1,44 @@
+//! One document under each of several others.
+
+use crate::error::{Diagnostic, Failure};
+use crate::fetch::{Fetcher, Sources};
+use crate::render::{Files, Input, Options, Rendered, Streams, combine, evaluate};
+use crate::tree::Node;
+
+/// Merges every document of `targets` over `source`, each for itself, and evaluates the results.
+///
+/// Documents after the first of `source` are an error, but with [`Streams::Merge`] the first of
+/// the targets. All results read one state of a bucket, through one connection.
+///
+/// # Errors
+/// Everything that is wrong with the first result that fails, at once.
+pub async fn fan(
+    source: Input,
+    targets: Vec<Input>,
+    options: &Options,
+    sources: &dyn Sources,
+) -> Result<Vec<Rendered>, Failure> {
+    let inputs: Vec<Input> = std::iter::once(source).chain(targets).collect();
+    let files = Files::new(inputs);
+    let mut documents: Vec<(usize, Node)> = Vec::new();
+    for number in 0..files.inputs.len() {
+        documents.extend(files.parse(number)?.into_iter().map(|document| (number, document)));
+    }
+    let of_source = documents.iter().filter(|(number, _)| *number == 0).count();
+    if of_source > 1 && options.streams == Streams::Refuse {
+        return Err(Failure::one(Diagnostic::top(format!(
+            "{}: holds {of_source} YAML documents, where one is merged under all others; say that \
+             the rest of them are such others (-m), or split them",
+            files.inputs[0].name
+        ))));
+    }
+    let mut documents = documents.into_iter();
+    let Some((_, source)) = documents.next() else { return Ok(Vec::new()) };
+    let mut fetcher = Fetcher::new(sources);
+    let mut results = Vec::new();
+    for target in documents {
+        let prepared = combine(files.clone(), vec![(0, source.clone()), target], options)?;
+        results.push(evaluate(prepared, options, &mut fetcher).await?);
+    }
+    Ok(results)
+}
