@@ -135,6 +135,9 @@ fn reconnect_delay(
 /// What rustls says of a certificate that it does not take; the client has no kind for it.
 const UNTRUSTED: &str = "invalid peer certificate";
 
+/// What rustls says when the other side does not speak TLS.
+const NO_TLS: &str = "InvalidContentType";
+
 fn refused(cause: &async_nats::ConnectError) -> Error {
     let text = cause.to_string();
     let error = |kind, why: &str| Error::new(kind, OPERATION).because(why);
@@ -156,6 +159,10 @@ fn refused(cause: &async_nats::ConnectError) -> Error {
         ConnectErrorKind::Io | ConnectErrorKind::Tls if text.contains(UNTRUSTED) => {
             error(ErrorKind::Unavailable, "the server's certificate is not trusted")
                 .hint("name the authority that signed it: `tls_ca`, or SSL_CERT_FILE")
+        }
+        ConnectErrorKind::Io | ConnectErrorKind::Tls if text.contains(NO_TLS) => {
+            error(ErrorKind::Unavailable, "the server does not speak TLS at this address")
+                .hint("ask for TLS only where the server has it; both sides agree on who begins")
         }
         ConnectErrorKind::Tls => error(ErrorKind::Unavailable, "the encryption failed"),
         ConnectErrorKind::Dns => error(ErrorKind::Unavailable, "the server's name is not known"),

@@ -100,6 +100,8 @@ pub(crate) struct Machine<'a> {
     index: Index,
     here: Vec<usize>,
     secret: bool,
+    /// Texts that are secret, read or computed: no error shows them.
+    secret_texts: BTreeSet<Arc<str>>,
     copies: usize,
 }
 
@@ -118,6 +120,7 @@ impl<'a> Machine<'a> {
             index: Index::default(),
             here: Vec::new(),
             secret: false,
+            secret_texts: BTreeSet::new(),
             copies: 0,
         }
     }
@@ -206,6 +209,9 @@ impl<'a> Machine<'a> {
         self.sites[site].state = match result {
             Ok(mut node) => {
                 node.secret |= secret;
+                if secret {
+                    self.remember_secret(&node);
+                }
                 let path = self.sites[site].path.clone();
                 if matches!(&*expr, Expr::Call(call) if call.op.name == "inject") {
                     self.inject(&path, node);
@@ -221,6 +227,7 @@ impl<'a> Machine<'a> {
             Err(Fault::Waiting) => State::Waiting,
             Err(Fault::Quiet) => State::Failed,
             Err(Fault::Failed(message) | Fault::Hard(message)) => {
+                let message = if secret { self.masked(message) } else { message };
                 self.errors.push((self.sites[site].path.clone(), at, message));
                 State::Failed
             }
@@ -286,9 +293,26 @@ impl<'a> Machine<'a> {
         self.here.last().map_or(&[], |site| &self.sites[*site].path)
     }
 
-    /// What runs now reads something secret.
-    pub(crate) fn taint(&mut self) {
+    /// What runs now reads something secret, such as `text`.
+    pub(crate) fn taint(&mut self, text: &str) {
         self.secret = true;
+        self.secret_texts.insert(text.into());
+    }
+
+    fn remember_secret(&mut self, node: &Node) {
+        match &node.value {
+            Value::Str(text) => drop(self.secret_texts.insert(Arc::clone(text))),
+            Value::List(items) => items.iter().for_each(|item| self.remember_secret(item)),
+            Value::Map(map) => map.values().for_each(|value| self.remember_secret(value)),
+            _ => drop(self.secret_texts.insert(shown(node).into())),
+        }
+    }
+
+    /// `message` without anything secret, longer texts first.
+    fn masked(&self, message: String) -> String {
+        let mut texts: Vec<_> = self.secret_texts.iter().filter(|text| !text.is_empty()).collect();
+        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        texts.into_iter().fold(message, |message, text| message.replace(&**text, "***"))
     }
 
     /// The value of an argument.
@@ -304,7 +328,13 @@ impl<'a> Machine<'a> {
                 }
                 return Ok(Item { node, reference: Some(reference.text.clone()) });
             }
-            Expr::Call(call) => (call.op.run)(self, call)?,
+            Expr::Call(call) => {
+                let node = (call.op.run)(self, call)?;
+                if self.secret {
+                    self.remember_secret(&node);
+                }
+                node
+            }
             Expr::Not(inner) => {
                 let inner = self.eval(inner)?.node;
                 Node::new(Value::Bool(!infix::is_true(&inner)))

@@ -11,8 +11,8 @@ use crate::merge::body_of;
 use crate::post;
 use crate::render::{
     Input, Options, Prepared, ROUNDS_MAX, ReadValue, mask, prepare, read_value, too_many_rounds,
-    without_logins,
 };
+use crate::snippet::without_secrets;
 use crate::tree::{Node, Step, path_text};
 
 /// What is known about one value.
@@ -135,7 +135,7 @@ impl Subject<'_> {
             let site = self.machine.sites.iter().find(|site| site.path == above)?;
             let node = above.iter().try_fold(&self.prepared.root, |node, step| node.step(step));
             let text = node.and_then(Node::as_str).filter(|text| body_of(text).is_some())?;
-            Some((path_text(&site.path), without_logins(text)))
+            Some((path_text(&site.path), without_secrets(text)))
         })
     }
 }

@@ -37,6 +37,7 @@ mod prescan;
 mod refs;
 mod render;
 mod scalar;
+mod snippet;
 mod tree;
 mod typing;
 

@@ -13,6 +13,7 @@ use crate::merge::Merger;
 use crate::parse;
 use crate::patch;
 use crate::post;
+use crate::snippet::without_secrets;
 use crate::tree::{At, Node, Step, path_text};
 
 /// Rounds of reading at most: each is for paths that values of the round before made.
@@ -439,24 +440,8 @@ impl Files {
         let input = self.inputs.iter().find(|input| input.name == place.file);
         let line = input
             .and_then(|input| input.bytes.split(|b| *b == b'\n').nth(place.line.checked_sub(1)?))
-            .map(|line| without_logins(&String::from_utf8_lossy(line)));
+            .map(|line| without_secrets(&String::from_utf8_lossy(line)));
         diagnostic.source_line = line.map(|line| line.chars().take(SNIPPET_MAX).collect());
         diagnostic
     }
-}
-
-/// A line of a template with what stands before the `@` of its URLs as stars, as many as there
-/// were characters: the mark below the line stays where it is.
-pub(crate) fn without_logins(line: &str) -> String {
-    let mut shown = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once("://") {
-        shown.push_str(before);
-        shown.push_str("://");
-        let end = after.find(['"', '\'', ' ']).unwrap_or(after.len());
-        let login = after[..end].rfind('@').unwrap_or(0);
-        shown.extend(after[..login].chars().map(|_hidden| '*'));
-        rest = &after[login..];
-    }
-    shown + rest
 }

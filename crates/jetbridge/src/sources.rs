@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use jetbridge_core::{Backend, Result, StopReport};
+use jetbridge_core::{Backend, ErrorKind, Result, StopReport};
 use jetbridge_nats::ConnectOptions;
 use jetbridge_template::{Server, Sources};
 use tokio::sync::OnceCell;
@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use crate::connect::connect;
 use crate::settings::{
     Environment, Location, Resolved, StoreRequest, resolve, resolve_call, resolve_target,
+    target_variable,
 };
 
 /// The stores that templates read, by what their calls name.
@@ -158,6 +159,25 @@ impl StoreSources {
         options.name.get_or_insert_with(|| "jetbridge".to_owned());
     }
 
+    /// How often an unreachable server is tried again, as far as somebody has written it.
+    fn retries(&self, server: &Server) -> usize {
+        let variable = |name: &str| self.environment.get(name).map(str::to_owned);
+        let written = match server {
+            Server::Settings(call) => call.get("retries").cloned(),
+            Server::Target(target) => {
+                let url = target_variable(target);
+                let retries = url.strip_suffix("URL").map(|prefix| format!("{prefix}RETRIES"));
+                retries.as_deref().and_then(variable)
+            }
+            _ => None,
+        };
+        let of_all = || match server {
+            Server::Target(_) => None,
+            _ => variable("NATS_RETRIES"),
+        };
+        written.or_else(of_all).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
     /// The connection to `location`, or the place where it will be.
     fn slot(&self, location: Location) -> Opened {
         let mut opened = self.opened();
@@ -172,6 +192,29 @@ impl StoreSources {
     fn opened(&self) -> std::sync::MutexGuard<'_, Vec<Opened>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The longest wait between two attempts to connect.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Connects; a server that nobody answers for is tried `retries` times more, each time after
+/// twice the wait.
+async fn connect_patiently(location: &Location, retries: usize) -> Result<Arc<dyn Backend>> {
+    let mut wait = match location {
+        Location::Nats(options) => options.reconnect_wait,
+        _ => Duration::ZERO,
+    };
+    for _ in 0..retries {
+        match connect(location).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::debug!(%location, ?wait, "no server could be reached; trying again");
+                tokio::time::sleep(wait.min(RETRY_WAIT_MAX)).await;
+                wait = wait.saturating_mul(2);
+            }
+            settled => return settled,
+        }
+    }
+    connect(location).await
 }
 
 /// True if both lead to the same account by the same login and encryption, however patiently.
@@ -203,7 +246,9 @@ impl Sources for StoreSources {
         }
         let slot = self.slot(self.locate(server)?);
         // A failure is not kept: the next rendering tries again.
-        let store = slot.store.get_or_try_init(|| connect(&slot.location)).await?;
+        let retries = self.retries(server);
+        let store =
+            slot.store.get_or_try_init(|| connect_patiently(&slot.location, retries)).await?;
         Ok(Arc::clone(store))
     }
 

@@ -36,5 +36,6 @@ mod json;
 mod kv;
 mod object;
 mod options;
+mod page;
 mod template;
 mod up;

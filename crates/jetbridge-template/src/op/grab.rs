@@ -38,7 +38,7 @@ fn dereference(machine: &mut Machine<'_>, arg: &Expr, node: Node) -> Result<Node
             let path = machine.resolve_text(text)?;
             let found = machine.node(&path).cloned().unwrap_or_default();
             if found.has_secret() {
-                machine.taint();
+                machine.taint("");
             }
             Ok(found)
         }

@@ -131,7 +131,7 @@ fn read(machine: &mut Machine<'_>, call: &Call, request: Request) -> Result<Node
         Answer::Failed(message) => Err(Fault::Hard(message.clone())),
         Answer::Found(found) => {
             if found.secret {
-                machine.taint();
+                machine.taint(&String::from_utf8_lossy(&found.bytes));
             }
             let node = match &call.cast {
                 Some(kind) => typing::cast(&found.bytes, kind),

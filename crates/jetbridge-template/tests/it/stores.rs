@@ -247,6 +247,25 @@ async fn secrets_are_masked_through_operators() {
     assert_eq!(rendered.masked, "a: \"***\"\nb: \"***\"\nc: \"***\"\nd: 1\n");
 }
 
+#[tokio::test]
+async fn secrets_are_masked_in_errors_through_operators() {
+    let stores = seeded().await;
+    for text in [
+        "a: (( nats \"kv:secrets/api\" as int ))\n",
+        "a: (( split (concat \"/[\" (nats \"kv:secrets/api\")) \"x\" ))\n",
+        "s: (( nats \"kv:secrets/api\" ))\na: (( file s ))\n",
+        "s: (( nats \"kv:secrets/api\" ))\nb: (( concat s \"/x\" ))\na: (( ips b 1 ))\n",
+        "s: (( nats \"kv:secrets/api\" ))\na: (( grab (concat \"m.\" s) ))\nm: {}\n",
+        "s: (( nats \"kv:secrets/api\" ))\na: (( param s ))\n",
+    ] {
+        let error = stores.render(text).await.unwrap_err();
+        assert!(error.contains("$.a: ") && !error.contains("hunter2"), "{text}: {error}");
+    }
+    let text = "a: (( nats \"kv:secrets/api\" ))\nb: (( load (concat a \".yml\") ))\n";
+    let error = stores.render(text).await.unwrap_err();
+    assert!(error.contains("***"), "{error}");
+}
+
 #[test]
 fn what_can_be_read_is_listed_without_reading() {
     let text = "\

@@ -4,5 +4,6 @@
 mod connector;
 mod directory;
 mod evo;
+mod guide;
 mod logins;
 mod templates;

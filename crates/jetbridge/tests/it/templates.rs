@@ -58,3 +58,25 @@ async fn what_cannot_be_found_is_named() {
     }
     sources.close(GRACE).await;
 }
+
+#[tokio::test]
+async fn an_unreachable_server_is_tried_as_often_as_the_call_says() {
+    for (retries, attempts) in [("", 1), (", retries: 3, retry_interval: \"1ms\"", 4)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let call = format!("a: (( nats \"kv:b/k\" {{url: \"{address}\"{retries}}} ))\n");
+        let sources = StoreSources::new(StoreRequest::new(), Environment::default());
+        let mut hung_up = 0;
+        let refusing = async {
+            loop {
+                drop(listener.accept().await.unwrap());
+                hung_up += 1;
+            }
+        };
+        let error = tokio::select! {
+            result = rendered(&sources, &call) => result.unwrap_err(),
+            () = refusing => unreachable!("it never ends"),
+        };
+        assert_eq!(hung_up, attempts, "{error}");
+    }
+}
