@@ -92,6 +92,7 @@ pub(crate) struct Machine<'a> {
     /// Who asked for what.
     pub(crate) asked: Vec<(Vec<Step>, Request)>,
     pub(crate) errors: Vec<(Vec<Step>, At, String)>,
+    pub(crate) warnings: Vec<(Vec<Step>, At, String)>,
     pub(crate) sites: Vec<Site>,
     /// Addresses that `static_ips` gave out, and to whom.
     pub(crate) claimed: HashMap<String, String>,
@@ -114,6 +115,7 @@ impl<'a> Machine<'a> {
             requests: BTreeSet::new(),
             asked: Vec::new(),
             errors: Vec::new(),
+            warnings: Vec::new(),
             sites: Vec::new(),
             claimed: HashMap::new(),
             trace: None,
@@ -166,11 +168,12 @@ impl<'a> Machine<'a> {
 
     /// Finds the operators of `phase`; true if there are any.
     fn scan(&mut self, phase: Phase) -> bool {
-        let mut found = Found { phase, sites: Vec::new(), errors: Vec::new(), path: Vec::new() };
+        let mut found = Found { phase, ..Found::default() };
         found.node(&self.root);
         self.sites = found.sites;
         if phase == Phase::Eval {
             self.errors.append(&mut found.errors);
+            self.warnings.append(&mut found.warnings);
         }
         self.index = Index::of(&self.sites);
         !self.sites.is_empty()
@@ -534,10 +537,12 @@ impl<'a> Machine<'a> {
     }
 }
 
+#[derive(Default)]
 struct Found {
     phase: Phase,
     sites: Vec<Site>,
     errors: Vec<(Vec<Step>, At, String)>,
+    warnings: Vec<(Vec<Step>, At, String)>,
     path: Vec<Step>,
 }
 
@@ -572,6 +577,11 @@ impl Found {
                     _ => Phase::Eval,
                 };
                 if phase == self.phase {
+                    if let Some(literal) = expr.short_circuit() {
+                        let what =
+                            format!("literal \"{literal}\" short-circuits expression ({body})");
+                        self.warnings.push((self.path.clone(), at, what));
+                    }
                     self.sites.push(Site {
                         path: self.path.clone(),
                         at,

@@ -6,7 +6,7 @@
 
 use crate::lex::{Lexer, Token};
 use crate::op::{self, Operator};
-use crate::tree::{Node, Value};
+use crate::tree::{Node, Value, shown};
 
 /// Levels of parentheses at most.
 const NESTING_MAX: usize = 64;
@@ -72,6 +72,29 @@ pub(crate) enum Expr {
     Map(Vec<(String, Self)>),
 }
 
+impl Expr {
+    /// A literal that keeps what stands behind its `||` from ever being looked at.
+    pub(crate) fn short_circuit(&self) -> Option<String> {
+        match self {
+            Self::Literal(_) | Self::Env(_) | Self::Ref(_) => None,
+            Self::Infix(Infix::Or, left, right) => match &**left {
+                // `as KIND || default` has a null there that nobody wrote.
+                Self::Literal(node) if !node.is_null() => Some(shown(node)),
+                _ => left.short_circuit().or_else(|| right.short_circuit()),
+            },
+            Self::Infix(_, left, right) => left.short_circuit().or_else(|| right.short_circuit()),
+            // The default of a `nats` call stands in for what its path leads to.
+            Self::Call(call) if call.op.targets => None,
+            Self::Call(call) => call.args.iter().find_map(Self::short_circuit),
+            Self::Not(inner) | Self::Minus(inner) => inner.short_circuit(),
+            Self::Ternary(condition, yes, no) => {
+                [condition, yes, no].into_iter().find_map(|part| part.short_circuit())
+            }
+            Self::Map(entries) => entries.iter().find_map(|(_, value)| value.short_circuit()),
+        }
+    }
+}
+
 /// What a scalar that starts with `((` and ends with `))` turns out to be.
 #[derive(Debug)]
 pub(crate) enum Parsed {
@@ -93,7 +116,14 @@ pub(crate) fn parse(body: &str) -> Result<Parsed, String> {
             return infix(body);
         }
         if separated || rest.starts_with('(') || rest.starts_with('@') {
-            return Parser::new(body)?.outer_call(op, rest).map(Parsed::Operator);
+            let call = Parser::new(body)?.outer_call(op, rest).map(Parsed::Operator);
+            // `name(…)` may also be where an expression begins.
+            return match call {
+                Err(what) if rest.starts_with('(') && !op.raw => {
+                    infix(body).map_err(|_second| what)
+                }
+                call => call,
+            };
         }
     }
     if body.is_empty() || named && rest.is_empty() || body.starts_with('!') && !body.contains(' ') {

@@ -17,6 +17,8 @@ use jetbridge_core::{
     Result,
 };
 
+use crate::tree::{At, Step};
+
 /// Bytes of an object at most: it becomes one value of a document.
 pub const OBJECT_BYTES_MAX: u64 = 64 << 20;
 
@@ -150,7 +152,11 @@ pub(crate) struct Found {
 pub(crate) enum Answer {
     Found(Found),
     /// The store answered that it is not there.
-    Absent(String),
+    Absent {
+        message: String,
+        /// The message says all that can be found out.
+        explained: bool,
+    },
     /// An outage, a permission, an absent bucket: no default hides it.
     Failed(String),
 }
@@ -164,6 +170,18 @@ pub(crate) struct Fetched {
 impl Fetched {
     pub(crate) fn get(&self, request: &Request) -> Option<&Answer> {
         self.answers.get(request)
+    }
+
+    /// True if one of `errors` is about a key that is not there, and it is not known yet what
+    /// became of it.
+    pub(crate) fn has_unexplained(&self, errors: &[(Vec<Step>, At, String)]) -> bool {
+        !errors.is_empty()
+            && self.answers.values().any(|answer| match answer {
+                Answer::Absent { message, explained: false } => {
+                    errors.iter().any(|(.., error)| error == message)
+                }
+                _ => false,
+            })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Request, &Answer)> {
@@ -237,6 +255,31 @@ impl<'a> Fetcher<'a> {
         moved
     }
 
+    /// Finds out what became of the keys that are not there. It takes a question for each, so it
+    /// is asked only when somebody will read the answer.
+    pub(crate) async fn explain_absences(&mut self) {
+        let absent = |(request, answer): (&Request, &Answer)| match answer {
+            Answer::Absent { explained: false, .. } => Some(request.clone()),
+            _ => None,
+        };
+        let absent: Vec<Request> = self.fetched.answers.iter().filter_map(absent).collect();
+        let stores = &self.stores;
+        let messages = join_all(absent.iter().map(|request| async move {
+            let store = stores.get(&request.server)?.as_ref().ok()?;
+            let bucket = BucketName::parse(&request.bucket).ok()?;
+            let kv = store.kv(&bucket, Open::existing()).await.ok()?;
+            Some(absent_key(request, &why_absent(&*kv, &Key::parse(&request.name).ok()?).await))
+        }));
+        for (request, message) in absent.iter().zip(messages.await) {
+            if let Some(Answer::Absent { message: known, explained }) =
+                self.fetched.answers.get_mut(request)
+            {
+                *explained = true;
+                *known = message.unwrap_or_else(|| std::mem::take(known));
+            }
+        }
+    }
+
     async fn open(&mut self, servers: BTreeSet<Server>) {
         let new: Vec<_> =
             servers.into_iter().filter(|server| !self.stores.contains_key(server)).collect();
@@ -306,7 +349,7 @@ async fn read_keys(kv: &dyn Kv, names: &[String]) -> Vec<Answer> {
         let begin = format!("failed to get key '{name}' from store '{}'", kv.bucket());
         answers.push(match key {
             Err(error) => Answer::Failed(format!("{begin}: {}", chain(&error))),
-            Ok(key) => match entries.next().flatten() {
+            Ok(_) => match entries.next().flatten() {
                 Some(entry) => Answer::Found(Found {
                     bytes: entry.value.to_vec(),
                     content_type: None,
@@ -314,7 +357,9 @@ async fn read_keys(kv: &dyn Kv, names: &[String]) -> Vec<Answer> {
                     written: entry.written,
                     secret: false,
                 }),
-                None => Answer::Absent(format!("{begin}: {}", why_absent(kv, &key).await)),
+                None => {
+                    Answer::Absent { message: format!("{begin}: {NOT_FOUND}"), explained: false }
+                }
             },
         });
     }
@@ -349,8 +394,15 @@ async fn why_absent(kv: &dyn Kv, key: &Key) -> String {
                 .map_or(0, |since_epoch| since_epoch.as_secs());
             format!("key was deleted at revision {revision} (Unix time {time})")
         }
-        _ => "key not found".to_owned(),
+        _ => NOT_FOUND.to_owned(),
     }
+}
+
+/// What is said of a key that was never there, or of which no trace is left.
+const NOT_FOUND: &str = "key not found";
+
+fn absent_key(request: &Request, why: &str) -> String {
+    format!("failed to get key '{}' from store '{}': {why}", request.name, request.bucket)
 }
 
 async fn read_object(objects: &dyn Objects, name: &str) -> Answer {
@@ -362,7 +414,12 @@ async fn read_object(objects: &dyn Objects, name: &str) -> Answer {
     };
     let object = match object {
         Ok(Some(object)) => object,
-        Ok(None) => return Answer::Absent(format!("{begin}: object not found")),
+        Ok(None) => {
+            return Answer::Absent {
+                message: format!("{begin}: object not found"),
+                explained: true,
+            };
+        }
         Err(error) => return failed(&error),
     };
     if object.info.size > OBJECT_BYTES_MAX {

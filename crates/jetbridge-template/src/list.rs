@@ -120,10 +120,13 @@ fn default(merger: &mut Merger, old: Vec<Node>, new: Vec<Node>) -> Vec<Node> {
             return by_key(merger, old, new, &key);
         }
         let path = merger.path_text();
-        merger.warnings.push(Diagnostic::at(
+        let warning = Diagnostic::at(
             path,
             format!("the value of `{key}` is a map or a list, so elements are merged by position"),
-        ));
+        );
+        if !merger.warnings.contains(&warning) {
+            merger.warnings.push(warning);
+        }
     }
     if merger.append { insert(merger, old, None, new) } else { inline(merger, old, new) }
 }

@@ -38,32 +38,61 @@ struct Step {
 
 /// Applies the operations of `document` to `root`; an error says which and why.
 pub(crate) fn apply(root: &mut Node, document: Node) -> Result<(), String> {
-    let Value::List(operations) = document.value else {
-        return Err(format!("it is a {}, not a list of operations", document.kind()));
-    };
-    for (number, operation) in operations.into_iter().enumerate() {
-        let field =
-            |name: &str| operation.as_map().and_then(|map| map.get(name)).and_then(Node::as_str);
-        let path = field("path").ok_or_else(|| format!("operation {number} has no `path`"))?;
-        let steps = steps(path)?;
-        let kind = field("type").unwrap_or_default().to_owned();
-        let value = operation.as_map().and_then(|map| map.get("value")).cloned();
+    let operations = operations(document).map_err(|what| {
+        format!(
+            "Root of YAML document is not a hash/map. Tried parsing it as go-patch, but got: {what}"
+        )
+    })?;
+    for Operation { path, steps, change } in &operations {
         let at = Cursor { path };
-        match (kind.as_str(), value) {
-            ("replace", Some(value)) => at.replace(root, &steps, value)?,
-            ("replace" | "test", None) => {
-                return Err(format!("operation {number} of type {kind} has no `value`"));
-            }
-            ("remove", _) => at.remove(root, &steps)?,
-            ("test", Some(value)) => at.test(root, &steps, &value)?,
-            _ => {
-                return Err(format!(
-                    "operation {number} has the type '{kind}'; replace, remove and test are known"
-                ));
-            }
+        match change {
+            Change::Replace(value) => at.replace(root, steps, value.clone())?,
+            Change::Remove => at.remove(root, steps)?,
+            Change::Test(value) => at.test(root, steps, value)?,
         }
     }
     Ok(())
+}
+
+struct Operation {
+    path: String,
+    steps: Vec<Step>,
+    change: Change,
+}
+
+enum Change {
+    Replace(Node),
+    Remove,
+    Test(Node),
+}
+
+fn operations(document: Node) -> Result<Vec<Operation>, String> {
+    let kind = document.kind();
+    let Value::List(operations) = document.value else {
+        return Err(format!("it is a {kind}, not a list of operations"));
+    };
+    operations.iter().enumerate().map(|(number, node)| operation(number, node)).collect()
+}
+
+fn operation(number: usize, node: &Node) -> Result<Operation, String> {
+    let field = |name: &str| node.as_map().and_then(|map| map.get(name)).and_then(Node::as_str);
+    let path = field("path").ok_or_else(|| format!("operation {number} has no `path`"))?;
+    let value = node.as_map().and_then(|map| map.get("value")).cloned();
+    let kind = field("type").unwrap_or_default();
+    let change = match (kind, value) {
+        ("replace", Some(value)) => Change::Replace(value),
+        ("test", Some(value)) => Change::Test(value),
+        ("replace" | "test", None) => {
+            return Err(format!("operation {number} of type {kind} has no `value`"));
+        }
+        ("remove", _) => Change::Remove,
+        _ => {
+            return Err(format!(
+                "operation {number} has the type '{kind}'; replace, remove and test are known"
+            ));
+        }
+    };
+    Ok(Operation { path: path.to_owned(), steps: steps(path)?, change })
 }
 
 fn steps(path: &str) -> Result<Vec<Step>, String> {

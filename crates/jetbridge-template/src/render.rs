@@ -151,7 +151,7 @@ impl Rendered {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn merge(inputs: Vec<Input>, options: &Options) -> Result<Rendered, Failure> {
-    let prepared = prepare(inputs, options)?;
+    let mut prepared = prepare(inputs, options)?;
     let fetched = Fetched::default();
     let mut root = prepared.root.clone();
     if !options.skip_eval {
@@ -162,6 +162,7 @@ pub fn merge(inputs: Vec<Input>, options: &Options) -> Result<Rendered, Failure>
             let no_store = "failed to connect to NATS: there is no store to read from";
             return Err(Failure::new(vec![Diagnostic::top(format!("{no_store} ({what})"))]));
         }
+        prepared.warn(&machine);
         root = finished(machine, &prepared.files)?;
     }
     finish(root, prepared, &fetched, options)
@@ -185,7 +186,7 @@ pub async fn render(
 
 /// Evaluates what was merged, with what `fetcher` knows and reads.
 pub(crate) async fn evaluate(
-    prepared: Prepared,
+    mut prepared: Prepared,
     options: &Options,
     fetcher: &mut Fetcher<'_>,
 ) -> Result<Rendered, Failure> {
@@ -195,20 +196,33 @@ pub(crate) async fn evaluate(
     }
     for _ in 0..ROUNDS_MAX {
         // Each round starts anew: what was read meanwhile may have changed what came before.
-        let (requests, done) = {
+        let round = {
             let mut machine = Machine::new(prepared.root.clone(), options, &fetcher.fetched);
             if machine.run() {
-                (std::mem::take(&mut machine.requests), None)
+                Round::Reads(std::mem::take(&mut machine.requests))
+            } else if fetcher.fetched.has_unexplained(&machine.errors) {
+                Round::Explains
             } else {
-                (std::collections::BTreeSet::new(), Some(finished(machine, &prepared.files)?))
+                prepared.warn(&machine);
+                Round::Ends(finished(machine, &prepared.files)?)
             }
         };
-        if let Some(root) = done {
-            return finish(root, prepared, &fetcher.fetched, options);
+        match round {
+            Round::Ends(root) => return finish(root, prepared, &fetcher.fetched, options),
+            Round::Reads(requests) => drop(fetcher.fetch(requests).await),
+            Round::Explains => fetcher.explain_absences().await,
         }
-        fetcher.fetch(requests).await;
     }
     Err(too_many_rounds())
+}
+
+/// What an evaluation came to.
+enum Round {
+    /// It waits for these.
+    Reads(std::collections::BTreeSet<Request>),
+    /// It fails for something that is not there, of which more can be said.
+    Explains,
+    Ends(Node),
 }
 
 pub(crate) fn too_many_rounds() -> Failure {
@@ -269,6 +283,11 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// Adds what an evaluation warns of.
+    fn warn(&mut self, machine: &Machine<'_>) {
+        self.merger.warnings.append(&mut self.files.diagnostics(&machine.warnings));
+    }
+
     /// The places that the value at `path` overrode, oldest first.
     pub(crate) fn overrode(&self, path: &[Step]) -> Vec<Place> {
         let history = self.merger.history.as_ref().and_then(|history| history.get(path));
@@ -308,7 +327,7 @@ pub(crate) fn combine(
     let mut root = Node::map();
     for (number, document) in documents {
         let name = &files.inputs[number].name;
-        if document.as_list().is_some() && options.go_patch {
+        if document.as_map().is_none() && options.go_patch {
             patch::apply(&mut root, document)
                 .map_err(|what| Failure::one(Diagnostic::top(format!("{name}: {what}"))))?;
             continue;

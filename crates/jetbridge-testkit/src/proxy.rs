@@ -9,7 +9,7 @@ mod pump;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ struct Shared {
     loss: Mutex<Loss>,
     acks_dropped: AtomicU64,
     connections: AtomicU64,
+    turns: AtomicU64,
+    /// Clients have been told something since they last said something.
+    told: AtomicBool,
 }
 
 /// What the network is like now.
@@ -88,6 +91,8 @@ impl Proxy {
             loss: Mutex::new(Loss { loss: AckLoss::None, dice: Dice::new(0), seen: 0 }),
             acks_dropped: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            told: AtomicBool::new(false),
         });
         let tasks = Tasks::new();
         tasks.spawn_until_stop(accept(listener, Arc::clone(&shared), tasks.clone()));
@@ -151,6 +156,13 @@ impl Proxy {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
+    /// How often clients have said something after they were told something: the round trips
+    /// that depended on one another, if there is but one connection and the latency is longer
+    /// than a burst of its requests.
+    pub fn turns(&self) -> u64 {
+        self.shared.turns.load(Ordering::Relaxed)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Weather)) {
         self.shared.weather.send_modify(change);
     }
@@ -163,6 +175,18 @@ impl Drop for Proxy {
 }
 
 impl Shared {
+    /// A client says something.
+    fn asked(&self) {
+        if self.told.swap(false, Ordering::Relaxed) {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A client is told something.
+    fn answered(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
     /// True if the acknowledgement that is passing by is to be lost.
     fn loses_ack(&self) -> bool {
         let mut held = self.loss.lock().unwrap_or_else(PoisonError::into_inner);

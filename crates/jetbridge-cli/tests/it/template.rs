@@ -218,3 +218,26 @@ async fn grafts_default_is_the_server_of_this_machine() {
     assert!(said.err.contains(" - $.a: failed to connect to NATS"), "{said:?}");
     assert!(said.err.contains("   --> n.yml:1:4\n"), "{said:?}");
 }
+
+#[tokio::test]
+async fn redact_makes_no_connection_and_debugging_shows_no_secret() {
+    let store = Store::at("memory:");
+    let text = "a: (( nats \"kv:b/k\" \"nats://me:s3cr3t@127.0.0.1:1\" ))\n\
+                b: (( nats \"kv:b/k\" { url: \"127.0.0.1:1\", tls: true, token: \"s3cr3t\" } ))\n";
+    // Graft knows no `token`: it is refused, and still not shown.
+    std::fs::write(store.path("n.yml"), text).unwrap();
+    for value in ["1", "true"] {
+        let mut command = store.linked("graft", &["-T", "merge", "n.yml"]);
+        command.env("REDACT", value);
+        let said = finish(command, b"").await;
+        assert_eq!((said.code, said.text().as_str()), (0, "a: REDACTED\nb: REDACTED\n\n"));
+    }
+    for (flag, redact) in [("-T", "0"), ("-D", "")] {
+        let mut command = store.linked("graft", &[flag, "merge", "n.yml"]);
+        command.env("REDACT", redact).env("NATS_PASSWORD", "s3cr3t");
+        let said = finish(command, b"").await;
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.err.contains("$.a: failed to connect to NATS"), "{said:?}");
+        assert!(!said.err.contains("s3cr3t"), "{said:?}");
+    }
+}

@@ -17,7 +17,10 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
             "ips requires at least two arguments: 1) An IP or a CIDR and 2) an index".into()
         );
     }
-    let text = items[0].node.as_str().unwrap_or_default();
+    let Some(text) = items[0].node.as_str() else {
+        let what = super::label(&items[0]);
+        return Err(Fault::Failed(format!("ips: {what} is not an IP or a CIDR")));
+    };
     let network = network(text)?;
     let number = |index: usize| match items[index].node.value {
         Value::Int(n) => Ok(i128::from(n)),

@@ -32,10 +32,11 @@ use crate::expr::Call;
 use crate::tree::Node;
 
 /// When an operator runs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Phase {
     Merge,
     Param,
+    #[default]
     Eval,
 }
 

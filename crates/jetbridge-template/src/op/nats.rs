@@ -127,7 +127,7 @@ fn read(machine: &mut Machine<'_>, call: &Call, request: Request) -> Result<Node
         return Err(Fault::Waiting);
     };
     match answer {
-        Answer::Absent(message) => Err(Fault::Failed(message.clone())),
+        Answer::Absent { message, .. } => Err(Fault::Failed(message.clone())),
         Answer::Failed(message) => Err(Fault::Hard(message.clone())),
         Answer::Found(found) => {
             if found.secret {

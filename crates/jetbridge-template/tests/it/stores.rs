@@ -9,7 +9,9 @@ use jetbridge_core::{
     Backend, BucketName, BucketSpec, DeleteOpts, Error, ErrorKind, Headers, Key, MemoryBackend,
     ObjectName, ObjectPut, Open, PutOpts, Result, body_of,
 };
-use jetbridge_template::{Input, Options, Rendered, Server, Sources, refs, render};
+use jetbridge_template::{
+    Input, OBJECT_BYTES_MAX, Options, Rendered, Server, Sources, refs, render,
+};
 
 /// Stores by what names them.
 #[derive(Default)]
@@ -264,6 +266,16 @@ async fn secrets_are_masked_in_errors_through_operators() {
     let text = "a: (( nats \"kv:secrets/api\" ))\nb: (( load (concat a \".yml\") ))\n";
     let error = stores.render(text).await.unwrap_err();
     assert!(error.contains("***"), "{error}");
+}
+
+#[tokio::test]
+async fn an_object_over_the_limit_says_how_large_it_is() {
+    let mut stores = seeded().await;
+    let body: &'static [u8] = vec![b'x'; usize::try_from(OBJECT_BYTES_MAX).unwrap() + 1].leak();
+    stores.object("assets", "large", None, body).await;
+    let expected = "failed to get object 'large' from bucket 'assets': it has 67108865 bytes, more \
+                    than the 67108864 that one value may have";
+    stores.fails("x: (( nats \"obj:assets/large\" || 1 ))\n", expected).await;
 }
 
 #[test]

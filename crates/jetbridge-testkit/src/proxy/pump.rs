@@ -26,16 +26,23 @@ pub(super) async fn carry_both(
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     tokio::select! {
-        ended = carry(from_client, to_server, Cargo::Bytes, shared) => ended,
-        ended = carry(from_server, to_client, Cargo::Frames(Frames::default()), shared) => ended,
+        ended = carry(from_client, to_server, Cargo::Bytes, Lane { shared, to_client: false }) => ended,
+        ended = carry(from_server, to_client, Cargo::Frames(Frames::default()), Lane { shared, to_client: true }) => ended,
     }
+}
+
+/// One direction of a connection.
+#[derive(Clone, Copy)]
+struct Lane<'a> {
+    shared: &'a Shared,
+    to_client: bool,
 }
 
 async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut cargo: Cargo,
-    shared: &Shared,
+    Lane { shared, to_client }: Lane<'_>,
 ) -> io::Result<()> {
     let (pieces, mut under_way) = mpsc::channel(UNDER_WAY_MAX);
     let take = async {
@@ -44,6 +51,9 @@ async fn carry(
             buffer.reserve(READ_BYTES);
             if from.read_buf(&mut buffer).await? == 0 {
                 return Ok(());
+            }
+            if !to_client {
+                shared.asked();
             }
             let due = Instant::now() + shared.weather.borrow().one_way;
             for piece in cargo.sort(buffer.split().freeze(), shared) {
@@ -56,6 +66,9 @@ async fn carry(
         while let Some((due, piece)) = under_way.recv().await {
             tokio::time::sleep_until(due).await;
             weather.wait_for(|weather| !weather.stalled).await.map_err(io::Error::other)?;
+            if to_client {
+                shared.answered();
+            }
             to.write_all(&piece).await?;
         }
         Ok(())
