@@ -249,6 +249,11 @@ impl Subject {
         }
         Ok(Self(raw))
     }
+
+    /// The bytes for a transport, which share the memory of this subject.
+    pub fn to_wire(&self) -> Bytes {
+        self.0.clone()
+    }
 }
 
 impl Pattern {

@@ -20,7 +20,7 @@ use jetbridge_core::{Error, ErrorKind, Result};
 use crate::error::{ApiError, code, malformed};
 use crate::headers;
 use crate::link::Link;
-use crate::request::{Answers, Call, Outgoing, is_no_responders};
+use crate::request::{Answers, Call, Counted, Outgoing, is_no_responders};
 use crate::time;
 use crate::waiters::ANSWERS_MAX;
 use crate::wire::{AccountInfo, ConsumerConfig, ConsumerInfo, Refusal, StreamConfig, StreamInfo};
@@ -50,7 +50,7 @@ pub(crate) struct Stored {
 impl Stored {
     /// The first value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(HeaderValue::as_str)
+        headers::field(&self.headers, name)
     }
 }
 
@@ -384,16 +384,18 @@ impl Api {
         }
     }
 
-    /// The last message on `subject` as any copy of the stream has it.
+    /// The last message on `subject` as any copy of the stream has it; `call` may be sent again.
     pub(crate) async fn direct_last(
         &self,
         stream: &str,
         subject: &str,
         call: &Call,
     ) -> Result<Option<Stored>> {
-        let verb = format!("DIRECT.GET.{stream}.{subject}");
-        let out = Outgoing::new(self.subject(&verb), Bytes::new());
-        let message = self.link.request(&out, &call.repeatable()).await?;
+        let make = || {
+            let to = [&*self.prefix, ".DIRECT.GET.", stream, ".", subject].concat();
+            Outgoing::new(to, Bytes::new())
+        };
+        let message = self.link.request_made(make, Counted::No, call).await?;
         direct_answer(message, call.operation)
     }
 
@@ -443,7 +445,7 @@ fn direct_answer(message: Message, operation: &'static str) -> Result<Option<Sto
 /// A message of a direct get, whose place in the stream stands in its headers.
 pub(crate) fn stored(message: Message, operation: &'static str) -> Result<Stored> {
     let headers = message.headers.unwrap_or_default();
-    let field = |name: &str| headers.get(name).map(HeaderValue::as_str);
+    let field = |name: &str| headers::field(&headers, name);
     let place = (
         field(headers::SUBJECT),
         field(headers::SEQUENCE).and_then(|text| text.parse().ok()),

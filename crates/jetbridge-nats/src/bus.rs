@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -69,12 +68,9 @@ impl Display for NatsBus {
 #[async_trait]
 impl Bus for NatsBus {
     async fn publish(&self, message: Message) -> Result<()> {
-        let out = message::to_wire(&message, HeaderMap::new(), "bus.publish")?;
-        let call = self.link().once("bus.publish");
-        match message.reply {
-            Some(reply) => self.link().tell_from(&out, reply.to_string(), &call).await,
-            None => self.link().tell(&out, &call).await,
-        }
+        let reply = message.reply.as_ref().map(message::subject_to_wire);
+        let out = message::to_wire(message, None, "bus.publish")?;
+        self.link().tell(out, reply, &self.link().once("bus.publish")).await
     }
 
     async fn flush(&self) -> Result<()> {
@@ -86,10 +82,11 @@ impl Bus for NatsBus {
     }
 
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message> {
-        let out = message::to_wire(&message, HeaderMap::new(), "bus.request")?;
+        let subject = message.subject.clone();
+        let out = message::to_wire(message, None, "bus.request")?;
         let call = Call::new("bus.request", Repeat::Never, timeout).patient();
         let ended = match self.link().begin(&out, &call, None).await {
-            Ok(pending) => match pending.answer().await {
+            Ok(pending) => match pending.await {
                 Ok(answer) => return message::from_wire(answer),
                 Err(ended) => ended,
             },
@@ -97,10 +94,11 @@ impl Bus for NatsBus {
         };
         Err(match ended {
             Ended::Final(error) => error,
-            Ended::NoResponders => not_sent("bus.request", "nobody listens on this subject")
-                .with("subject", &message.subject),
+            Ended::NoResponders => {
+                not_sent("bus.request", "nobody listens on this subject").with("subject", &subject)
+            }
             Ended::NotSent => not_sent("bus.request", "the connection was lost"),
-            Ended::Unclear(why) => lost("bus.request", why).with("subject", &message.subject),
+            Ended::Unclear(why) => lost("bus.request", why).with("subject", &subject),
         })
     }
 

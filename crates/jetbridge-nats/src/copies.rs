@@ -86,14 +86,20 @@ impl Copies {
         subject: &str,
         call: &Call,
     ) -> Result<Option<Stored>> {
+        // Boxed where it is not the usual way, so that thousands of reads stay small.
         if !self.is_only_one() {
-            return self.leaders(api, subject, call).await;
+            return Box::pin(self.leaders(api, subject, call)).await;
         }
-        match self.any(api, subject, call).await? {
-            Some(stored) if self.answered(&stored) => Ok(Some(stored)),
-            Some(_mirrors) => self.leaders(api, subject, call).await,
-            None if self.hides_mirrors => self.confirm_absence(api, subject, call).await,
-            None => Ok(None),
+        let found = self.any(api, subject, call).await?;
+        let ours = found.as_ref().map(|stored| self.answered(stored));
+        match ours {
+            Some(true) => return Ok(found),
+            None if !self.hides_mirrors => return Ok(None),
+            _ => drop(found),
+        }
+        match ours {
+            Some(_mirrors) => Box::pin(self.leaders(api, subject, call)).await,
+            None => Box::pin(self.confirm_absence(api, subject, call)).await,
         }
     }
 
@@ -108,16 +114,28 @@ impl Copies {
         call: &Call,
     ) -> Result<Option<Stored>> {
         if !self.direct {
-            return self.leaders(api, subject, call).await;
+            return Box::pin(self.leaders(api, subject, call)).await;
         }
-        let first = match api.direct_last(&self.stream, subject, &call.first_attempt()).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable => error,
+        let attempt = call.first_attempt().repeatable();
+        let silence = match api.direct_last(&self.stream, subject, &attempt).await {
+            Err(silence) if silence.kind() == ErrorKind::Unavailable => silence,
             answered => return answered,
         };
+        Box::pin(self.any_after(silence, api, subject, call)).await
+    }
+
+    /// As [`Copies::any`], after `first` was the end of the first attempt.
+    async fn any_after(
+        &self,
+        first: Error,
+        api: &Api,
+        subject: &str,
+        call: &Call,
+    ) -> Result<Option<Stored>> {
         match api.stream(&self.stream, call).await {
             Ok(None) => Err(self.gone(call.operation)),
             _ if is_no_responders(&first) => Err(self.explain_silence(api, first, call).await),
-            _ => api.direct_last(&self.stream, subject, call).await,
+            _ => api.direct_last(&self.stream, subject, &call.repeatable()).await,
         }
     }
 

@@ -38,8 +38,12 @@ impl Fates {
     /// `revision` of `key` goes at `due`, or stays.
     pub(crate) fn lives(&self, key: &Key, revision: Revision, due: Option<SystemTime>) {
         let mut inner = self.lock();
-        inner.forget(key, revision);
-        inner.dead.remove(&revision);
+        if !inner.due.is_empty() {
+            inner.forget(key, revision);
+        }
+        if !inner.dead.is_empty() {
+            inner.dead.remove(&revision);
+        }
         if let Some(at) = due.filter(|_| inner.due.len() < DUE_MAX) {
             inner.due.insert(key.clone(), (revision, at));
             inner.order.insert((at, revision, key.clone()));

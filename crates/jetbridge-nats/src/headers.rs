@@ -68,6 +68,13 @@ pub(crate) fn to_wire(headers: &Headers, operation: &'static str) -> Result<Head
     Ok(map)
 }
 
+/// The first value of a field. The map is small, and a look-up in it makes a name first.
+pub(crate) fn field<'a>(map: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut fields = map.iter();
+    let (_, values) = fields.find(|(field, _)| AsRef::<str>::as_ref(*field) == name)?;
+    values.first().map(HeaderValue::as_str)
+}
+
 /// Adds one of the store's headers whose value comes from outside.
 pub(crate) fn insert(
     map: &mut HeaderMap,
@@ -89,10 +96,13 @@ pub(crate) fn insert(
 pub(crate) fn from_wire(map: Option<&HeaderMap>) -> Headers {
     let mut headers = Headers::new();
     let Some(map) = map else { return headers };
-    let mut fields: Vec<(&str, &[HeaderValue])> =
-        map.iter().map(|(name, values)| (name.as_ref(), values.as_slice())).collect();
+    let mut fields: Vec<(&str, &[HeaderValue])> = map
+        .iter()
+        .map(|(name, values)| (name.as_ref(), values.as_slice()))
+        .filter(|(name, _)| !is_reserved(name))
+        .collect();
     fields.sort_unstable_by_key(|(name, _)| *name);
-    for (name, values) in fields.into_iter().filter(|(name, _)| !is_reserved(name)) {
+    for (name, values) in fields {
         for value in values {
             headers.push_wire(name, value.as_str());
         }
@@ -130,6 +140,16 @@ mod tests {
         let mut map = to_wire(&Headers::new().with("A", "1").unwrap(), "kv.put").unwrap();
         map.insert(WRITE, "x");
         assert_eq!(from_wire(Some(&map)), Headers::new().with("A", "1").unwrap());
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_name_as_written() {
+        let mut map = HeaderMap::new();
+        map.insert(SEQUENCE, "7");
+        map.append("A", "1");
+        map.append("A", "2");
+        assert_eq!((field(&map, SEQUENCE), field(&map, "A")), (Some("7"), Some("1")));
+        assert_eq!(field(&map, "a"), None);
     }
 
     #[test]

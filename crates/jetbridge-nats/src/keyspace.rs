@@ -7,6 +7,7 @@
 //! and deleted under the name it was listed by.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jetbridge_core::{Error, ErrorKind, Key, KeyEncoding, Result, Scope, codec};
@@ -58,12 +59,17 @@ impl Keyspace {
 
     /// The subject that `text` is written to.
     pub(crate) fn write(&self, text: &str) -> String {
-        format!("{}{text}", self.stems[0])
+        [&self.stems[0], text].concat()
     }
 
     /// The subjects that `text` may be read under.
     pub(crate) fn read(&self, text: &str) -> impl Iterator<Item = String> {
-        self.stems.iter().map(move |stem| format!("{stem}{text}"))
+        self.stems.iter().map(move |stem| [stem, text].concat())
+    }
+
+    /// The only subject that `text` may be read under, if there is but one.
+    pub(crate) fn read_one(&self, text: &str) -> Option<String> {
+        (self.stems.len() == 1).then(|| self.write(text))
     }
 
     /// The key text of a subject.
@@ -86,18 +92,22 @@ fn stem(bucket: &str) -> String {
 pub(crate) struct Names {
     encoding: KeyEncoding,
     foreign: Mutex<HashMap<Key, Box<str>>>,
+    /// Whether there are any; most buckets never hold one.
+    any_foreign: AtomicBool,
 }
 
 impl Names {
     pub(crate) fn new(encoding: KeyEncoding) -> Self {
-        Self { encoding, foreign: Mutex::default() }
+        Self { encoding, foreign: Mutex::default(), any_foreign: AtomicBool::new(false) }
     }
 
     /// The text that `key` is stored under.
     pub(crate) fn text(&self, key: &Key, operation: &'static str) -> Result<Box<str>> {
-        let known = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = known.get(key) {
-            return Ok(text.clone());
+        if self.any_foreign.load(Ordering::Acquire) {
+            let known = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(text) = known.get(key) {
+                return Ok(text.clone());
+            }
         }
         match self.encoding {
             KeyEncoding::Raw if codec::is_legal(key.as_str()) => Ok(key.as_str().into()),
@@ -120,6 +130,7 @@ impl Names {
             let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
             if foreign.len() < FOREIGN_MAX {
                 foreign.insert(key.clone(), text.into());
+                self.any_foreign.store(true, Ordering::Release);
             }
         }
         Ok(key)

@@ -78,7 +78,7 @@ impl Kv for NatsKv {
     }
 
     async fn put(&self, key: &Key, value: Bytes, opts: PutOpts) -> Result<Written> {
-        self.put_value(key, value, opts, &self.writing("kv.put")).await
+        self.put_value(key, value, &opts, &self.writing("kv.put")).await
     }
 
     async fn delete(&self, key: &Key, opts: DeleteOpts) -> Result<Option<Revision>> {
@@ -110,5 +110,33 @@ impl Kv for NatsKv {
 
     fn watch(&self, watch: Watch) -> BoxStream<'static, Result<Change>> {
         self.changes(watch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that an allocator hands out from its lists of small blocks.
+    const SMALL: usize = 1024;
+
+    fn size<A, B, C, D, F>(_operation: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn thousands_of_gets_are_small() {
+        let get = |kv: &'static NatsKv, key: &'static Key, read, call: &'static Call| {
+            kv.read(key, read, call)
+        };
+        assert!(size(get) <= SMALL, "{}", size(get));
+    }
+
+    #[test]
+    fn thousands_of_puts_are_small() {
+        let put = |kv: &'static NatsKv, key: &'static Key, opts, call: &'static Call| {
+            kv.put_value(key, Bytes::new(), opts, call)
+        };
+        assert!(size(put) <= SMALL, "{}", size(put));
     }
 }

@@ -12,6 +12,7 @@ mod backend;
 mod bucket;
 mod buckets;
 mod bus;
+mod call;
 mod clock;
 mod connect;
 mod consumer;

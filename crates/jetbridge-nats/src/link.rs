@@ -5,16 +5,16 @@
 //! brought to those they concern, and an end that ends. Requests are the business of
 //! [`request`](crate::request).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_nats::{Client, ClientError, Event, Message, ServerError, Subscriber};
 use futures_core::Stream;
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
@@ -31,6 +31,9 @@ pub(crate) const IN_FLIGHT_UNITS: u32 = 4096;
 /// Bytes of one unit; a smaller message counts as one, which bounds the number of messages.
 pub(crate) const IN_FLIGHT_UNIT: usize = 16 * 1024;
 
+/// Answers handed over in one turn.
+const ANSWERS_PER_TURN: usize = 128;
+
 /// A connection; clones share it.
 #[derive(Clone)]
 pub(crate) struct Link(Arc<Inner>);
@@ -44,6 +47,8 @@ struct Inner {
     consumers: Consumers,
     clock: StoreClock,
     in_flight: Arc<Semaphore>,
+    /// The connection it was asked in, and what was answered.
+    server_id: Mutex<Option<(u64, Arc<str>)>>,
     request_timeout: Duration,
     location: String,
 }
@@ -78,7 +83,13 @@ impl Inbox {
     }
 
     pub(crate) fn subject(&self, token: u64) -> String {
-        format!("{}{token}", self.stem)
+        /// Digits of the largest token.
+        const TOKEN_BYTES_MAX: usize = 20;
+        let mut subject = String::with_capacity(self.stem.len() + TOKEN_BYTES_MAX);
+        subject.push_str(&self.stem);
+        // Writing to a string does not fail.
+        let _written = write!(subject, "{token}");
+        subject
     }
 
     /// A subject of its own beside the answers, under the same prefix.
@@ -90,6 +101,11 @@ impl Inbox {
 
     fn token(&self, subject: &str) -> Option<u64> {
         subject.strip_prefix(&self.stem)?.parse().ok()
+    }
+
+    /// An answer with the token it is addressed to.
+    fn addressed(&self, answer: Message) -> Option<(u64, Message)> {
+        Some((self.token(&answer.subject)?, answer))
     }
 }
 
@@ -113,6 +129,7 @@ impl Link {
             })?;
         let tasks = Tasks::new();
         tasks.spawn_until_stop(dispatch(answers, parts.inbox.clone(), Arc::clone(&parts.waiters)));
+        tasks.spawn_until_stop(look(Arc::clone(&parts.waiters)));
         Ok(Self(Arc::new(Inner {
             client: parts.client,
             waiters: parts.waiters,
@@ -122,6 +139,7 @@ impl Link {
             consumers: Consumers::default(),
             clock: StoreClock::default(),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_UNITS as usize)),
+            server_id: Mutex::default(),
             request_timeout: parts.request_timeout,
             location: parts.location,
         })))
@@ -165,6 +183,25 @@ impl Link {
         &self.0.in_flight
     }
 
+    /// The id of the server at the other end. The client copies all that it knows of a server,
+    /// which is too much for every write, so it is asked once for each connection.
+    pub(crate) fn server_id(&self) -> Arc<str> {
+        let epoch = self.epoch();
+        let mut known = self.0.server_id.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, id)) = &*known
+            && *of == epoch
+        {
+            return Arc::clone(id);
+        }
+        let told = self.0.waiters.has_heard();
+        let id: Arc<str> = self.client().server_info().server_id.into();
+        // Before the first answer the client may still speak of the server before.
+        if told && self.epoch() == epoch {
+            *known = Some((epoch, Arc::clone(&id)));
+        }
+        id
+    }
+
     /// The servers, without secrets.
     pub(crate) fn location(&self) -> &str {
         &self.0.location
@@ -178,6 +215,11 @@ impl Link {
     /// The state now.
     pub(crate) fn now(&self) -> State {
         self.0.waiters.now()
+    }
+
+    /// How often the connection has been made.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.waiters.epoch()
     }
 
     /// A call that must not be sent twice, due within the connection's request time-out.
@@ -214,6 +256,14 @@ impl Link {
 
     /// Waits until the connection is up.
     pub(crate) async fn online(&self, operation: &'static str, deadline: Instant) -> Result<u64> {
+        if self.0.waiters.is_online() {
+            return Ok(self.epoch());
+        }
+        // Rare, so its room is not that of every request.
+        Box::pin(self.back_online(operation, deadline)).await
+    }
+
+    async fn back_online(&self, operation: &'static str, deadline: Instant) -> Result<u64> {
         let mut state = self.state();
         let up = state.wait_for(|state| !matches!(state.phase, Phase::Offline(_)));
         match tokio::time::timeout_at(deadline, up).await {
@@ -294,13 +344,30 @@ fn closed(operation: &'static str) -> Error {
     not_sent(operation, "the connection is closed")
 }
 
+/// Hands answers over, all that have come in one turn: thousands may be waited for at once.
 async fn dispatch(mut answers: Subscriber, inbox: Inbox, waiters: Arc<Waiters>) {
-    while let Some(message) = answers.next().await {
-        if let Some(token) = inbox.token(&message.subject) {
-            waiters.answer(token, message);
+    let mut arrived = Vec::new();
+    while let Some(first) = answers.next().await {
+        arrived.extend(inbox.addressed(first));
+        while arrived.len() < ANSWERS_PER_TURN
+            && let Some(Some(next)) = answers.next().now_or_never()
+        {
+            arrived.extend(inbox.addressed(next));
         }
+        waiters.answer(arrived.drain(..));
     }
     waiters.closed();
+}
+
+/// Settles requests that are overdue.
+async fn look(waiters: Arc<Waiters>) {
+    loop {
+        match waiters.look(Instant::now()) {
+            // An error means that it was time.
+            Some(next) => drop(tokio::time::timeout_at(next, waiters.sooner()).await),
+            None => waiters.sooner().await,
+        }
+    }
 }
 
 /// Brings an event of the client to those it concerns.

@@ -24,18 +24,23 @@ pub(crate) fn subject_from_wire(subject: async_nats::Subject) -> Result<Subject>
     Subject::from_wire(Bytes::from(subject.into_string()))
 }
 
+pub(crate) fn subject_to_wire(subject: &Subject) -> async_nats::Subject {
+    // It is UTF-8, so that there is nothing to copy.
+    async_nats::Subject::from_utf8(subject.to_wire())
+        .unwrap_or_else(|_| async_nats::Subject::from(subject.as_str()))
+}
+
 /// A message on its way out, with the store's headers in `store` beside the writer's.
 pub(crate) fn to_wire(
-    message: &Message,
-    store: HeaderMap,
+    message: Message,
+    store: Option<HeaderMap>,
     operation: &'static str,
 ) -> Result<Outgoing> {
     let mut map = headers::to_wire(&message.headers, operation)?;
-    for (name, values) in store.iter() {
+    for (name, values) in store.iter().flat_map(HeaderMap::iter) {
         for value in values {
             map.insert(name.clone(), HeaderValue::clone(value));
         }
     }
-    let out = Outgoing::new(message.subject.as_str().to_owned(), message.payload.clone());
-    Ok(out.headers(map))
+    Ok(Outgoing::new(subject_to_wire(&message.subject), message.payload).headers(map))
 }

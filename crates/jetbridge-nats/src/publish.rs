@@ -13,7 +13,7 @@ use jetbridge_core::{Error, ErrorKind, Result};
 
 use crate::error::{ApiError, lost, malformed, not_sent};
 use crate::link::{IN_FLIGHT_UNIT, IN_FLIGHT_UNITS, Link};
-use crate::request::{Call, Ended, Outgoing, Pending, is_no_responders};
+use crate::request::{Call, Counted, Ended, Outgoing, Pending, is_no_responders};
 use crate::waiters::Room;
 use crate::wire::PubAck;
 
@@ -25,26 +25,45 @@ impl Link {
         out: &Outgoing,
         call: &Call,
     ) -> Result<std::result::Result<PubAck, ApiError>> {
-        let room = self.room_for(out, call).await?;
-        let message = match self.request_within(out, call, Some(room)).await {
-            Ok(message) => message,
-            Err(error) if is_no_responders(&error) => {
-                return Err(no_stream(call.operation, &out.subject).caused_by(error));
-            }
-            Err(error) => return Err(error),
-        };
-        read_ack(&message, call.operation)
+        self.publish_made(|| out.clone(), call).await
     }
 
-    async fn room_for(&self, out: &Outgoing, call: &Call) -> Result<Room> {
-        let units = u32::try_from(out.bytes() / IN_FLIGHT_UNIT + 1).unwrap_or(u32::MAX);
-        let room = Arc::clone(self.in_flight()).acquire_many_owned(units.min(IN_FLIGHT_UNITS));
+    /// As [`Link::publish`], for a message that `make` makes for every attempt: usually there is
+    /// one, which nobody has to copy.
+    pub(crate) async fn publish_made(
+        &self,
+        make: impl Fn() -> Outgoing,
+        call: &Call,
+    ) -> Result<std::result::Result<PubAck, ApiError>> {
+        match self.request_made(&make, Counted::Yes, call).await {
+            Ok(message) => read_ack(&message, call.operation),
+            Err(error) if is_no_responders(&error) => {
+                Err(no_stream(call.operation, &make().subject).caused_by(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Room for as much in flight, if there is some.
+    pub(crate) fn room_now(&self, units: u32) -> Option<Room> {
+        Arc::clone(self.in_flight()).try_acquire_many_owned(units).ok()
+    }
+
+    /// Room for as much in flight, when there is some.
+    pub(crate) async fn room_later(&self, units: u32, call: &Call) -> Result<Room> {
+        let room = Arc::clone(self.in_flight()).acquire_many_owned(units);
         match tokio::time::timeout_at(call.deadline, room).await {
-            Ok(Ok(permit)) => Ok(Arc::new(permit)),
+            Ok(Ok(room)) => Ok(room),
             Ok(Err(_closed)) => Err(not_sent(call.operation, "the connection is closed")),
             Err(_elapsed) => Err(not_sent(call.operation, "too much waits for acknowledgement")),
         }
     }
+}
+
+/// A message's share of what may be in flight.
+pub(crate) fn units(out: &Outgoing) -> u32 {
+    let units = u32::try_from(out.bytes() / IN_FLIGHT_UNIT + 1).unwrap_or(u32::MAX);
+    units.min(IN_FLIGHT_UNITS)
 }
 
 fn read_ack(
@@ -105,7 +124,7 @@ impl Window {
             acks.push(self.oldest().await?);
         }
         let pending = loop {
-            let room = self.link.room_for(message, &call).await?;
+            let room = self.link.room_later(units(message), &call).await?;
             match self.link.begin(message, &call, Some(room)).await {
                 Ok(pending) => break pending,
                 Err(Ended::NotSent) if !call.is_over() => {}
@@ -130,7 +149,7 @@ impl Window {
     /// Waits until nothing is out any more, however it went.
     pub(crate) async fn settle(&mut self) {
         while let Some(sent) = self.out.pop_front() {
-            drop(sent.pending.answer().await);
+            drop(sent.pending.await);
         }
     }
 
@@ -140,7 +159,7 @@ impl Window {
         };
         self.bytes -= sent.bytes;
         let operation = sent.operation;
-        match sent.pending.answer().await {
+        match sent.pending.await {
             Ok(message) => {
                 read_ack(&message, operation)?.map_err(|refused| refused.into_error(operation))
             }

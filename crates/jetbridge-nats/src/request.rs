@@ -5,20 +5,27 @@
 //! naming the subject; a message the server would close the shared connection for is refused
 //! before it is sent; and a dropped or expired request leaves nothing behind.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use async_nats::client::traits::Publisher as _;
+use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Message, PublishError, StatusCode, Subject};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::task::unconstrained;
 
 use jetbridge_core::{Error, ErrorKind, Result};
 
+pub(crate) use crate::call::{Call, Repeat};
 use crate::error::{lost, not_sent};
 use crate::headers;
 use crate::link::Link;
-use crate::waiters::{ANSWERS_MAX, Answer, Denial, Failure, Room, Sink, Waiters};
+use crate::publish::units;
+use crate::waiters::{ANSWERS_MAX, Answer, Denial, Failure, Room, Sink, Waiters, Waiting};
 
 /// The server's protocol line, which holds both subjects and two sizes.
 const CONTROL_LINE_BYTES_MAX: usize = 4096;
@@ -28,64 +35,6 @@ const CONTROL_LINE_FRAME: usize = 40;
 /// leader or a restarting server needs.
 const NO_RESPONDER_RETRIES: u32 = 2;
 const NO_RESPONDER_WAIT: Duration = Duration::from_millis(250);
-/// Within its deadline a repeatable request is sent at most this often on a healthy connection,
-/// so that one lost answer does not cost it all the time there is.
-const ATTEMPTS_PER_DEADLINE: u32 = 3;
-
-/// One operation: its name, its deadline, and whether it may be sent twice.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Call {
-    pub(crate) operation: &'static str,
-    pub(crate) deadline: Instant,
-    pub(crate) repeat: Repeat,
-    attempt: Duration,
-}
-
-/// Whether a request may be sent again when its answer is lost.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Repeat {
-    /// Twice is the same as once.
-    Safe,
-    /// The answer's loss is the caller's to settle.
-    Never,
-}
-
-impl Call {
-    pub(crate) fn new(operation: &'static str, repeat: Repeat, timeout: Duration) -> Self {
-        let deadline = Instant::now() + timeout;
-        Self { operation, deadline, repeat, attempt: timeout / ATTEMPTS_PER_DEADLINE }
-    }
-
-    /// The same call, to be sent at most once.
-    pub(crate) fn never_repeated(self) -> Self {
-        Self { repeat: Repeat::Never, ..self }
-    }
-
-    /// The same call, whose one attempt may take all the time there is.
-    pub(crate) fn patient(self) -> Self {
-        Self { attempt: self.deadline.saturating_duration_since(Instant::now()), ..self }
-    }
-
-    /// The same call, which may be sent again.
-    pub(crate) fn repeatable(self) -> Self {
-        Self { repeat: Repeat::Safe, ..self }
-    }
-
-    /// The same call with the time of one attempt.
-    pub(crate) fn first_attempt(self) -> Self {
-        Self { deadline: self.attempt_ends(), ..self }
-    }
-
-    /// True if there is no time left.
-    pub(crate) fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline
-    }
-
-    /// When the attempt that begins now is given up.
-    fn attempt_ends(&self) -> Instant {
-        (Instant::now() + self.attempt).min(self.deadline)
-    }
-}
 
 /// A message on its way out.
 #[derive(Clone, Debug)]
@@ -128,38 +77,47 @@ pub(crate) enum Ended {
 #[derive(Debug)]
 struct Entry {
     token: u64,
+    /// Whether it is settled, and thereby removed.
+    settled: bool,
     waiters: Arc<Waiters>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.waiters.leave(self.token);
+        if !self.settled {
+            self.waiters.leave(self.token);
+        }
     }
 }
 
 /// A request that was handed to the client. Dropping it forgets the request.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    _entry: Entry,
+    entry: Entry,
     receiver: oneshot::Receiver<Answer>,
     operation: &'static str,
-    ends: Instant,
+}
+
+impl Future for Pending {
+    type Output = std::result::Result<Message, Ended>;
+
+    /// Waits for the answer.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Answers pace it, not the scheduler, which would poll thousands in vain.
+        let answer = ready!(unconstrained(&mut self.receiver).poll_unpin(cx));
+        self.entry.settled = true;
+        Poll::Ready(match answer {
+            Ok(Ok(message)) if message.status == Some(StatusCode::NO_RESPONDERS) => {
+                Err(Ended::NoResponders)
+            }
+            Ok(Ok(message)) => Ok(message),
+            Ok(Err(failure)) => Err(failed(failure, self.operation)),
+            Err(_dropped) => Err(Ended::Unclear("the connection was closed")),
+        })
+    }
 }
 
 impl Pending {
-    /// Waits for the answer.
-    pub(crate) async fn answer(self) -> std::result::Result<Message, Ended> {
-        match tokio::time::timeout_at(self.ends, self.receiver).await {
-            Ok(Ok(Ok(message))) if message.status == Some(StatusCode::NO_RESPONDERS) => {
-                Err(Ended::NoResponders)
-            }
-            Ok(Ok(Ok(message))) => Ok(message),
-            Ok(Ok(Err(failure))) => Err(failed(failure, self.operation)),
-            Ok(Err(_dropped)) => Err(Ended::Unclear("the connection was closed")),
-            Err(_elapsed) => Err(Ended::Unclear("no answer in time")),
-        }
-    }
-
     /// Waits until the message turns out to be denied, which may be never.
     pub(crate) async fn denied(&mut self) -> Denial {
         if !self.receiver.is_terminated()
@@ -171,6 +129,22 @@ impl Pending {
     }
 }
 
+/// A message that was given to the client, or not yet.
+enum Given {
+    Now(Pending),
+    /// The client's queue is full; the request is entered, and the message is to be made again.
+    Full(Pending),
+}
+
+/// Whether a message counts as in flight until it is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Counted {
+    No,
+    Yes,
+}
+
+// The futures of requests are made by the thousand. What is rare in them is boxed, so that they
+// stay small enough for the allocator's fast lists and the cache.
 impl Link {
     /// Sends `out` and returns the answer.
     ///
@@ -179,51 +153,53 @@ impl Link {
     /// an answer. The outcome of an error is unknown only if the request may have left, is not
     /// repeatable, and neither answer nor refusal came.
     pub(crate) async fn request(&self, out: &Outgoing, call: &Call) -> Result<Message> {
-        self.request_within(out, call, None).await
+        self.request_made(|| out.clone(), Counted::No, call).await
     }
 
-    /// As [`Link::request`], for a message that takes `room`.
-    pub(crate) async fn request_within(
+    /// As [`Link::request`], for a message that `make` makes for every attempt: usually there is
+    /// one, which nobody has to copy.
+    pub(crate) async fn request_made(
         &self,
-        out: &Outgoing,
+        make: impl Fn() -> Outgoing,
+        counted: Counted,
         call: &Call,
-        room: Option<Room>,
     ) -> Result<Message> {
-        let mut deaf = 0;
+        let mut retry = Retry::default();
         loop {
-            let ended = match self.attempt(out, call, room.clone()).await {
-                Ok(message) => return Ok(message),
+            let mut out = make();
+            let mut room = None;
+            if counted == Counted::Yes {
+                let units = units(&out);
+                room = self.room_now(units);
+                if room.is_none() {
+                    drop(out);
+                    room = Some(Box::pin(self.room_later(units, call)).await?);
+                    out = make();
+                }
+            }
+            let ended = match self.give(out, call, room) {
+                Ok(Given::Now(pending)) => match pending.await {
+                    Ok(message) => return Ok(message),
+                    Err(ended) => ended,
+                },
+                Ok(Given::Full(pending)) => {
+                    match Box::pin(self.answer_later(make(), pending)).await {
+                        Ok(message) => return Ok(message),
+                        Err(ended) => ended,
+                    }
+                }
                 Err(ended) => ended,
             };
-            match ended {
-                Ended::Final(error) => return Err(error),
-                Ended::NoResponders if deaf < NO_RESPONDER_RETRIES && !call.is_over() => {
-                    deaf += 1;
-                    tokio::time::sleep(NO_RESPONDER_WAIT).await;
-                }
-                Ended::NoResponders => return Err(no_responders(call.operation, &out.subject)),
-                Ended::NotSent if call.is_over() => {
-                    return Err(not_sent(call.operation, "the connection was lost"));
-                }
-                Ended::NotSent => {}
-                Ended::Unclear(why) if call.repeat == Repeat::Never => {
-                    return Err(lost(call.operation, why).with("subject", &out.subject));
-                }
-                Ended::Unclear(why) if call.is_over() => {
-                    return Err(not_sent(call.operation, why).with("subject", &out.subject));
-                }
-                Ended::Unclear(_) => {}
-            }
+            Box::pin(self.after(&mut retry, ended, &make, call)).await?;
         }
     }
 
-    async fn attempt(
+    async fn answer_later(
         &self,
-        out: &Outgoing,
-        call: &Call,
-        room: Option<Room>,
+        out: Outgoing,
+        pending: Pending,
     ) -> std::result::Result<Message, Ended> {
-        self.begin(out, call, room).await?.answer().await
+        self.give_later(out, pending).await?.await
     }
 
     /// Hands `out` to the client; its answer is to be waited for. `room` is given back when the
@@ -235,22 +211,63 @@ impl Link {
         room: Option<Room>,
     ) -> std::result::Result<Pending, Ended> {
         self.online(call.operation, call.deadline).await.map_err(Ended::Final)?;
-        let (sender, mut receiver) = oneshot::channel();
-        let entry = self.enter(out, call, Sink::One(sender), room)?;
-        let reply = self.inbox().subject(entry.token);
-        tokio::select! {
+        match self.give(out.clone(), call, room)? {
+            Given::Now(pending) => Ok(pending),
+            Given::Full(pending) => Box::pin(self.give_later(out.clone(), pending)).await,
+        }
+    }
+
+    /// Enters a request and gives its message to the client, which has room nearly always.
+    fn give(
+        &self,
+        out: Outgoing,
+        call: &Call,
+        room: Option<Room>,
+    ) -> std::result::Result<Given, Ended> {
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Waiting { sink: Sink::One(sender), ends: call.attempt_ends(), room };
+        let entry = self.enter(&out, call, waiting)?;
+        let reply = Subject::from(self.inbox().subject(entry.token));
+        let pending = Pending { entry, receiver, operation: call.operation };
+        match unconstrained(self.send(out, Some(reply))).now_or_never() {
+            Some(Ok(())) => Ok(Given::Now(pending)),
+            Some(Err(cause)) => Err(Ended::Final(refused(&cause, call.operation))),
+            None => Ok(Given::Full(pending)),
+        }
+    }
+
+    /// Gives the message of an entered request to the client when it has room.
+    async fn give_later(
+        &self,
+        out: Outgoing,
+        mut pending: Pending,
+    ) -> std::result::Result<Pending, Ended> {
+        let (operation, token) = (pending.operation, pending.entry.token);
+        let reply = Subject::from(self.inbox().subject(token));
+        let sent = tokio::select! {
             biased;
             // Settled before it was handed to the client, so it has not left.
-            answer = &mut receiver => Err(unsent(answer, call.operation)),
-            sent = self.send(out, Some(reply)) => match sent {
-                Ok(()) => {
-                    let (operation, ends) = (call.operation, call.attempt_ends());
-                    Ok(Pending { _entry: entry, receiver, operation, ends })
-                }
-                Err(cause) => Err(Ended::Final(self.refused(&cause, out, call.operation))),
-            },
-            () = tokio::time::sleep_until(call.deadline) => Err(Ended::NotSent),
+            answer = &mut pending.receiver => return Err(unsent(answer, operation)),
+            sent = self.send(out, Some(reply)) => sent,
+        };
+        match sent {
+            Ok(()) => Ok(pending),
+            Err(cause) => Err(Ended::Final(refused(&cause, operation))),
         }
+    }
+
+    /// Returns when the next attempt is due; an error is the last word.
+    async fn after(
+        &self,
+        retry: &mut Retry,
+        ended: Ended,
+        make: impl Fn() -> Outgoing,
+        call: &Call,
+    ) -> Result<()> {
+        if matches!(ended, Ended::NotSent) {
+            self.online(call.operation, call.deadline).await?;
+        }
+        retry.after(ended, &make().subject, call).await
     }
 
     /// Sends `out` and returns its answers as they come, at most `answers` of them; the caller
@@ -264,7 +281,8 @@ impl Link {
         loop {
             self.online(call.operation, call.deadline).await?;
             let (sender, receiver) = mpsc::channel(answers.min(ANSWERS_MAX));
-            let entry = match self.enter(out, call, Sink::Many(sender), None) {
+            let waiting = Waiting { sink: Sink::Many(sender), ends: call.deadline, room: None };
+            let entry = match self.enter(out, call, waiting) {
                 Ok(entry) => entry,
                 Err(Ended::Final(error)) => return Err(error),
                 Err(_down_again) if !call.is_over() => continue,
@@ -272,34 +290,38 @@ impl Link {
                     return Err(not_sent(call.operation, "the connection was lost"));
                 }
             };
-            let reply = self.inbox().subject(entry.token);
+            let reply = Subject::from(self.inbox().subject(entry.token));
             let answers = Answers { _entry: entry, receiver, call: *call };
-            self.send(out, Some(reply))
+            self.send(out.clone(), Some(reply))
                 .await
-                .map_err(|cause| self.refused(&cause, out, call.operation))?;
+                .map_err(|cause| refused(&cause, call.operation))?;
             return Ok(answers);
         }
     }
 
-    /// Hands `out` to the client without expecting an answer; waits while it is offline.
-    pub(crate) async fn tell(&self, out: &Outgoing, call: &Call) -> Result<()> {
-        self.tell_with(out, None, call).await
-    }
-
-    /// As [`Link::tell`], with `reply` as the subject that answers go to, if there are any.
-    pub(crate) async fn tell_from(&self, out: &Outgoing, reply: String, call: &Call) -> Result<()> {
-        self.tell_with(out, Some(reply), call).await
-    }
-
-    async fn tell_with(&self, out: &Outgoing, reply: Option<String>, call: &Call) -> Result<()> {
+    /// Hands `out` to the client without expecting an answer; waits while it is offline. `reply`
+    /// is the subject that answers go to, if there are any.
+    pub(crate) async fn tell(
+        &self,
+        out: Outgoing,
+        reply: Option<Subject>,
+        call: &Call,
+    ) -> Result<()> {
         self.online(call.operation, call.deadline).await?;
-        self.check(out, call.operation)?;
-        match tokio::time::timeout_at(call.deadline, self.send(out, reply)).await {
-            Ok(sent) => sent.map_err(|cause| self.refused(&cause, out, call.operation)),
-            Err(_elapsed) => {
-                Err(not_sent(call.operation, "the connection does not take the message"))
-            }
-        }
+        self.check(&out, call.operation)?;
+        let mut sending = std::pin::pin!(self.send(out, reply));
+        // The client has room nearly always.
+        let sent = match futures_util::poll!(&mut sending) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => match tokio::time::timeout_at(call.deadline, sending).await {
+                Ok(sent) => sent,
+                Err(_elapsed) => {
+                    let why = "the connection does not take the message";
+                    return Err(not_sent(call.operation, why));
+                }
+            },
+        };
+        sent.map_err(|cause| refused(&cause, call.operation))
     }
 
     /// As [`Link::tell`], with a handle by which a denial can be heard of; `None` if the connection
@@ -310,14 +332,15 @@ impl Link {
         call: &Call,
     ) -> Result<Option<Pending>> {
         let (sender, receiver) = oneshot::channel();
-        let entry = match self.enter(out, call, Sink::One(sender), None) {
+        let waiting = Waiting { sink: Sink::One(sender), ends: call.deadline, room: None };
+        let entry = match self.enter(out, call, waiting) {
             Ok(entry) => entry,
             Err(Ended::Final(error)) => return Err(error),
             Err(_offline) => return Ok(None),
         };
-        self.send(out, None).await.map_err(|cause| self.refused(&cause, out, call.operation))?;
-        let (operation, ends) = (call.operation, call.deadline);
-        Ok(Some(Pending { _entry: entry, receiver, operation, ends }))
+        let sent = self.send(out.clone(), None).await;
+        sent.map_err(|cause| refused(&cause, call.operation))?;
+        Ok(Some(Pending { entry, receiver, operation: call.operation }))
     }
 
     /// Returns when the server has seen everything sent before: a message to ourselves comes
@@ -327,7 +350,8 @@ impl Link {
             self.online(call.operation, call.deadline).await?;
             let (sender, receiver) = oneshot::channel();
             let to_ourselves = |token| self.inbox().subject(token).into();
-            let token = match self.waiters().enter(to_ourselves, Sink::One(sender), None) {
+            let waiting = Waiting { sink: Sink::One(sender), ends: call.deadline, room: None };
+            let token = match self.waiters().enter(to_ourselves, waiting) {
                 Ok(Some(token)) => token,
                 Ok(None) if call.is_over() => {
                     return Err(not_sent(call.operation, "the connection was lost"));
@@ -335,21 +359,17 @@ impl Link {
                 Ok(None) => continue,
                 Err(failure) => return Err(final_error(failure, call.operation)),
             };
-            let entry = Entry { token, waiters: Arc::clone(self.waiters()) };
+            let entry = Entry { token, settled: false, waiters: Arc::clone(self.waiters()) };
             let out = Outgoing::new(self.inbox().subject(entry.token), Bytes::new());
-            self.send(&out, None)
-                .await
-                .map_err(|cause| self.refused(&cause, &out, call.operation))?;
-            return match tokio::time::timeout_at(call.deadline, receiver).await {
-                Ok(Ok(Ok(_)) | Ok(Err(Failure::Denied(Denial { action: "publish", .. })))) => {
-                    Ok(())
-                }
-                Ok(Ok(Err(failure))) => match failed(failure, call.operation) {
+            self.send(out, None).await.map_err(|cause| refused(&cause, call.operation))?;
+            return match receiver.await {
+                Ok(Ok(_) | Err(Failure::Denied(Denial { action: "publish", .. }))) => Ok(()),
+                Ok(Err(failure)) => match failed(failure, call.operation) {
                     Ended::Final(error) => Err(error),
+                    Ended::Unclear(why) => Err(lost(call.operation, why)),
                     _ => Err(lost(call.operation, "the connection was lost")),
                 },
-                Ok(Err(_dropped)) => Err(lost(call.operation, "the connection was closed")),
-                Err(_elapsed) => Err(lost(call.operation, "no answer in time")),
+                Err(_dropped) => Err(lost(call.operation, "the connection was closed")),
             };
         }
     }
@@ -358,32 +378,25 @@ impl Link {
         &self,
         out: &Outgoing,
         call: &Call,
-        sink: Sink,
-        room: Option<Room>,
+        waiting: Waiting,
     ) -> std::result::Result<Entry, Ended> {
         self.check(out, call.operation).map_err(Ended::Final)?;
-        match self.waiters().enter(|_token| out.subject.clone(), sink, room) {
-            Ok(Some(token)) => Ok(Entry { token, waiters: Arc::clone(self.waiters()) }),
+        match self.waiters().enter(|_token| out.subject.clone(), waiting) {
+            Ok(Some(token)) => {
+                Ok(Entry { token, settled: false, waiters: Arc::clone(self.waiters()) })
+            }
             Ok(None) => Err(Ended::NotSent),
             Err(failure) => Err(Ended::Final(final_error(failure, call.operation))),
         }
     }
 
-    async fn send(
+    fn send(
         &self,
-        out: &Outgoing,
-        reply: Option<String>,
-    ) -> std::result::Result<(), PublishError> {
-        let (subject, payload) = (out.subject.clone(), out.payload.clone());
-        let client = self.client();
-        match (reply, out.headers.clone()) {
-            (None, None) => client.publish(subject, payload).await,
-            (None, Some(headers)) => client.publish_with_headers(subject, headers, payload).await,
-            (Some(reply), None) => client.publish_with_reply(subject, reply, payload).await,
-            (Some(reply), Some(headers)) => {
-                client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-            }
-        }
+        out: Outgoing,
+        reply: Option<Subject>,
+    ) -> impl Future<Output = std::result::Result<(), PublishError>> {
+        let Outgoing { subject, headers, payload } = out;
+        self.client().publish_message(OutboundMessage { subject, reply, payload, headers })
     }
 
     /// Refuses what the server would close the connection for, and everybody's with it.
@@ -411,12 +424,43 @@ impl Link {
         }
         Ok(())
     }
+}
 
-    fn refused(&self, cause: &PublishError, out: &Outgoing, operation: &'static str) -> Error {
-        not_sent(operation, "the connection does not take the message")
-            .with("subject", &out.subject)
-            .caused_by(cause.to_string())
+/// What an attempt that failed leads to.
+#[derive(Debug, Default)]
+struct Retry {
+    /// How often nobody listened.
+    deaf: u32,
+}
+
+impl Retry {
+    /// Returns when the next attempt is due; an error is the last word.
+    async fn after(&mut self, ended: Ended, subject: &Subject, call: &Call) -> Result<()> {
+        match ended {
+            Ended::Final(error) => Err(error),
+            Ended::NoResponders if self.deaf < NO_RESPONDER_RETRIES && !call.is_over() => {
+                self.deaf += 1;
+                tokio::time::sleep(NO_RESPONDER_WAIT).await;
+                Ok(())
+            }
+            Ended::NoResponders => Err(no_responders(call.operation, subject)),
+            Ended::NotSent if call.is_over() => {
+                Err(not_sent(call.operation, "the connection was lost"))
+            }
+            Ended::NotSent => Ok(()),
+            Ended::Unclear(why) if call.repeat == Repeat::Never => {
+                Err(lost(call.operation, why).with("subject", subject))
+            }
+            Ended::Unclear(why) if call.is_over() => {
+                Err(not_sent(call.operation, why).with("subject", subject))
+            }
+            Ended::Unclear(_) => Ok(()),
+        }
     }
+}
+
+fn refused(cause: &PublishError, operation: &'static str) -> Error {
+    not_sent(operation, "the connection does not take the message").caused_by(cause.to_string())
 }
 
 /// An attempt that was settled before its message was handed to the client.
@@ -425,7 +469,7 @@ fn unsent(
     operation: &'static str,
 ) -> Ended {
     match answer {
-        Ok(Err(Failure::Lost)) | Err(_) => Ended::NotSent,
+        Ok(Err(Failure::Lost | Failure::Elapsed)) | Err(_) => Ended::NotSent,
         Ok(Err(failure)) => Ended::Final(final_error(failure, operation)),
         Ok(Ok(_impossible)) => Ended::Unclear("an answer came before the request"),
     }
@@ -435,6 +479,7 @@ fn failed(failure: Failure, operation: &'static str) -> Ended {
     match failure {
         Failure::Lost => Ended::Unclear("the connection was lost before the answer came"),
         Failure::Closed => Ended::Unclear("the connection was closed before the answer came"),
+        Failure::Elapsed => Ended::Unclear("no answer in time"),
         denied @ Failure::Denied(_) => Ended::Final(final_error(denied, operation)),
     }
 }
@@ -443,6 +488,7 @@ fn final_error(failure: Failure, operation: &'static str) -> Error {
     match failure {
         Failure::Closed => not_sent(operation, "the connection is closed"),
         Failure::Lost => lost(operation, "the connection was lost"),
+        Failure::Elapsed => lost(operation, "no answer in time"),
         Failure::Denied(denial) => denied(operation, &denial),
     }
 }
@@ -491,14 +537,14 @@ impl Answers {
     /// applied: requests with several answers are reads.
     pub(crate) async fn next(&mut self) -> Result<Message> {
         let operation = self.call.operation;
-        match tokio::time::timeout_at(self.call.deadline, self.receiver.recv()).await {
-            Ok(Some(Ok(message))) if message.status == Some(StatusCode::NO_RESPONDERS) => {
+        match self.receiver.recv().await {
+            Some(Ok(message)) if message.status == Some(StatusCode::NO_RESPONDERS) => {
                 Err(no_responders(operation, &message.subject))
             }
-            Ok(Some(Ok(message))) => Ok(message),
-            Ok(Some(Err(Failure::Denied(denial)))) => Err(denied(operation, &denial)),
-            Ok(Some(Err(_)) | None) => Err(not_sent(operation, "the connection was lost")),
-            Err(_elapsed) => Err(not_sent(operation, "no answer in time")),
+            Some(Ok(message)) => Ok(message),
+            Some(Err(Failure::Denied(denial))) => Err(denied(operation, &denial)),
+            Some(Err(Failure::Elapsed)) => Err(not_sent(operation, "no answer in time")),
+            Some(Err(_)) | None => Err(not_sent(operation, "the connection was lost")),
         }
     }
 }

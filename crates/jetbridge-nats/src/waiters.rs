@@ -1,18 +1,22 @@
 //! Who waits for which answer, and what the connection is doing: the state behind [`Link`],
 //! without input or output.
 //!
-//! Every request has one entry here, removed when its future ends or is dropped. A connection
-//! that dies settles all entries at once; a permission violation, which the server reports as an
-//! event instead of a reply, settles the entries of that subject. An entry is made only while
-//! the connection is up, under the same lock that settles, so that none can slip through.
+//! Every request has one entry here, removed when it is answered, is overdue, or its future is
+//! dropped. A connection that dies settles all entries at once; a permission violation, which the
+//! server reports as an event instead of a reply, settles the entries of that subject. An entry is
+//! made only while the connection is up, under the same lock that settles, so that none can slip
+//! through. One look at the table finds all that are overdue, so that a request needs no timer.
 //!
 //! [`Link`]: crate::link::Link
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Message, Subject};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// Answers buffered for one request that has several. A batch of direct gets asks for at most
 /// 1024; its terminator is one more.
@@ -28,6 +32,8 @@ pub(crate) enum Failure {
     Closed,
     /// The server forbids the subject.
     Denied(Denial),
+    /// It was time.
+    Elapsed,
     /// The connection died after the request may have left.
     Lost,
 }
@@ -64,26 +70,71 @@ pub(crate) struct State {
 pub(crate) struct Waiters {
     table: Mutex<Table>,
     state: watch::Sender<State>,
+    /// What every request asks of the state, changed under the table's lock.
+    online: AtomicBool,
+    epoch: AtomicU64,
+    /// Whether the present connection has answered anything.
+    heard: AtomicBool,
+    /// Woken when a request is entered that will be overdue before the next look.
+    sooner: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    requests: HashMap<u64, Request>,
+    requests: HashMap<u64, Request, BuildHasherDefault<TokenHasher>>,
     interests: HashMap<u64, Interest>,
     inbox_denied: Option<Denial>,
+    /// When the next look for overdue requests is taken; `None` is when one is entered.
+    look: Option<Instant>,
+}
+
+/// Tokens are counted, so that a multiplication spreads them well enough.
+#[derive(Debug, Default)]
+struct TokenHasher(u64);
+
+impl Hasher for TokenHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, token: u64) {
+        /// 2⁶⁴ divided by the golden ratio.
+        const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+        self.0 = token.wrapping_mul(SPREAD);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A request on its way into the table.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) sink: Sink,
+    /// When it is overdue.
+    pub(crate) ends: Instant,
+    /// What the message takes of what may be in flight, given back with the answer.
+    pub(crate) room: Option<Room>,
 }
 
 #[derive(Debug)]
 struct Request {
     subject: Subject,
-    sink: Sink,
-    /// What the message takes of what may be in flight, given back with the answer.
-    room: Option<Room>,
+    waiting: Waiting,
+}
+
+impl Request {
+    fn settle(self, answer: Answer) {
+        // The room first: whoever is woken by the answer may want it.
+        drop(self.waiting.room);
+        self.waiting.sink.settle(answer);
+    }
 }
 
 /// A message's share of what may be in flight.
-pub(crate) type Room = Arc<OwnedSemaphorePermit>;
+pub(crate) type Room = OwnedSemaphorePermit;
 
 /// Where answers go.
 #[derive(Debug)]
@@ -111,7 +162,14 @@ struct Interest {
 impl Waiters {
     pub(crate) fn new() -> Self {
         let state = State { phase: Phase::Offline("not connected yet".to_owned()), epoch: 0 };
-        Self { table: Mutex::default(), state: watch::Sender::new(state) }
+        Self {
+            table: Mutex::default(),
+            state: watch::Sender::new(state),
+            online: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
+            sooner: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -129,44 +187,93 @@ impl Waiters {
         self.state.borrow().clone()
     }
 
+    /// True while the connection is up.
+    pub(crate) fn is_online(&self) -> bool {
+        self.online.load(Ordering::Acquire)
+    }
+
+    /// How often the connection has been made.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// True once the present connection has answered a request: from then on what the client says
+    /// of its server is said of this one.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Acquire)
+    }
+
     /// Enters a request to the subject that `subject` makes of the token it gets; `None` if the
     /// connection is down.
     pub(crate) fn enter(
         &self,
         subject: impl FnOnce(u64) -> Subject,
-        sink: Sink,
-        room: Option<Room>,
+        waiting: Waiting,
     ) -> Result<Option<u64>, Failure> {
         let mut table = self.lock();
-        match self.state.borrow().phase {
-            Phase::Online => {}
-            Phase::Offline(_) => return Ok(None),
-            Phase::Closed => return Err(Failure::Closed),
+        if !self.is_online() {
+            return match self.state.borrow().phase {
+                Phase::Closed => Err(Failure::Closed),
+                Phase::Online | Phase::Offline(_) => Ok(None),
+            };
         }
         if let Some(denial) = &table.inbox_denied {
             return Err(Failure::Denied(denial.clone()));
         }
         table.next += 1;
         let token = table.next;
-        table.requests.insert(token, Request { subject: subject(token), sink, room });
+        if table.look.is_none_or(|look| waiting.ends < look) {
+            table.look = Some(waiting.ends);
+            self.sooner.notify_one();
+        }
+        table.requests.insert(token, Request { subject: subject(token), waiting });
         Ok(Some(token))
     }
 
     /// Forgets a request.
     pub(crate) fn leave(&self, token: u64) {
-        self.lock().requests.remove(&token);
+        // Whoever waits for its room is woken when the table is free again.
+        let forgotten = self.lock().requests.remove(&token);
+        drop(forgotten);
     }
 
-    /// Hands an answer to the request it is for; one that nobody waits for is dropped.
-    pub(crate) fn answer(&self, token: u64, message: Message) {
+    /// Hands answers to the requests they are for; those that nobody waits for are dropped.
+    pub(crate) fn answer(&self, answers: impl ExactSizeIterator<Item = (u64, Message)>) {
         use std::collections::hash_map::Entry;
+        let mut settled = Vec::with_capacity(answers.len());
         let mut table = self.lock();
-        let Entry::Occupied(entry) = table.requests.entry(token) else { return };
-        match &entry.get().sink {
-            Sink::One(_) => entry.remove().sink.settle(Ok(message)),
-            // A full channel means more answers than were asked for.
-            Sink::Many(sender) => drop(sender.try_send(Ok(message))),
+        for (token, message) in answers {
+            let Entry::Occupied(entry) = table.requests.entry(token) else { continue };
+            match &entry.get().waiting.sink {
+                Sink::One(_) => settled.push((entry.remove(), message)),
+                // A full channel means more answers than were asked for.
+                Sink::Many(sender) => drop(sender.try_send(Ok(message))),
+            }
+            self.heard.store(true, Ordering::Release);
         }
+        drop(table);
+        settled.into_iter().for_each(|(request, message)| request.settle(Ok(message)));
+    }
+
+    /// Settles what is overdue at `now`, and says when the next look is due; `None` is when
+    /// [`Waiters::sooner`] says so.
+    pub(crate) fn look(&self, now: Instant) -> Option<Instant> {
+        let mut table = self.lock();
+        let overdue: Vec<Request> = table
+            .requests
+            .extract_if(|_, request| request.waiting.ends <= now)
+            .map(|(_, request)| request)
+            .collect();
+        table.look = table.requests.values().map(|request| request.waiting.ends).min();
+        let next = table.look;
+        drop(table);
+        overdue.into_iter().for_each(|request| request.settle(Err(Failure::Elapsed)));
+        next
+    }
+
+    /// Resolves when a look is due before the one that was announced.
+    pub(crate) async fn sooner(&self) {
+        self.sooner.notified().await;
     }
 
     /// Requests that wait.
@@ -176,7 +283,7 @@ impl Waiters {
 
     /// Messages that wait for a stream's acknowledgement.
     pub(crate) fn unacknowledged(&self) -> usize {
-        self.lock().requests.values().filter(|request| request.room.is_some()).count()
+        self.lock().requests.values().filter(|request| request.waiting.room.is_some()).count()
     }
 
     /// Enters a subscription to `subject`, to be told if it is denied.
@@ -233,10 +340,13 @@ impl Waiters {
             if state.phase != Phase::Closed {
                 change(state);
             }
+            self.epoch.store(state.epoch, Ordering::Release);
+            self.online.store(state.phase == Phase::Online, Ordering::Release);
         });
+        self.heard.store(false, Ordering::Release);
         table.inbox_denied = None;
         for (_, request) in table.requests.drain() {
-            request.sink.settle(Err(failure.clone()));
+            request.settle(Err(failure.clone()));
         }
     }
 
@@ -246,7 +356,7 @@ impl Waiters {
         if denial.action == "subscribe" {
             if denial.subject == inbox {
                 for (_, request) in table.requests.drain() {
-                    request.sink.settle(Err(Failure::Denied(denial.clone())));
+                    request.settle(Err(Failure::Denied(denial.clone())));
                 }
                 table.inbox_denied = Some(denial);
                 return;
@@ -266,7 +376,7 @@ impl Waiters {
             .collect();
         for token in tokens {
             if let Some(request) = table.requests.remove(&token) {
-                request.sink.settle(Err(Failure::Denied(denial.clone())));
+                request.settle(Err(Failure::Denied(denial.clone())));
             }
         }
     }
@@ -295,12 +405,17 @@ mod tests {
 
     fn enter(waiters: &Waiters, subject: &'static str) -> oneshot::Receiver<Answer> {
         let (sender, receiver) = oneshot::channel();
-        waiters.enter(|_| subject.into(), Sink::One(sender), None).unwrap().unwrap();
+        waiters.enter(|_| subject.into(), waiting(sender, 10)).unwrap().unwrap();
         receiver
     }
 
+    fn waiting(sender: oneshot::Sender<Answer>, seconds: u64) -> Waiting {
+        let ends = Instant::now() + std::time::Duration::from_secs(seconds);
+        Waiting { sink: Sink::One(sender), ends, room: None }
+    }
+
     fn refused(waiters: &Waiters) -> Result<Option<u64>, Failure> {
-        waiters.enter(|_| "a".into(), Sink::One(oneshot::channel().0), None)
+        waiters.enter(|_| "a".into(), waiting(oneshot::channel().0, 10))
     }
 
     #[test]
@@ -312,6 +427,33 @@ mod tests {
         assert_eq!(second.try_recv().unwrap().unwrap_err(), Failure::Lost);
         assert_eq!(waiters.len(), 0);
         assert_eq!(refused(&waiters), Ok(None), "nobody waits while it is down");
+    }
+
+    #[test]
+    fn what_is_overdue_is_settled_by_one_look() {
+        let waiters = online();
+        let begin = Instant::now();
+        assert_eq!(waiters.look(begin), None);
+        let mut late = enter(&waiters, "a");
+        let (sender, mut early) = oneshot::channel();
+        waiters.enter(|_| "b".into(), waiting(sender, 1)).unwrap().unwrap();
+        assert!(waiters.look(begin).unwrap() < begin + std::time::Duration::from_secs(5));
+        waiters.look(begin + std::time::Duration::from_secs(5));
+        assert_eq!(early.try_recv().unwrap().unwrap_err(), Failure::Elapsed);
+        assert!(late.try_recv().is_err(), "it is not overdue yet");
+        assert_eq!(waiters.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_ends_before_the_next_look_asks_for_one() {
+        let waiters = online();
+        let _first = enter(&waiters, "a");
+        waiters.sooner().await;
+        let _same = enter(&waiters, "b");
+        let mut sooner = std::pin::pin!(waiters.sooner());
+        assert!(futures_util::poll!(&mut sooner).is_pending());
+        waiters.enter(|_| "c".into(), waiting(oneshot::channel().0, 1)).unwrap().unwrap();
+        assert!(futures_util::poll!(&mut sooner).is_ready());
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Bucket {
 
     /// The facts, asked for anew after a while and after every reconnect.
     pub(crate) async fn facts(&self, call: &Call) -> Result<Arc<Facts>> {
-        let epoch = self.api.link().now().epoch;
+        let epoch = self.api.link().epoch();
         let cached = self.cached();
         if let Some(cached) = &cached
             && cached.epoch == epoch
@@ -107,6 +107,11 @@ impl Bucket {
         {
             return Ok(Arc::clone(&cached.facts));
         }
+        // Rare, so its room is not that of every operation.
+        Box::pin(self.ask_anew(cached, call)).await
+    }
+
+    async fn ask_anew(&self, cached: Option<Cached>, call: &Call) -> Result<Arc<Facts>> {
         let Some(_asking) = self.may_ask(cached.is_some()).await else {
             return self.facts_or_unknown();
         };
@@ -149,7 +154,7 @@ impl Bucket {
     /// Replaces the facts.
     pub(crate) fn remember(&self, facts: Facts) -> Arc<Facts> {
         let facts = Arc::new(facts);
-        let epoch = self.api.link().now().epoch;
+        let epoch = self.api.link().epoch();
         let cached = Cached { facts: Arc::clone(&facts), asked: Instant::now(), epoch };
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
         facts

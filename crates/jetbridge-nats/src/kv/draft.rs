@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use async_nats::{HeaderMap, HeaderValue};
+use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
 
 use jetbridge_core::{Headers, Key, Result};
@@ -25,9 +25,10 @@ pub(crate) fn value_bytes_max(max_payload: usize) -> usize {
 pub(super) struct Draft {
     pub(super) key: Key,
     /// Where it is written.
-    pub(super) subject: String,
+    pub(super) subject: Subject,
     /// Where it is stored.
     pub(super) stored_under: String,
+    /// All but those that say which write it is and over what.
     pub(super) headers: HeaderMap,
     pub(super) payload: Bytes,
     /// The last sequence it demands; 0 is "none", `None` is no condition.
@@ -42,6 +43,9 @@ impl Draft {
     /// The message on the condition that `over` is the last sequence on its subject.
     pub(super) fn outgoing(&self, over: Option<u64>) -> Outgoing {
         let mut map = self.headers.clone();
+        if let Some(id) = &self.id {
+            map.insert(if self.fenced { headers::MESSAGE_ID } else { headers::WRITE }, id.as_str());
+        }
         if let Some(sequence) = over {
             let value = HeaderValue::from(sequence);
             map.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, value);

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
-use jetbridge_core::{Backoff, Key, Read, Result, Revision, Snapshot};
+use jetbridge_core::{Backoff, Entry, Key, Read, Result, Revision, Snapshot};
 
 use super::NatsKv;
 use crate::api::{Stored, stored};
@@ -89,17 +89,23 @@ impl NatsKv {
         for key in keys {
             texts.push(self.names.text(key, call.operation)?);
         }
-        let Some(found) = self.ask_until_fresh(facts, &texts, read, call).await? else {
+        let Some(mut found) = self.ask_until_fresh(facts, &texts, read, call).await? else {
             return Ok(None);
         };
-        let mut entries = Vec::with_capacity(keys.len());
+        let mut entries: Vec<Option<Entry>> = Vec::with_capacity(keys.len());
+        let mut places = HashMap::with_capacity(keys.len());
         for (key, text) in keys.iter().zip(&texts) {
+            // A key may be asked for twice.
+            if let Some(place) = places.insert(key, entries.len()) {
+                entries.push(entries[place].clone());
+                continue;
+            }
             let newest = facts
                 .keyspace
                 .read(text)
-                .filter_map(|subject| found.messages.get(subject.as_str()))
+                .filter_map(|subject| found.messages.remove(subject.as_str()))
                 .max_by_key(|stored| stored.sequence);
-            let record = newest.map(|stored| Record::new(key.clone(), stored.clone()));
+            let record = newest.map(|stored| Record::new(key.clone(), stored));
             entries.push(record.and_then(|record| self.live(facts, record)));
         }
         Ok(Some(Snapshot::new(entries, found.revision)))

@@ -15,9 +15,9 @@ impl NatsKv {
     pub(super) async fn read(&self, key: &Key, read: Read, call: &Call) -> Result<Option<Entry>> {
         let facts = self.bucket.facts(call).await?;
         let found = match read {
-            Read::At(revision) => self.at(&facts, key, revision, call).await,
+            Read::At(revision) => Box::pin(self.at(&facts, key, revision, call)).await,
             Read::Fresh => self.last(&facts, key, call).await,
-            Read::MaybeStale => self.any_copy(&facts, key, call).await,
+            Read::MaybeStale => Box::pin(self.any_copy(&facts, key, call)).await,
         };
         let found =
             found.map_err(|error| error.with("bucket", &self.bucket.name).with("key", key))?;
@@ -50,12 +50,21 @@ impl NatsKv {
         call: &Call,
     ) -> Result<Option<Record>> {
         let text = self.names.text(key, call.operation)?;
+        let found = match facts.keyspace.read_one(&text) {
+            Some(subject) => facts.copies.fresh(&self.bucket.api, &subject, call).await?,
+            None => Box::pin(self.newest(facts, &text, call)).await?,
+        };
+        Ok(found.map(|stored| Record::new(key.clone(), stored)))
+    }
+
+    /// The last message under all subjects that `text` may be read under, surely.
+    async fn newest(&self, facts: &Facts, text: &str, call: &Call) -> Result<Option<Stored>> {
         let mut newest = None;
-        for subject in facts.keyspace.read(&text) {
+        for subject in facts.keyspace.read(text) {
             let found = facts.copies.fresh(&self.bucket.api, &subject, call).await?;
             newest = newer(newest, found);
         }
-        Ok(newest.map(|stored| Record::new(key.clone(), stored)))
+        Ok(newest)
     }
 
     /// The last record of a key as some copy has it.

@@ -1,6 +1,7 @@
 //! Sending a draft until it is settled: acknowledged, refused, or found out about.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jetbridge_core::{Backoff, Error, ErrorKind, Outcome, Result};
 
@@ -13,11 +14,15 @@ use crate::headers;
 use crate::publish::is_no_stream;
 use crate::request::{Call, may_not_ask};
 use crate::settle::{Judgement, Last, Unclear, judge, judge_history};
+use crate::wire::PubAck;
 
 /// A name is worth having the stream remember it only if it does so until the write is settled.
 const REMEMBERED_MIN: Duration = Duration::from_secs(30);
 /// Revisions of one key that a history has at most, and some.
 const HISTORY_STEPS_MAX: usize = 66;
+
+/// A stream's acknowledgement or refusal.
+type Answered = std::result::Result<PubAck, ApiError>;
 
 /// How a write ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,26 +44,49 @@ impl NatsKv {
     ) -> Result<Verdict> {
         draft.expected = expected;
         self.name(facts, draft);
-        let link = self.bucket.api.link();
-        let began = link.clock().now().and_then(|now| now.now.checked_sub(now.error));
-        let server = link.client().server_info().server_id;
+        let server = self.bucket.api.link().server_id();
+        let call_once = call.never_repeated();
+        let answered =
+            self.bucket.api.link().publish_made(|| draft.outgoing(expected), &call_once).await;
+        match answered {
+            Ok(Ok(ack)) => Ok(Verdict::Landed(ack.seq)),
+            Ok(Err(refused)) if refused.is_wrong_last_sequence() => {
+                Ok(Verdict::Lost(refused.present_sequence()))
+            }
+            // Rare, so its room is not that of every write.
+            answered => Box::pin(self.send_on(facts, draft, (answered, server), call)).await,
+        }
+    }
+
+    /// Goes on with a draft that was `answered` otherwise than usual; `server` was the one at the
+    /// other end before it was sent.
+    async fn send_on(
+        &self,
+        facts: &Facts,
+        draft: &mut Draft,
+        (mut answered, server): (Result<Answered>, Arc<str>),
+        call: &Call,
+    ) -> Result<Verdict> {
         // The error of the last attempt that nobody answered.
         let mut unclear = None;
-        let mut over = expected;
+        let mut over = draft.expected;
         let mut backoff = Backoff::outage();
         loop {
-            match link.publish(&draft.outgoing(over), &call.never_repeated()).await {
+            let settled = match answered {
                 Ok(Ok(ack)) => return Ok(Verdict::Landed(ack.seq)),
                 Ok(Err(refused)) if refused.is_wrong_last_sequence() && unclear.is_none() => {
                     return Ok(Verdict::Lost(refused.present_sequence()));
                 }
                 // A copy was refused: perhaps because the first one landed after all.
-                Ok(Err(refused)) if refused.is_wrong_last_sequence() => {}
+                Ok(Err(refused)) if refused.is_wrong_last_sequence() => false,
                 Ok(Err(refused)) => {
                     self.after_refusal(facts, draft, refused, call, &mut backoff).await?;
-                    continue;
+                    true
                 }
-                Err(error) if error.outcome() == Outcome::Unknown => unclear = Some(error),
+                Err(error) if error.outcome() == Outcome::Unknown => {
+                    unclear = Some(error);
+                    false
+                }
                 Err(error) if unclear.is_none() => {
                     let silent = is_no_stream(&error);
                     let error = facts.copies.explain_silence(&self.bucket.api, error, call).await;
@@ -66,19 +94,22 @@ impl NatsKv {
                         return Err(error);
                     }
                     backoff.wait().await;
-                    continue;
+                    true
                 }
-                Err(_later) => {}
-            }
-            let before = Before { began, server: &server };
-            match self.settle(facts, draft, before, call).await {
-                Ok(Judgement::Landed(sequence)) => return Ok(Verdict::Landed(sequence)),
-                Ok(Judgement::Lost) => return Ok(Verdict::Lost(None)),
-                Ok(Judgement::Again(sequence)) if !call.is_over() => over = Some(sequence),
-                Ok(Judgement::Again(_) | Judgement::Unknown) | Err(_) => {
-                    return Err(nobody_knows(unclear, call));
+                Err(_later) => false,
+            };
+            if !settled {
+                match self.settle(facts, draft, &server, call).await {
+                    Ok(Judgement::Landed(sequence)) => return Ok(Verdict::Landed(sequence)),
+                    Ok(Judgement::Lost) => return Ok(Verdict::Lost(None)),
+                    Ok(Judgement::Again(sequence)) if !call.is_over() => over = Some(sequence),
+                    Ok(Judgement::Again(_) | Judgement::Unknown) | Err(_) => {
+                        return Err(nobody_knows(unclear, call));
+                    }
                 }
             }
+            let link = self.bucket.api.link();
+            answered = link.publish_made(|| draft.outgoing(over), &call.never_repeated()).await;
         }
     }
 
@@ -88,15 +119,14 @@ impl NatsKv {
         if draft.id.is_some() {
             return;
         }
-        let name = self.bucket.next_write();
         let unconditional = draft.expected.is_none();
-        let fenced = unconditional && facts.remembers >= REMEMBERED_MIN && self.bucket.may_fence();
-        let header = if fenced { headers::MESSAGE_ID } else { headers::WRITE };
-        let mut named = draft.clone();
-        named.headers.insert(header, name.as_str());
-        let bytes = named.outgoing(draft.expected).bytes();
-        if facts.message_bytes_max.is_none_or(|max| bytes <= max) {
-            *draft = Draft { id: Some(name), fenced, ..named };
+        draft.fenced =
+            unconditional && facts.remembers >= REMEMBERED_MIN && self.bucket.may_fence();
+        draft.id = Some(self.bucket.next_write());
+        if let Some(max) = facts.message_bytes_max
+            && draft.outgoing(draft.expected).bytes() > max
+        {
+            (draft.id, draft.fenced) = (None, false);
         }
     }
 
@@ -125,18 +155,19 @@ impl NatsKv {
         &self,
         facts: &Facts,
         draft: &Draft,
-        before: Before<'_>,
+        server: &str,
         call: &Call,
     ) -> Result<Judgement> {
         let call = call.repeatable();
         let last = self.written_message(facts, draft, &call).await?;
-        let server = self.bucket.api.link().client().server_info().server_id;
+        let link = self.bucket.api.link();
+        let now = link.clock().now().and_then(|now| now.now.checked_sub(now.error));
         let write = Unclear {
             id: draft.id.as_deref(),
             expected: draft.expected,
             fenced: draft.fenced,
-            began: before.began,
-            restarted: server != before.server,
+            began: now.and_then(|now| now.checked_sub(call.began.elapsed())),
+            restarted: *link.server_id() != *server,
         };
         let judged = judge(&write, last.as_ref().map(Last::of).as_ref());
         match (judged, write.expected, write.id) {
@@ -190,12 +221,6 @@ impl NatsKv {
         }
         Ok(judge_history(id, &found, expected_is_stored))
     }
-}
-
-/// What was known before a write became unclear.
-struct Before<'a> {
-    began: Option<SystemTime>,
-    server: &'a str,
 }
 
 fn nobody_knows(unclear: Option<Error>, call: &Call) -> Error {

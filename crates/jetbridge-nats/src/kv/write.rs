@@ -23,7 +23,7 @@ impl NatsKv {
         &self,
         key: &Key,
         value: Bytes,
-        opts: PutOpts,
+        opts: &PutOpts,
         call: &Call,
     ) -> Result<Written> {
         let facts = self.bucket.facts(call).await?;
@@ -32,14 +32,17 @@ impl NatsKv {
         self.check_size(&draft, call)?;
         let mut expires = None;
         if let Some(ttl) = opts.ttl {
-            let at = expires_at(ttl, self.store_time(call).await?)?;
+            let at = expires_at(ttl, Box::pin(self.store_time(call)).await?)?;
             draft.expires(&facts, ttl, at);
             expires = Some(at);
         }
         let landed = match opts.expect {
-            Expect::Any => self.write(&facts, draft, call).await,
-            Expect::Absent => self.create(&facts, draft, call).await,
-            Expect::Exactly(revision) => self.replace(&facts, draft, revision, call).await,
+            Expect::Any => self.write(&facts, &mut draft, call).await,
+            // Boxed, as is whatever else most writes do not need.
+            Expect::Absent => Box::pin(self.create(&facts, draft, call)).await,
+            Expect::Exactly(revision) => {
+                Box::pin(self.replace(&facts, draft, revision, call)).await
+            }
         };
         let sequence = landed.map_err(|error| self.about(error, key))?;
         self.bucket.fates.lives(key, Revision(sequence), expires);
@@ -72,7 +75,7 @@ impl NatsKv {
         let (api, _) = facts.copies.leader(&self.bucket.api);
         Ok(Draft {
             key: key.clone(),
-            subject: api.toward(&stored_under),
+            subject: api.toward(&stored_under).into(),
             stored_under,
             headers: HeaderMap::new(),
             payload,
@@ -99,8 +102,8 @@ impl NatsKv {
     }
 
     /// Writes unconditionally.
-    async fn write(&self, facts: &Facts, mut draft: Draft, call: &Call) -> Result<u64> {
-        match self.send(facts, &mut draft, None, call).await? {
+    async fn write(&self, facts: &Facts, draft: &mut Draft, call: &Call) -> Result<u64> {
+        match self.send(facts, draft, None, call).await? {
             Verdict::Landed(sequence) => Ok(sequence),
             Verdict::Lost(_) => Err(Error::new(ErrorKind::Internal, call.operation)
                 .because("the server refused a condition that was not set")),
