@@ -5,6 +5,7 @@
 
 mod bench;
 mod check;
+mod litestream;
 mod process;
 mod servers;
 mod test;
@@ -21,7 +22,7 @@ cargo xtask COMMAND
                      the tests, with the servers they need, the counts and the contract matrix
   bench [kv|object|local|bus…] [--json FILE] [--rounds N]
                      our workloads beside the peers', built with optimisations
-  servers            installs the nats-servers that the tests run on into target/servers
+  servers            installs what the tests run on into target: nats-servers, and Litestream
 ";
 
 /// What a command of this program ends with.
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         "bench" => bench::run_with(rest),
         "check" => check::run_all(),
         "ci" => check::run_all().and_then(|()| test::run(rest)),
-        "servers" => servers::ensure(&servers::TESTED).map(|_directory| ()),
+        "servers" => servers::ensure(&servers::TESTED).and_then(|_directory| litestream::ensure()),
         "test" => test::run(rest),
         "tidy" => tidy::run(),
         "" | "help" | "--help" => {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::process::{cargo, root};
-use crate::{Outcome, servers};
+use crate::{Outcome, litestream, servers};
 
 const KINDS: [&str; 6] = ["backend", "kv", "object", "bus", "model", "storm"];
 
@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let filters: Vec<&str> =
         arguments.iter().filter(|it| *it != "--slow").map(String::as_str).collect();
     servers::ensure(&servers::TESTED)?;
+    litestream::ensure()?;
     if slow {
         servers::ensure(&servers::SLOW)?;
     }

@@ -3,6 +3,8 @@
 pub mod capture;
 pub mod ltx;
 mod page;
+pub mod restore;
+pub mod store;
 mod txid;
 pub mod wal;
 

@@ -31,13 +31,14 @@ pub trait Uplink: fmt::Debug + Send + Sync + 'static {
     /// base is shipped.
     async fn touched_since(&self, after: Txid) -> Result<Vec<Pgno>>;
 
-    /// Makes a transaction durable, whole or not at all, and returns when it is. Deltas come in
-    /// order, each one TXID after the head; the same delta may come again after an error whose
-    /// outcome is unknown, and is then acknowledged once more.
+    /// Makes a transaction durable, whole or not at all, and returns when it is, with the TXID of
+    /// the head from then on: the delta's, or a later one where an uplink cut a large delta into
+    /// several transactions. Deltas come in order, each one TXID after the head; the same delta
+    /// may come again after an error whose outcome is unknown, and is then acknowledged once more.
     ///
     /// # Errors
     /// [`Conflict`](jetbridge_core::ErrorKind::Conflict) if somebody else writes to the replica.
-    async fn ship(&self, delta: Delta) -> Result<()>;
+    async fn ship(&self, delta: Delta) -> Result<Txid>;
 }
 
 /// The newest transaction of a replica.

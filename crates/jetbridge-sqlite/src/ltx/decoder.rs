@@ -101,8 +101,8 @@ impl<R: Read> Decoder<R> {
             self.end()?;
             return Ok(None);
         };
-        let checked = Header { range: self.order_of(), ..self.header };
-        check_order(&checked, self.last, header.pgno).map_err(|text| corrupt(text, offset))?;
+        check_order(&self.judged(), self.last, header.pgno)
+            .map_err(|text| corrupt(text, offset))?;
         self.checksum.add(&header.bytes);
         if header.sized {
             self.sized_page(page)?;
@@ -116,11 +116,9 @@ impl<R: Read> Decoder<R> {
         Ok(Some(header.pgno))
     }
 
-    /// The range by which the order of pages is judged: that of a part is not a snapshot's.
-    fn order_of(&self) -> crate::TxidRange {
-        let range = self.header.range;
-        let later = crate::TxidRange::new(range.min().next(), range.max().next());
-        if self.partial { later.unwrap_or(range) } else { range }
+    /// The header by which the order of pages is judged.
+    fn judged(&self) -> Header {
+        if self.partial { self.header.as_part() } else { self.header }
     }
 
     fn sized_page(&mut self, page: &mut [u8]) -> Result<()> {
@@ -140,8 +138,7 @@ impl<R: Read> Decoder<R> {
 
     fn end(&mut self) -> Result<()> {
         let offset = self.source.count;
-        let checked = Header { range: self.order_of(), ..self.header };
-        check_complete(&checked, self.last).map_err(|text| corrupt(text, offset))?;
+        check_complete(&self.judged(), self.last).map_err(|text| corrupt(text, offset))?;
         self.checksum.add(&END_OF_PAGES);
         let expected = std::mem::take(&mut self.index).finish();
         let mut index = vec![0; expected.len()];

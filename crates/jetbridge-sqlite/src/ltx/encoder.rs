@@ -41,6 +41,7 @@ use crate::Pgno;
 pub struct Encoder<W> {
     writer: W,
     header: Header,
+    partial: bool,
     offset: u64,
     last: Pgno,
     pages: u64,
@@ -72,6 +73,7 @@ impl<W: Write> Encoder<W> {
         let mut encoder = Self {
             writer,
             header,
+            partial: false,
             offset: 0,
             last: 0,
             pages: 0,
@@ -85,6 +87,14 @@ impl<W: Write> Encoder<W> {
         Ok(encoder)
     }
 
+    /// Makes the file one part of a split base: from the first transaction on, and yet with some
+    /// of the pages only.
+    #[must_use]
+    pub fn partial(mut self) -> Self {
+        self.partial = true;
+        self
+    }
+
     /// Adds a page.
     ///
     /// # Errors
@@ -92,7 +102,7 @@ impl<W: Write> Encoder<W> {
     /// lies behind the end of the database, is the lock page or has another size, and if a
     /// snapshot leaves one out. The file is worthless after any error.
     pub fn page(&mut self, pgno: Pgno, page: &[u8]) -> Result<()> {
-        check_order(&self.header, self.last, pgno).map_err(misuse)?;
+        check_order(&self.judged(), self.last, pgno).map_err(misuse)?;
         if page.len() != self.header.page_size.bytes() {
             return Err(misuse(format!("page {pgno} has {} bytes", page.len())));
         }
@@ -121,7 +131,7 @@ impl<W: Write> Encoder<W> {
     /// [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput) if a snapshot lacks its last
     /// pages.
     pub fn finish(mut self) -> Result<(W, Written)> {
-        check_complete(&self.header, self.last).map_err(misuse)?;
+        check_complete(&self.judged(), self.last).map_err(misuse)?;
         let index = std::mem::take(&mut self.index).finish();
         let mut trailer = Trailer { post_apply: 0, file_checksum: 0 };
         self.checksum.add(&END_OF_PAGES);
@@ -143,6 +153,11 @@ impl<W: Write> Encoder<W> {
     /// Bytes written so far.
     pub fn bytes(&self) -> u64 {
         self.offset
+    }
+
+    /// The header by which the order of pages is judged.
+    fn judged(&self) -> Header {
+        if self.partial { self.header.as_part() } else { self.header }
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {

@@ -64,6 +64,12 @@ impl Header {
         moved.unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
+    /// This header as that of a file that need not hold every page: a part is no snapshot.
+    pub(super) fn as_part(self) -> Self {
+        let (min, max) = (self.range.min(), self.range.max());
+        Self { range: TxidRange::new(min.next(), max.next()).unwrap_or(self.range), ..self }
+    }
+
     pub(super) fn encode(&self) -> Result<[u8; HEADER_BYTES]> {
         if self.commit == 0 {
             return Err(misuse("a database has at least one page"));

@@ -1,0 +1,19 @@
+//! The files of a replica: how they are called, which there are, and how they are read and
+//! written.
+//!
+//! A replica is the objects `<path>/ltx/<level>/<first>-<last>.ltx` of one bucket, as Litestream
+//! names them. Level 0 has what was captured, each level above it what was merged of the one
+//! below, level 9 whole databases. Nothing here knows a database or a WAL.
+
+mod fetch;
+mod level;
+mod manifest;
+mod plan;
+mod replica;
+
+pub use fetch::{Fetch, Patience};
+pub use level::Level;
+pub use manifest::{LtxFile, Manifest};
+pub(crate) use plan::reach;
+pub use plan::{Plan, Target, plan};
+pub use replica::{BASE_HEADER, Put, Replica, TIMESTAMP_HEADER};

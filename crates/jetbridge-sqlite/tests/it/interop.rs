@@ -1,0 +1,101 @@
+//! Both ways with Litestream.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jetbridge_core::SystemClock;
+use jetbridge_sqlite::Txid;
+use jetbridge_sqlite::restore::{Integrity, Options, Overwrite, restore};
+use jetbridge_sqlite::store::Target;
+use jetbridge_testkit::{NatsServer, Release, ServerOptions};
+use rusqlite::Connection;
+
+use super::litestream::{FRAMES, Litestream, NEWEST};
+use super::rig::{Rig, connect};
+
+struct Bench {
+    server: Arc<NatsServer>,
+    rig: Rig,
+}
+
+async fn bench(release: Release) -> Bench {
+    let server = Arc::new(NatsServer::start(release, ServerOptions::default()).await);
+    let backend = Arc::new(connect(&server.url()).await);
+    let rig = Rig::over(backend, Box::new(Arc::clone(&server))).await;
+    Bench { server, rig }
+}
+
+/// An application's database, in WAL mode, its log never moved by itself.
+pub(crate) fn application(path: &Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
+             CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, a TEXT)",
+        )
+        .unwrap();
+    connection
+}
+
+pub(crate) fn insert(connection: &Connection, rows: u32) {
+    connection
+        .execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+             INSERT INTO t (a) SELECT hex(randomblob(200)) FROM n",
+            [rows],
+        )
+        .unwrap();
+}
+
+/// All rows, as they are read back.
+pub(crate) fn rows(path: &Path) -> Vec<(i64, String)> {
+    let connection = Connection::open(path).unwrap();
+    let mut statement = connection.prepare("SELECT id, a FROM t ORDER BY id").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+async fn what_it_wrote_is_restored(release: Release, litestream: Litestream) {
+    let bench = bench(release).await;
+    let (server, dir) = (bench.server.url(), bench.rig.dir.path());
+    let database = dir.join("app.db");
+    let application = application(&database);
+    let mut states = Vec::new();
+    for round in 1..=4_u32 {
+        insert(&application, 200 * round);
+        litestream.replicate_once(&server, &database);
+        let head = bench.rig.replica().manifest().await.unwrap();
+        let txid = head.files().map(|file| file.range.max()).max().unwrap();
+        states.push((txid, rows(&database), jetbridge_core::Clock::now(&SystemClock)));
+    }
+    let output = dir.join("out.db");
+    let mut options = Options::new(&output);
+    options.overwrite = Overwrite::Yes;
+    options.integrity = Integrity::Full;
+    let replica = bench.rig.replica();
+    let newest = restore(&replica, &options, &|_bytes| ()).await.unwrap();
+    assert_eq!((newest.txid, rows(&output)), (states[3].0, states[3].1.clone()));
+    for (txid, expected, then) in &states {
+        for target in [Target::Txid(*txid), Target::Before(*then)] {
+            options.target = target;
+            let done = restore(&replica, &options, &|_bytes| ()).await.unwrap();
+            assert_eq!((done.txid, &rows(&output)), (*txid, expected), "{target:?}");
+        }
+    }
+    assert!(states[0].0 >= Txid(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_litestream_wrote_is_restored_from_the_newest_server() {
+    what_it_wrote_is_restored(Release::Newest, NEWEST).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_litestream_wrote_is_restored_from_the_oldest_server() {
+    what_it_wrote_is_restored(Release::Oldest, NEWEST).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_litestream_wrote_as_frames_is_restored() {
+    what_it_wrote_is_restored(Release::Newest, FRAMES).await;
+}

@@ -1,0 +1,49 @@
+//! Litestream's own binary: `target/litestream/VERSION/litestream` of the workspace, as
+//! `cargo xtask servers` installs it. A missing one fails the test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::rig::BUCKET;
+
+/// The newest release.
+pub(crate) const NEWEST: Litestream = Litestream("0.5.18");
+/// The last one that wrote pages as LZ4 frames.
+pub(crate) const FRAMES: Litestream = Litestream("0.5.15");
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Litestream(&'static str);
+
+impl Litestream {
+    fn command(self) -> Command {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/litestream");
+        let binary = directory.join(self.0).join("litestream");
+        assert!(binary.is_file(), "{} is missing: run cargo xtask servers", binary.display());
+        Command::new(binary)
+    }
+
+    /// Replicates what is in the database now, and ends.
+    pub(crate) fn replicate_once(self, server: &str, database: &Path) {
+        let config = config(server, database);
+        let done = self.command().args(["replicate", "-once", "-config"]).arg(&config).output();
+        succeeded(&done.unwrap());
+    }
+}
+
+fn config(server: &str, database: &Path) -> PathBuf {
+    let path = database.with_extension("yml");
+    let text = format!(
+        "dbs:\n  - path: {}\n    replica:\n      type: nats\n      url: {server}/{BUCKET}\n",
+        database.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn succeeded(done: &Output) {
+    assert!(done.status.success(), "{}", text(done));
+}
+
+fn text(done: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
+}
