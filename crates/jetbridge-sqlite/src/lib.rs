@@ -6,6 +6,7 @@ mod page;
 pub mod restore;
 pub mod store;
 mod txid;
+pub mod uplink;
 pub mod wal;
 
 pub use page::{PageSize, Pgno};

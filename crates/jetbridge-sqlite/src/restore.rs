@@ -17,6 +17,7 @@ use jetbridge_core::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 pub use check::Integrity;
+pub(crate) use source::index;
 
 use self::image::Image;
 use self::output::Output;

@@ -100,12 +100,14 @@ impl Manifest {
         self.files().filter_map(|file| file.base).collect()
     }
 
-    /// True if every part of a base is there.
+    /// True if every part of a base is there: the lowest, which leads to the others and is
+    /// stored last, and one for each transaction behind it.
     pub fn is_complete(&self, base: TxidRange) -> bool {
-        let parts = self.files().filter(|file| file.base == Some(base));
-        let ends: BTreeSet<Txid> = parts.map(|file| file.range.max()).collect();
-        let wanted = base.max().0 - base.min().0 + 1;
-        ends.len() as u64 == wanted
+        let parts = || self.files().filter(|file| file.base == Some(base));
+        let ends: BTreeSet<Txid> = parts().map(|file| file.range.max()).collect();
+        let lowest = parts().find(|file| file.range.min() <= base.min());
+        let Some(lowest) = lowest else { return false };
+        (lowest.range.max().0..=base.max().0).all(|txid| ends.contains(&Txid(txid)))
     }
 
     /// The times of the oldest and the newest file.

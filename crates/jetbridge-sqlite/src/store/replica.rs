@@ -65,6 +65,17 @@ impl Replica {
         self
     }
 
+    /// The name of the object beside the files, such as a lease.
+    pub(crate) fn beside(&self, name: &str) -> Result<ObjectName> {
+        let path = self.prefix.strip_suffix(DIRECTORY).unwrap_or_default();
+        ObjectName::parse(format!("{path}{name}"))
+    }
+
+    /// The bucket.
+    pub(crate) fn objects(&self) -> &Arc<dyn Objects> {
+        &self.objects
+    }
+
     /// Which files there are. Objects that are called otherwise are none of ours.
     ///
     /// # Errors

@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use jetbridge_core::SystemClock;
-use jetbridge_sqlite::Txid;
+use jetbridge_core::{SystemClock, Tasks};
+use jetbridge_sqlite::capture::Uplink as _;
 use jetbridge_sqlite::restore::{Integrity, Options, Overwrite, restore};
 use jetbridge_sqlite::store::Target;
+use jetbridge_sqlite::{PageSize, Txid};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use rusqlite::Connection;
 
 use super::litestream::{FRAMES, Litestream, NEWEST};
 use super::rig::{Rig, connect};
+use super::uplink::{file_delta, uplink};
 
 struct Bench {
     server: Arc<NatsServer>,
@@ -98,4 +100,47 @@ async fn what_litestream_wrote_is_restored_from_the_oldest_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_litestream_wrote_as_frames_is_restored() {
     what_it_wrote_is_restored(Release::Newest, FRAMES).await;
+}
+
+/// What the application has committed, as its database file.
+fn checkpointed(application: &Connection, path: &Path) -> Vec<u8> {
+    application.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(())).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+async fn what_we_wrote_is_restored_by_litestream(release: Release) {
+    let bench = bench(release).await;
+    let (server, dir) = (bench.server.url(), bench.rig.dir.path());
+    let database = dir.join("app.db");
+    let application = application(&database);
+    let tasks = Tasks::new();
+    let up = uplink(&bench.rig, "a", &tasks);
+    let (mut before, mut txid) = (Vec::new(), Txid::NONE);
+    for round in 1..=4_u32 {
+        insert(&application, 100 * round);
+        if round == 3 {
+            // A base over what is there, as after a restart without memory.
+            before.clear();
+        }
+        let after = checkpointed(&application, &database);
+        let delta = file_delta(txid.next(), &before, &after, PageSize::new(4096).unwrap());
+        txid = up.ship(delta).await.unwrap();
+        let output = dir.join(format!("out-{round}.db"));
+        NEWEST.restore(&server, &output, &["-integrity-check", "full"]).unwrap();
+        assert_eq!(rows(&output), rows(&database), "round {round}");
+        assert!(std::fs::read(&output).unwrap() == after, "round {round}");
+        before = after;
+    }
+    let parts = up.manifest().files().filter(|file| file.base.is_some()).count();
+    assert!(parts > 8, "{parts} parts are not many");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_we_wrote_is_restored_by_litestream_from_the_newest_server() {
+    what_we_wrote_is_restored_by_litestream(Release::Newest).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_we_wrote_is_restored_by_litestream_from_the_oldest_server() {
+    what_we_wrote_is_restored_by_litestream(Release::Oldest).await;
 }

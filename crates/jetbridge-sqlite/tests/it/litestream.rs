@@ -28,6 +28,20 @@ impl Litestream {
         let done = self.command().args(["replicate", "-once", "-config"]).arg(&config).output();
         succeeded(&done.unwrap());
     }
+
+    /// Restores into a file; says what it said if it could not.
+    pub(crate) fn restore(
+        self,
+        server: &str,
+        output: &Path,
+        arguments: &[&str],
+    ) -> Result<(), String> {
+        let url = format!("{server}/{BUCKET}");
+        let mut command = self.command();
+        command.args(["restore", "-o"]).arg(output).args(arguments).arg(url);
+        let done = command.output().unwrap();
+        if done.status.success() { Ok(()) } else { Err(text(&done)) }
+    }
 }
 
 fn config(server: &str, database: &Path) -> PathBuf {

@@ -8,6 +8,7 @@ mod interop;
 mod litestream;
 mod restore;
 mod rig;
+mod uplink;
 
 /// The cases that hold on every store.
 macro_rules! row {
@@ -18,6 +19,10 @@ macro_rules! row {
             row!(@cases $row, restore: every_state_of_a_history_is_restored,
                 a_base_in_parts_is_restored, a_broken_file_is_made_up_for_or_named,
                 a_purged_file_is_named, what_is_there_is_not_written_over);
+            row!(@cases $row, uplink: what_is_shipped_is_restored,
+                what_is_large_is_cut_and_shown_whole, a_base_that_failed_is_no_part_of_the_chain,
+                a_delta_sent_twice_is_acknowledged_twice, what_was_touched_since_is_told,
+                one_of_two_writers_wins_and_the_other_says_so);
         }
     };
     (@cases $row:expr, $group:ident: $($case:ident),+) => {

@@ -1,0 +1,267 @@
+//! The uplink to a store: what a capture ships becomes files of a replica.
+//!
+//! A change becomes one file of level 0, from memory. What is too large for that, a base above
+//! all, is cut by pages into parts of [`PART_BYTES`], each an object that stock Litestream can
+//! read within its time limits. Parts carry transactions of their own, at level 3. What makes the
+//! chain reach them is a file without pages that is stored when all parts are, so that nobody
+//! ever sees some of them only. A file of level 0 without pages stands behind them: Litestream
+//! takes its position from there.
+
+mod encode;
+mod fence;
+mod ledger;
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use jetbridge_core::{Error, ErrorKind, Result, Tasks};
+
+pub use fence::FenceOptions;
+pub(crate) use ledger::Ledger;
+
+use self::encode::{Source, encode};
+use self::fence::Fence;
+use crate::capture::{Delta, Head, Page, Pages, Scope, Uplink};
+use crate::ltx::{Decoder, HEADER_BYTES, Header, WalSpan};
+use crate::restore::index;
+use crate::store::{Level, LtxFile, Manifest, Plan, Put, Replica, Target, reach};
+use crate::{Pgno, Txid, TxidRange};
+
+pub(crate) const OPERATION: &str = "sqlite.ship";
+/// Bytes of pages in a part of a base. Compressed they are about half; Litestream, which must
+/// read an object in a few spans of 5 s, could restore objects of 44 MB and not one of 700.
+pub const PART_BYTES: u64 = 64 << 20;
+/// Where the log begins behind its header. A file of level 0 must stand somewhere in a log, or
+/// Litestream never goes on from it; the salts of no log make it look for itself.
+const NOWHERE_IN_THE_LOG: WalSpan = WalSpan { offset: 32, size: 0, salts: [0, 0] };
+
+/// An uplink to a replica, of which it is the only writer while it is open.
+pub struct StoreUplink {
+    replica: Replica,
+    ledger: Ledger,
+    fence: Fence,
+    /// The newest transaction; `None` before it was looked at, and after a failure.
+    head: tokio::sync::Mutex<Option<Txid>>,
+    part_bytes: u64,
+}
+
+impl StoreUplink {
+    /// An uplink to `replica`. The first [`Uplink::head`] takes it into possession.
+    pub fn new(replica: Replica, fence: FenceOptions, tasks: Tasks) -> Self {
+        Self {
+            fence: Fence::new(replica.clone(), fence, tasks),
+            replica,
+            ledger: Ledger::default(),
+            head: tokio::sync::Mutex::new(None),
+            part_bytes: PART_BYTES,
+        }
+    }
+
+    /// Cuts what is large into parts of so many bytes of pages.
+    #[must_use]
+    pub fn part_bytes(mut self, bytes: u64) -> Self {
+        self.part_bytes = bytes;
+        self
+    }
+
+    /// The files of the replica, as this uplink has left them.
+    pub fn manifest(&self) -> Manifest {
+        self.ledger.read().clone()
+    }
+
+    /// Gives the replica up, so that the next writer need not wait.
+    ///
+    /// # Errors
+    /// Those of the store; the next writer then waits until the fence is stale.
+    pub async fn close(&self) -> Result<()> {
+        self.fence.release().await
+    }
+
+    /// Looks at what is stored, and removes what an attempt before left half done.
+    async fn look(&self) -> Result<Plan> {
+        let mut manifest = self.replica.manifest().await?;
+        for part in manifest.abandoned() {
+            tracing::info!(file = part.file_name(), "a part of a base that was never completed");
+            self.replica.delete(part.level, part.range).await?;
+            manifest.remove(part.level, part.range);
+        }
+        let plan = reach(&manifest, Target::Latest);
+        self.ledger.replace(manifest);
+        Ok(plan)
+    }
+
+    async fn ship_fenced(&self, delta: Delta, head: Txid) -> Result<Txid> {
+        let facts = Facts::of(&delta);
+        let follows = delta.txid == head.next() || (delta.txid == head && head.0 > 0);
+        match (delta.scope, delta.pages) {
+            (Scope::Change, _) if !follows => Err(moved_on(delta.txid, head)),
+            (Scope::Change, Pages::Held(pages)) => {
+                let wal = delta.wal.or(Some(NOWHERE_IN_THE_LOG));
+                let range = one(delta.txid)?;
+                self.ship_change(Header { wal, ..facts.header(range) }, &pages).await?;
+                Ok(delta.txid)
+            }
+            (Scope::Change, pages) => self.ship_parts(&facts, pages, head.next()).await,
+            (Scope::Base, pages) => self.ship_parts(&facts, pages, Txid(1)).await,
+        }
+    }
+
+    async fn ship_change(&self, header: Header, pages: &[Page]) -> Result<()> {
+        let (range, time) = (header.range, header.time());
+        let put = Put { level: Level::CAPTURED, range, time, base: None };
+        let file = self.replica.put(put, encode(header, pages)?.into()).await?;
+        self.ledger.add(file);
+        Ok(())
+    }
+
+    /// Stores what is large or a base. `lowest` is the first transaction of the file that leads
+    /// to the parts: 1 for what stands on nothing.
+    async fn ship_parts(&self, facts: &Facts, pages: Pages, lowest: Txid) -> Result<Txid> {
+        let part_pages = (self.part_bytes / u64::from(facts.page_size.get())).max(1);
+        let parts = u64::from(facts.commit).div_ceil(part_pages);
+        let bridge = self.ledger.read().files().map(|file| file.range.max()).max();
+        let bridge = bridge.unwrap_or_default().next();
+        let last = match pages {
+            Pages::Held(_) => bridge,
+            Pages::Streamed(_) => Txid(bridge.0 + parts),
+        };
+        let base = Some(between(bridge, last)?);
+        let put = |range| Put { level: Level::BASE, range, time: facts.time, base };
+        let leading = match pages {
+            Pages::Held(pages) => {
+                let range = between(lowest.min(bridge), bridge)?;
+                (range, encode(facts.header(range), &pages)?)
+            }
+            Pages::Streamed(pages) => {
+                let source = Source::new(pages);
+                let mut next = last;
+                while next > bridge && source.has_more().await? {
+                    let range = one(next)?;
+                    let body = source.part(facts.header(range), part_pages)?;
+                    self.fence.hold().await?;
+                    self.ledger.add(self.replica.store(put(range), body).await?);
+                    next = Txid(next.0 - 1);
+                }
+                let range = between(lowest.min(bridge), next)?;
+                (range, encode(facts.header(range), &[])?)
+            }
+        };
+        self.fence.hold().await?;
+        self.ledger.add(self.replica.put(put(leading.0), leading.1.into()).await?);
+        // Where Litestream takes its position from.
+        let behind = last.next();
+        let header = Header { wal: Some(NOWHERE_IN_THE_LOG), ..facts.header(one(behind)?) };
+        self.ship_change(header, &[]).await?;
+        Ok(behind)
+    }
+
+    async fn header_of(&self, file: &LtxFile) -> Result<Header> {
+        let head = self.replica.part(file, 0..(HEADER_BYTES as u64).min(file.bytes)).await?;
+        Ok(*Decoder::new(&head[..])?.header())
+    }
+}
+
+#[async_trait]
+impl Uplink for StoreUplink {
+    fn identity(&self) -> String {
+        self.replica.to_string()
+    }
+
+    async fn head(&self) -> Result<Option<Head>> {
+        let mut head = self.head.lock().await;
+        *head = None;
+        self.fence.hold().await?;
+        let plan = self.look().await?;
+        let newest = self.ledger.read().files().map(|file| file.range.max()).max();
+        *head = Some(plan.txid);
+        let Some(last) = plan.files.last() else { return Ok(None) };
+        if newest > Some(plan.txid) {
+            tracing::warn!(replica = %self.replica, reached = %plan.txid, newest = ?newest,
+                "the chain has a gap: a new base is shipped");
+            return Ok(None);
+        }
+        let captured = self.ledger.read().level(Level::CAPTURED).next_back().cloned();
+        let captured = captured.filter(|file| file.range.max() == plan.txid);
+        let file = captured.as_ref().unwrap_or(last);
+        let header = self.header_of(file).await?;
+        let wal = header.wal.filter(|wal| wal.size > 0 && captured.is_some());
+        Ok(Some(Head { txid: plan.txid, page_size: header.page_size, wal, time: header.time() }))
+    }
+
+    async fn touched_since(&self, after: Txid) -> Result<Vec<Pgno>> {
+        let files = self.ledger.read().since(after).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, OPERATION)
+                .because("the files since then are not there any more")
+                .with("txid", after)
+        })?;
+        let mut pages = std::collections::BTreeSet::new();
+        for file in files {
+            let (_, index) = index(&self.replica, &file).await?;
+            pages.extend(index.entries().iter().map(|entry| entry.pgno));
+        }
+        Ok(pages.into_iter().collect())
+    }
+
+    async fn ship(&self, delta: Delta) -> Result<Txid> {
+        let mut head = self.head.lock().await;
+        self.fence.hold().await?;
+        let before = match head.take() {
+            Some(txid) => txid,
+            None => self.look().await?.txid,
+        };
+        let shipped = self.ship_fenced(delta, before).await?;
+        *head = Some(shipped);
+        Ok(shipped)
+    }
+}
+
+impl fmt::Debug for StoreUplink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUplink({})", self.replica)
+    }
+}
+
+/// What all files of a delta say alike.
+struct Facts {
+    page_size: crate::PageSize,
+    commit: Pgno,
+    time: SystemTime,
+}
+
+impl Facts {
+    fn of(delta: &Delta) -> Self {
+        Self { page_size: delta.page_size, commit: delta.commit, time: delta.time }
+    }
+
+    fn header(&self, range: TxidRange) -> Header {
+        let since = self.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Header {
+            page_size: self.page_size,
+            commit: self.commit,
+            range,
+            timestamp_ms: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            wal: None,
+        }
+    }
+}
+
+fn one(txid: Txid) -> Result<TxidRange> {
+    between(txid, txid)
+}
+
+fn between(min: Txid, max: Txid) -> Result<TxidRange> {
+    TxidRange::new(min, max).ok_or_else(|| {
+        Error::new(ErrorKind::Internal, OPERATION)
+            .because("these are no transactions in a row")
+            .with("txid", format!("{min}-{max}"))
+    })
+}
+
+/// Somebody else has written, or a delta was left out.
+fn moved_on(txid: Txid, head: Txid) -> Error {
+    Error::new(ErrorKind::Conflict, OPERATION)
+        .because("the transaction does not follow the newest of the replica")
+        .with("txid", txid)
+        .with("head", head)
+}
