@@ -31,6 +31,8 @@ mod mailbox;
 mod merge;
 mod message;
 mod object;
+mod object_again;
+mod object_batches;
 mod object_get;
 mod object_meta;
 mod object_put;

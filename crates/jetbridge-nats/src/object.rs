@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -17,6 +18,7 @@ use jetbridge_core::{
 
 use crate::api::{Api, Purge, Stored, Which};
 use crate::copies::{Copies, no_bucket};
+use crate::object_again::Remembered;
 use crate::object_meta::{LinkMeta, Meta, Placed, token};
 use crate::reader::{Begin, Event, Follow, ReaderSpec, events};
 use crate::request::Outgoing;
@@ -43,6 +45,8 @@ pub(crate) struct Shelf {
     pub(crate) ttl: bool,
     /// Several messages can be read by one request.
     pub(crate) batches: bool,
+    /// Small objects that were read.
+    pub(crate) remembered: Arc<Remembered>,
 }
 
 impl Shelf {
@@ -55,6 +59,7 @@ impl Shelf {
             bucket,
             stream: config.name.clone(),
             ttl: config.allow_msg_ttl,
+            remembered: Arc::default(),
             batches: config.allow_direct
                 && probe::stream_level(config).is_some_and(|level| level >= probe::LEVEL_TTL),
         }

@@ -11,24 +11,20 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use jetbridge_core::{
-    Backoff, Body, BucketName, Digest, Error, ErrorKind, Object, ObjectInfo, ObjectName, Result,
+    Body, BucketName, Digest, Error, ErrorKind, Object, ObjectInfo, ObjectName, Result,
 };
 
-use crate::api::{Which, stored};
+use crate::api::Which;
 use crate::object::{Shelf, is_one_token};
+use crate::object_again::meta_and_chunk;
+use crate::object_batches::ask;
 use crate::object_meta::Placed;
 use crate::reader::{Begin, Event, Follow, ReaderSpec, events};
 
-const OPERATION: &str = "object.get";
-/// Bytes of chunks that one request asks for, and that are under way at once.
-const BATCH_BYTES: u64 = 8 << 20;
-/// Chunks that one request asks for at most.
-const BATCH_CHUNKS_MAX: u64 = 512;
-
+pub(crate) const OPERATION: &str = "object.get";
 /// How often an object that was replaced before its first bytes came is looked up again.
 const LOOKUPS_MAX: u32 = 5;
 
@@ -41,7 +37,7 @@ pub(crate) async fn get(
 ) -> Result<Option<Object>> {
     let mut lookups = 1;
     loop {
-        let Some((shelf, placed)) = resolve(shelf, name).await? else { return Ok(None) };
+        let Some((there, placed, chunk)) = resolve(shelf, name).await? else { return Ok(None) };
         let info = placed.info()?;
         if info.chunks > 0 && !is_one_token(&placed.meta.nuid) {
             return Err(Error::new(ErrorKind::Corrupt, OPERATION)
@@ -50,7 +46,15 @@ pub(crate) async fn get(
                 .with("nuid", format!("{:?}", placed.meta.nuid)));
         }
         let range = check_range(range.clone(), &info)?;
-        let mut body = body(&shelf, &placed, &info, range)?;
+        if range.is_none() {
+            there.remembered.note(&info.name, &placed.meta);
+        }
+        let mut body = match (chunk, range) {
+            (Some(chunk), None) => {
+                Check::new(info.clone()).body(futures_util::stream::iter([Ok(chunk)]).boxed())
+            }
+            (_, range) => body(&there, &placed, &info, range)?,
+        };
         match body.next().await {
             Some(Err(gone)) if gone.kind() == ErrorKind::Conflict && lookups < LOOKUPS_MAX => {
                 lookups += 1;
@@ -64,12 +68,16 @@ pub(crate) async fn get(
     }
 }
 
-/// The object's meta, and where it is; a link is followed once.
-async fn resolve(shelf: &Shelf, name: &ObjectName) -> Result<Option<(Shelf, Placed)>> {
-    let found = shelf.meta(name, OPERATION).await?.filter(|placed| !placed.meta.deleted);
-    let Some(placed) = found else { return Ok(None) };
+/// The object's meta, and where it is; a link is followed once. The only chunk comes with it if
+/// it was guessed.
+async fn resolve(
+    shelf: &Shelf,
+    name: &ObjectName,
+) -> Result<Option<(Shelf, Placed, Option<Bytes>)>> {
+    let (found, chunk) = meta_and_chunk(shelf, name).await?;
+    let Some(placed) = found.filter(|placed| !placed.meta.deleted) else { return Ok(None) };
     let Some(link) = placed.meta.options.as_ref().and_then(|options| options.link.as_ref()) else {
-        return Ok(Some((shelf.clone(), placed)));
+        return Ok(Some((shelf.clone(), placed, chunk)));
     };
     let bad = |why: &str| {
         Error::new(ErrorKind::InvalidInput, OPERATION).because(why).with("object", name)
@@ -82,7 +90,7 @@ async fn resolve(shelf: &Shelf, name: &ObjectName) -> Result<Option<(Shelf, Plac
     let found = there.meta(&target, OPERATION).await?.filter(|placed| !placed.meta.deleted);
     match found {
         Some(placed) if placed.meta.is_link() => Err(bad("it is a link to a link")),
-        found => Ok(found.map(|placed| (there, placed))),
+        found => Ok(found.map(|placed| (there, placed, None))),
     }
 }
 
@@ -107,7 +115,7 @@ fn body(
     info: &ObjectInfo,
     range: Option<Range<u64>>,
 ) -> Result<Body> {
-    let all = Chunks { shelf: shelf.clone(), placed: placed.clone() };
+    let all = Chunks::all(shelf.clone(), placed.clone());
     let Some(range) = range else {
         let checked = Check::new(info.clone());
         return Ok(checked.body(all.from(0)));
@@ -116,6 +124,7 @@ fn body(
         return Ok(futures_util::stream::empty().boxed());
     }
     let (skip, at) = all.chunk_of(range.start);
+    let all = all.up_to(range.end);
     Ok(cut(all.from(skip), at, range, info.name.clone()))
 }
 
@@ -216,28 +225,45 @@ fn part(chunk: &Bytes, begin: u64, range: &Range<u64>) -> Bytes {
 
 /// The chunks of one object.
 #[derive(Clone, Debug)]
-struct Chunks {
-    shelf: Shelf,
-    placed: Placed,
+pub(crate) struct Chunks {
+    pub(crate) shelf: Shelf,
+    pub(crate) placed: Placed,
+    /// The number of the chunk behind the last one that is wanted.
+    end: u64,
 }
 
 impl Chunks {
-    /// The chunk that holds `byte`, and the byte it begins at; the first if chunks have no
-    /// regular size, as some clients write them.
-    fn chunk_of(&self, byte: u64) -> (u64, u64) {
+    fn all(shelf: Shelf, placed: Placed) -> Self {
+        let end = placed.meta.chunks;
+        Self { shelf, placed, end }
+    }
+
+    /// Those that hold the bytes before `byte`.
+    fn up_to(self, byte: u64) -> Self {
+        let end = match self.chunk_size() {
+            Some(size) => byte.div_ceil(size).min(self.end),
+            None => self.end,
+        };
+        Self { end, ..self }
+    }
+
+    /// The size of every chunk but the last; `None` if chunks have no regular size, as some
+    /// clients write them.
+    fn chunk_size(&self) -> Option<u64> {
         let meta = &self.placed.meta;
         let size = meta.options.as_ref().and_then(|options| options.max_chunk_size);
-        match size.map(u64::from).filter(|size| *size > 0) {
-            Some(size) if meta.size.div_ceil(size) == meta.chunks => {
-                (byte / size, byte / size * size)
-            }
-            _ => (0, 0),
-        }
+        let size = size.map(u64::from).filter(|size| *size > 0)?;
+        (meta.size.div_ceil(size) == meta.chunks).then_some(size)
+    }
+
+    /// The chunk that holds `byte`, and the byte it begins at; the first if that is not known.
+    fn chunk_of(&self, byte: u64) -> (u64, u64) {
+        self.chunk_size().map_or((0, 0), |size| (byte / size, byte / size * size))
     }
 
     /// The chunks from number `skip` on, exactly as many as there must be.
     fn from(self, skip: u64) -> BoxStream<'static, Result<Bytes>> {
-        let wanted = self.placed.meta.chunks.saturating_sub(skip);
+        let wanted = self.end.saturating_sub(skip);
         let subject = self.shelf.chunk_subject(&self.placed.meta.nuid);
         if wanted == 0 {
             return futures_util::stream::empty().boxed();
@@ -248,7 +274,7 @@ impl Chunks {
             let chunks = self.clone();
             let stream = async move {
                 match chunks.sequence(skip, &subject).await {
-                    Ok(sequence) if chunks.shelf.batches => chunks.batches(subject, sequence),
+                    Ok(sequence) if chunks.shelf.batches => ask(chunks, (skip, wanted), sequence),
                     Ok(sequence) => chunks.read(subject, sequence),
                     Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
                 }
@@ -290,7 +316,7 @@ impl Chunks {
         }))
     }
 
-    fn gone(&self) -> Error {
+    pub(crate) fn gone(&self) -> Error {
         Error::new(ErrorKind::Conflict, OPERATION)
             .because("the object was replaced or deleted while it was read")
             .with("object", &self.placed.meta.name)
@@ -330,13 +356,6 @@ impl Chunks {
         Err(self.gone())
     }
 
-    /// Chunks under way at once.
-    fn batch(&self) -> u64 {
-        let meta = &self.placed.meta;
-        let chunk = (meta.size / meta.chunks.max(1)).max(1);
-        (BATCH_BYTES / chunk).clamp(2, BATCH_CHUNKS_MAX)
-    }
-
     fn spec(&self, subject: &str, sequence: u64) -> ReaderSpec {
         let begin = Begin::After(sequence.saturating_sub(1));
         ReaderSpec::new(OPERATION, &self.shelf.stream, subject, begin)
@@ -356,72 +375,9 @@ impl Chunks {
         payloads.boxed()
     }
 
-    /// By requests for a batch each.
-    fn batches(self, subject: String, sequence: u64) -> BoxStream<'static, Result<Bytes>> {
-        let state = Some((self, sequence));
-        let batches = futures_util::stream::unfold(state, move |state| {
-            let subject = subject.clone();
-            async move {
-                let (chunks, sequence) = state?;
-                match chunks.next_batch(&subject, sequence).await {
-                    Ok((batch, _)) if batch.is_empty() => None,
-                    Ok((batch, last)) => Some((Ok(batch), Some((chunks, last + 1)))),
-                    Err(error) => Some((Err(error), None)),
-                }
-            }
-        });
-        let payloads = batches.flat_map(|batch| match batch {
-            Ok(batch) => futures_util::stream::iter(batch.into_iter().map(Ok)).boxed(),
-            Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
-        });
-        payloads.boxed()
-    }
-
-    /// As [`Chunks::one_batch`]. A copy that lags has nothing yet where another has more, so as
-    /// long as the object is still there, nothing is no answer.
-    async fn next_batch(&self, subject: &str, sequence: u64) -> Result<(Vec<Bytes>, u64)> {
-        let call = self.shelf.api.link().repeatable(OPERATION);
-        let mut backoff = Backoff::outage();
-        loop {
-            let (batch, last) = self.one_batch(subject, sequence).await?;
-            let final_word = !batch.is_empty() || self.shelf.copies.is_only_one();
-            if final_word || call.is_over() || !self.is_still_there().await? {
-                return Ok((batch, last));
-            }
-            backoff.wait().await;
-        }
-    }
-
-    async fn is_still_there(&self) -> Result<bool> {
+    pub(crate) async fn is_still_there(&self) -> Result<bool> {
         let name = ObjectName::parse(&self.placed.meta.name)?;
         let now = self.shelf.meta(&name, OPERATION).await?;
         Ok(now.is_some_and(|now| now.meta.nuid == self.placed.meta.nuid))
-    }
-
-    /// The next chunks from `sequence` on, and the sequence of the last of them.
-    async fn one_batch(&self, subject: &str, sequence: u64) -> Result<(Vec<Bytes>, u64)> {
-        let call = self.shelf.api.link().repeatable(OPERATION);
-        let body = json!({ "seq": sequence, "next_by_subj": subject, "batch": self.batch() });
-        let mut answers = self.shelf.api.direct_many(&self.shelf.stream, &body, &call).await?;
-        let (mut batch, mut last) = (Vec::new(), sequence);
-        loop {
-            let message = answers.next().await?;
-            match message.status.map(|status| status.as_u16()) {
-                None => {
-                    let chunk = stored(message, OPERATION)?;
-                    last = chunk.sequence;
-                    batch.push(chunk.payload);
-                }
-                // The end of the batch; or there is nothing more on the subject.
-                Some(204 | 404) => return Ok((batch, last)),
-                Some(status) => {
-                    let words = message.description.unwrap_or_default();
-                    return Err(Error::new(ErrorKind::Unavailable, OPERATION)
-                        .because(words)
-                        .with("status", status)
-                        .with("object", &self.placed.meta.name));
-                }
-            }
-        }
     }
 }

@@ -50,6 +50,44 @@ async fn state(store: &Store) -> (u64, u64) {
     (info.messages, info.consumers)
 }
 
+async fn what_is_read_again_is_what_is_there_now(release: Release) {
+    let store = Store::start(release).await;
+    let objects = objects(&store).await;
+    let put = async |content: Vec<u8>| {
+        objects.put(&name("a"), body(&content, CHUNK), ObjectPut::new()).await.unwrap();
+        content
+    };
+    for content in [bytes(9, 0), bytes(9, 1), bytes(CHUNK + 1, 2), bytes(0, 3), bytes(9, 4)] {
+        let content = put(content).await;
+        for _again in 0..2 {
+            assert_eq!(read(&*objects, "a", None).await, content);
+        }
+    }
+    objects.delete(&name("a"), DeleteOpts::new()).await.unwrap();
+    assert!(objects.get(&name("a"), None).await.unwrap().is_none());
+    store.close().await;
+}
+
+async fn a_get_of_many_chunks_brings_them_in_order_whoever_wrote_in_between(release: Release) {
+    let store = Store::start(release).await;
+    let objects = objects(&store).await;
+    let content = bytes(100 * 1000 + 1, 0);
+    let small = ObjectPut::new().chunk_bytes(1000);
+    objects.put(&name("alone"), body(&content, CHUNK), small.clone()).await.unwrap();
+    let (l, r) = (name("l"), name("r"));
+    let (one, other) = tokio::join!(
+        objects.put(&l, body(&content, 1000), small.clone()),
+        objects.put(&r, body(&content, 1000), small.clone()),
+    );
+    assert!(one.is_ok() && other.is_ok());
+    for raw in ["alone", "l", "r"] {
+        assert_eq!(read(&*objects, raw, None).await, content, "{raw}");
+        assert_eq!(read(&*objects, raw, Some(2500..2501)).await, content[2500..2501], "{raw}");
+        assert_eq!(read(&*objects, raw, Some(999..99_000)).await, content[999..99_000], "{raw}");
+    }
+    store.close().await;
+}
+
 async fn what_was_put_is_read_in_whole_and_in_part(release: Release) {
     let store = Store::start(release).await;
     let objects = objects(&store).await;
@@ -184,6 +222,8 @@ async fn a_foreign_meta_touches_no_other_object(release: Release) {
 
 on_every_server!(
     what_was_put_is_read_in_whole_and_in_part,
+    what_is_read_again_is_what_is_there_now,
+    a_get_of_many_chunks_brings_them_in_order_whoever_wrote_in_between,
     what_comes_to_nothing_leaves_nothing,
     a_foreign_meta_touches_no_other_object,
     an_object_replaced_in_mid_read_is_a_conflict,
