@@ -18,15 +18,16 @@ use crate::api::Api;
 use crate::bus::NatsBus;
 use crate::clock::Witness;
 use crate::connect::connect;
+use crate::counters::NatsCounters;
 use crate::diagnose::Patient;
 use crate::facts::Facts;
 use crate::kv::{Bucket, NatsKv, value_bytes_max};
 use crate::link::Link;
 use crate::object::{NatsObjects, Shelf};
 use crate::options::ConnectOptions;
-use crate::probe::{LEVEL_TTL, Probe};
+use crate::probe::{LEVEL_COUNTERS, LEVEL_TTL, Probe};
 use crate::request::may_not_ask;
-use crate::{bucket, buckets};
+use crate::{bucket, buckets, counters};
 
 /// Copies that a cluster keeps at most.
 const REPLICAS_MAX: u8 = 5;
@@ -125,6 +126,29 @@ impl NatsBackend {
             Err(error) => Err(error),
         }
     }
+
+    /// The bucket as a stream that counts; `None` if it is, or has to be, a bucket of keys.
+    async fn native_counters(&self, bucket: &BucketName) -> Result<Option<NatsCounters>> {
+        let call = self.link().repeatable("counter.open");
+        let adds = self.capabilities().counters == Support::Native;
+        let native = |info| NatsCounters::new(self.api.clone(), bucket.clone(), &info);
+        match self.api.stream(&counters::stream_name(bucket), &call).await {
+            Ok(Some(info)) if self.api.is_remote() => Err(counters::out_of_reach(bucket, &info)),
+            Ok(Some(info)) => Ok(info.config.allow_msg_counter.then(|| native(info))),
+            Ok(None) if !adds => Ok(None),
+            // Who counts by keys needs no permission for what is not there.
+            Err(error) if !adds && may_not_ask(&error) => Ok(None),
+            Err(error) => Err(error),
+            Ok(None) => {
+                // Counts that were begun in a bucket of keys are gone on with.
+                let begun = bucket::stream_name(BucketKind::Kv, bucket.as_str());
+                if self.api.stream(&begun, &call).await?.is_some() {
+                    return Ok(None);
+                }
+                Ok(counters::create(&self.api, bucket, &call).await?.map(native))
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -135,7 +159,8 @@ impl Backend for NatsBackend {
         let mut capabilities = Capabilities::default();
         capabilities.key_ttl = since_2_11(Support::Emulated);
         capabilities.snapshot_reads = since_2_11(Support::No);
-        capabilities.counters = Support::Emulated;
+        let adds = level >= LEVEL_COUNTERS && !self.api.is_remote();
+        capabilities.counters = if adds { Support::Native } else { Support::Emulated };
         capabilities.value_bytes_max = value_bytes_max(self.client().max_payload()) as u64;
         capabilities.shared = true;
         capabilities.durable = true;
@@ -160,6 +185,9 @@ impl Backend for NatsBackend {
     }
 
     async fn counters(&self, bucket: &BucketName) -> Result<Arc<dyn Counters>> {
+        if let Some(native) = self.native_counters(bucket).await? {
+            return Ok(Arc::new(native));
+        }
         let kv = self.kv(bucket, Open::ensure(BucketSpec::default())).await?;
         Ok(Arc::new(KvCounters::new(kv)))
     }

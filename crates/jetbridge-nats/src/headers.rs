@@ -12,6 +12,8 @@ pub(crate) const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subj
 pub(crate) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 /// Names a message for deduplication within the stream's window.
 pub(crate) const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// What the message adds to a counter, with its sign; since 2.12.
+pub(crate) const INCREMENT: &str = "Nats-Incr";
 /// `sub` forgets the earlier messages on the subject.
 pub(crate) const ROLLUP: &str = "Nats-Rollup";
 /// Seconds, or a Go duration, after which the message goes; since 2.11.

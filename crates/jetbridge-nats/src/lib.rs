@@ -18,6 +18,7 @@ mod connect;
 mod consumer;
 mod consumers;
 mod copies;
+mod counters;
 mod delivered;
 mod diagnose;
 mod error;

@@ -63,6 +63,19 @@ impl Permissions {
             .call(&format!("STREAM.MSG.GET.{stream}"))
     }
 
+    /// To count in a bucket of counters, which is made if it is missing, as native counters or
+    /// as keys, whichever the server has.
+    pub fn count(&mut self, bucket: &BucketName) -> &mut Self {
+        let native = format!("CTR_{bucket}");
+        self.publish.extend([format!("$CTR.{bucket}.>"), format!("$KV.{bucket}.>")]);
+        self.ensure(&native)
+            .call(&format!("DIRECT.GET.{native}.>"))
+            .call(&format!("STREAM.MSG.GET.{native}"))
+            .call(&format!("STREAM.PURGE.{native}"))
+            .ensure_bucket(BucketKind::Kv, bucket)
+            .read_bucket(BucketKind::Kv, bucket)
+    }
+
     /// To look at a stream, and to make it if it is missing.
     pub fn ensure_stream(&mut self, stream: &StreamName) -> &mut Self {
         self.ensure(stream.as_str())

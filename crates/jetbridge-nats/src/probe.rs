@@ -16,6 +16,8 @@ use crate::wire::{AccountInfo, StreamConfig};
 
 /// API level of 2.11: expiry of single messages, direct gets of many.
 pub(crate) const LEVEL_TTL: u32 = 1;
+/// API level of 2.12: streams that add up.
+pub(crate) const LEVEL_COUNTERS: u32 = 2;
 
 /// A server's version, as far as features depend on it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]

@@ -304,6 +304,9 @@ pub(crate) struct PubAck {
     pub(crate) seq: u64,
     #[serde(default)]
     pub(crate) duplicate: bool,
+    /// The sum, of a message that counts.
+    #[serde(default)]
+    pub(crate) val: Option<String>,
 }
 
 /// What an account may use and uses.

@@ -19,6 +19,7 @@ macro_rules! on_every_server {
 mod bus;
 mod connection;
 mod contract;
+mod counters;
 mod counting;
 mod interop;
 mod kv_bucket;

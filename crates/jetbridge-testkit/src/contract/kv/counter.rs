@@ -190,6 +190,32 @@ cases! { $ __kv_counter = kv::counter;
         assert_eq!(counters.value(&key("n")).await.unwrap(), None);
         assert_eq!(counters.fetch_add(&key("n"), 1).await.unwrap(), 1);
     }
+
+    /// A sum that does not fit is refused, and the counter stays as it was.
+    async fn counters_refuse_sums_out_of_range(f) {
+        let counters = f.backend.counters(&fresh_bucket()).await.unwrap();
+        for (end, beyond) in [(i64::MAX, 1), (i64::MIN, -1)] {
+            let name = key(format!("n{beyond}"));
+            assert_eq!(counters.fetch_add(&name, end).await.unwrap(), end);
+            let refused = kind(counters.fetch_add(&name, beyond).await);
+            assert_eq!(refused, ErrorKind::LimitExceeded);
+            assert_eq!(counters.value(&name).await.unwrap(), Some(end));
+            assert_eq!(counters.fetch_add(&name, 0).await.unwrap(), end);
+        }
+    }
+
+    /// Any key can be counted under, in its own bucket only.
+    async fn counters_have_any_name(f) {
+        let counters = f.backend.counters(&fresh_bucket()).await.unwrap();
+        let others = f.backend.counters(&fresh_bucket()).await.unwrap();
+        let names = [".", "..", "a..b", "*", ">", " ", "\0", "=", "a=", "=C3", "ключ", "\n"];
+        let long = ["ж".repeat(512)];
+        for (name, n) in names.into_iter().chain(long.iter().map(String::as_str)).zip(1..) {
+            assert_eq!(counters.fetch_add(&key(name), n).await.unwrap(), n, "{name:?}");
+            assert_eq!(counters.value(&key(name)).await.unwrap(), Some(n), "{name:?}");
+            assert_eq!(others.value(&key(name)).await.unwrap(), None, "{name:?}");
+        }
+    }
 }
 
 /// A task of its own, on whichever worker is free.
