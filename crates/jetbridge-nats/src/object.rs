@@ -153,9 +153,9 @@ impl Shelf {
     }
 
     /// Removes the chunks of an object that was replaced or deleted, if it had any.
-    pub(crate) async fn remove_chunks_of(&self, replaced: Option<&Placed>) {
-        if let Some(placed) = replaced.filter(|placed| placed.meta.chunks > 0) {
-            self.remove_chunks(&placed.meta.nuid).await;
+    pub(crate) async fn remove_chunks_of(&self, replaced: Option<&Meta>) {
+        if let Some(meta) = replaced.filter(|meta| meta.chunks > 0) {
+            self.remove_chunks(&meta.nuid).await;
         }
     }
 
@@ -399,7 +399,7 @@ async fn delete(shelf: &Shelf, name: &ObjectName, opts: DeleteOpts) -> Result<Op
         Err(error) if error.outcome() == Outcome::Unknown => return Err(error),
         Err(error) => return Err(error.with("object", name)),
     };
-    shelf.remove_chunks_of(replaced.as_ref()).await;
+    shelf.remove_chunks_of(replaced.as_ref().map(|placed| &placed.meta)).await;
     remove_mark(shelf, name, marked.sequence).await;
     Ok(Some(Revision(marked.sequence)))
 }

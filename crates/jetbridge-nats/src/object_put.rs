@@ -63,7 +63,7 @@ pub(crate) async fn put(
     match shelf.replace(meta, opts.expect, before).await {
         Ok((placed, replaced)) => {
             upload.keep();
-            shelf.remove_chunks_of(replaced.as_ref()).await;
+            shelf.remove_chunks_of(replaced.as_ref().map(|placed| &placed.meta)).await;
             placed.info()
         }
         Err(error) if error.outcome() == Outcome::Unknown => {
@@ -295,7 +295,14 @@ impl Shelf {
             let is_untouched = now.as_ref().map_or(0, |placed| placed.sequence) == over;
             if let Some(error) = unclear.take_if(|_| !is_untouched) {
                 // Ours may have landed and been replaced, its chunks removed: written again, it
-                // would describe bytes that are gone.
+                // would describe bytes that are gone. Its condition holds no more, so it can never
+                // land now, and whichever replaced what was there before, nobody refers to that.
+                let present = now.as_ref().map(|placed| placed.meta.nuid.as_str());
+                for gone in [Some(&meta), before.as_ref().map(|placed| &placed.meta)] {
+                    // Others may have changed no more than the description.
+                    let gone = gone.filter(|gone| present != Some(gone.nuid.as_str()));
+                    self.remove_chunks_of(gone).await;
+                }
                 return Err(error);
             }
             if Instant::now() >= deadline {

@@ -26,6 +26,7 @@ mod kv_bucket;
 mod kv_faults;
 mod kv_watch;
 mod object;
+mod object_faults;
 mod permissions;
 mod replicated;
 mod store;
