@@ -13,6 +13,7 @@ pub use jetbridge_core as core;
 pub use jetbridge_core::{Error, ErrorKind, Outcome, Result};
 pub use jetbridge_local as local;
 pub use jetbridge_nats as nats;
+pub use jetbridge_sqlite as sqlite;
 pub use jetbridge_template as template;
 
 pub use connect::{Target, connect};

@@ -14,7 +14,13 @@ const HOUSE: [(&str, &[&str], &[&str]); 12] = [
     ("jetbridge-testkit", &["jetbridge-core"], &[]),
     (
         "jetbridge",
-        &["jetbridge-core", "jetbridge-local", "jetbridge-nats", "jetbridge-template"],
+        &[
+            "jetbridge-core",
+            "jetbridge-local",
+            "jetbridge-nats",
+            "jetbridge-sqlite",
+            "jetbridge-template",
+        ],
         &[],
     ),
     ("jetbridge-agent", &["jetbridge", "jetbridge-core"], &["axum"]),

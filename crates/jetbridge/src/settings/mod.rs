@@ -10,6 +10,7 @@
 
 mod call;
 mod context;
+mod databases;
 mod draft;
 mod environment;
 mod location;
@@ -25,6 +26,7 @@ mod url;
 mod value;
 
 pub use call::{resolve_call, resolve_target};
+pub use databases::{DatabaseSource, DatabaseSpec, Databases, ReplicaSpec, Upkeep};
 pub use environment::Environment;
 pub use location::Location;
 pub use place::Place;

@@ -1,0 +1,406 @@
+//! Which databases are replicated, and where to: Litestream's file, unchanged, and the same keys
+//! in a file of ours.
+//!
+//! Everything that its documentation lists is known. What it passes over in silence is a warning
+//! here: unknown keys, and keys that do nothing. Its other kinds of replica are refused by name.
+
+mod replica;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jetbridge_core::Result;
+use serde::Deserialize;
+
+pub use replica::ReplicaSpec;
+
+use super::environment::Environment;
+use super::place::{Place, nearest};
+use super::source::{Entry, GoDuration, Node, Value};
+
+/// What a file says about databases.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Databases {
+    /// The databases, in the order of the file.
+    pub list: Vec<DatabaseSpec>,
+    /// How the files of every replica are merged and kept.
+    pub upkeep: Upkeep,
+    /// Where metrics listen: `addr`.
+    pub addr: Option<String>,
+    /// The command to run beside the replication: `exec`.
+    pub exec: Option<String>,
+    /// How long the last upload may take when stopping: `shutdown-sync-timeout`.
+    pub shutdown_timeout: Duration,
+    /// What probably is not meant, or does nothing.
+    pub warnings: Vec<String>,
+}
+
+/// How files are merged and kept. The defaults are Litestream's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Upkeep {
+    /// How often each level from 1 up is made of the one below: `levels`.
+    pub levels: Vec<Duration>,
+    /// How often a snapshot is made: `snapshot.interval`.
+    pub snapshot_interval: Duration,
+    /// How long snapshots are kept: `snapshot.retention`.
+    pub snapshot_retention: Duration,
+    /// How long files of level 0 are kept once they are merged: `l0-retention`; 0 for ever.
+    pub captured_retention: Duration,
+    /// How often that is looked at: `l0-retention-check-interval`.
+    pub captured_check: Duration,
+    /// Whether anything is deleted: `retention.enabled`.
+    pub deletes: bool,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        Self {
+            levels: vec![Duration::from_secs(30), minutes(5), minutes(60)],
+            snapshot_interval: minutes(24 * 60),
+            snapshot_retention: minutes(24 * 60),
+            captured_retention: minutes(5),
+            captured_check: Duration::from_secs(15),
+            deletes: true,
+        }
+    }
+}
+
+/// One database, or a directory of them.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct DatabaseSpec {
+    /// Which.
+    pub source: DatabaseSource,
+    /// Where is remembered how far replication came: `meta-path` or `meta-dir`.
+    pub state: Option<PathBuf>,
+    /// How often the database is looked at if nothing tells of changes: `monitor-interval`.
+    pub poll: Duration,
+    /// After how long the log is moved into the file: `checkpoint-interval`.
+    pub checkpoint_interval: Duration,
+    /// At how many pages of the log it is: `min-checkpoint-page-count`.
+    pub checkpoint_pages: u32,
+    /// How long another connection may hold a lock: `busy-timeout`.
+    pub busy: Duration,
+    /// Restore it first if the file is missing: `restore-if-db-not-exists`.
+    pub restore_if_missing: bool,
+    /// Where to.
+    pub replica: ReplicaSpec,
+}
+
+/// The files of a [`DatabaseSpec`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "one or many")]
+pub enum DatabaseSource {
+    /// One file: `path`.
+    File(PathBuf),
+    /// Those of a directory: `dir`.
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What their names match: `pattern`.
+        pattern: String,
+        /// Those of directories within, too: `recursive`.
+        recursive: bool,
+        /// Those that come later, too: `watch`.
+        watch: bool,
+    },
+}
+
+impl DatabaseSource {
+    /// The file or the directory.
+    pub fn path(&self) -> &PathBuf {
+        match self {
+            Self::File(path) => path,
+            Self::Directory { directory, .. } => directory,
+        }
+    }
+}
+
+/// Keys at the top that are known and have no effect here.
+const IDLE_AT_TOP: [&str; 9] = [
+    "access-key-id",
+    "mcp-addr",
+    "logging",
+    "secret-access-key",
+    "shutdown-sync-interval",
+    "socket",
+    "heartbeat-interval",
+    "heartbeat-url",
+    "validation",
+];
+/// Keys at the top that are read, beside those of replicas.
+const AT_TOP: [&str; 9] = [
+    "addr",
+    "dbs",
+    "exec",
+    "l0-retention",
+    "l0-retention-check-interval",
+    "levels",
+    "retention",
+    "shutdown-sync-timeout",
+    "snapshot",
+];
+/// Keys of a database that are known and have no effect here.
+const IDLE_IN_DATABASE: [&str; 3] = ["max-sync-wal-bytes", "snapshot", "truncate-page-n"];
+/// What a shutdown may take unless it is written.
+const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(30);
+
+/// What is written at the top, but for the databases.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Top {
+    addr: Option<String>,
+    exec: Option<String>,
+    levels: Option<Vec<LevelKeys>>,
+    snapshot: Option<SnapshotKeys>,
+    l0_retention: Option<GoDuration>,
+    l0_retention_check_interval: Option<GoDuration>,
+    retention: Option<RetentionKeys>,
+    shutdown_sync_timeout: Option<GoDuration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LevelKeys {
+    interval: GoDuration,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnapshotKeys {
+    interval: Option<GoDuration>,
+    retention: Option<GoDuration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetentionKeys {
+    enabled: Option<bool>,
+}
+
+/// What is written of a database, but for its replica.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct DatabaseKeys {
+    path: Option<String>,
+    dir: Option<String>,
+    pattern: Option<String>,
+    #[serde(default)]
+    recursive: bool,
+    #[serde(default)]
+    watch: bool,
+    meta_path: Option<String>,
+    meta_dir: Option<String>,
+    monitor_interval: Option<GoDuration>,
+    checkpoint_interval: Option<GoDuration>,
+    busy_timeout: Option<GoDuration>,
+    min_checkpoint_page_count: Option<u32>,
+    #[serde(default)]
+    restore_if_db_not_exists: bool,
+}
+
+const DATABASE_KEYS: [&str; 14] = [
+    "busy-timeout",
+    "checkpoint-interval",
+    "dir",
+    "meta-dir",
+    "meta-path",
+    "min-checkpoint-page-count",
+    "monitor-interval",
+    "path",
+    "pattern",
+    "recursive",
+    "replica",
+    "replicas",
+    "restore-if-db-not-exists",
+    "watch",
+];
+
+impl Databases {
+    /// Reads a file of Litestream, its variables expanded.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput) with file, line and column;
+    /// [`Unsupported`](jetbridge_core::ErrorKind::Unsupported) for replicas that are not on
+    /// NATS or in a store of ours.
+    pub fn read(root: &Node, environment: &Environment) -> Result<Self> {
+        let mut warnings = Vec::new();
+        let (settings, defaults): (Vec<&Entry>, Vec<&Entry>) =
+            root.entries().iter().partition(|entry| {
+                let name = entry.name.as_str();
+                AT_TOP.contains(&name) || IDLE_AT_TOP.contains(&name)
+            });
+        for entry in settings.iter().filter(|it| IDLE_AT_TOP.contains(&it.name.as_str())) {
+            warnings.push(idle(entry));
+        }
+        let defaults = replica::known(defaults, &AT_TOP, &mut warnings);
+        let top: Top = only(root, &AT_TOP, &["dbs"]).read()?;
+        let mut list = Vec::new();
+        if let Some(node) = root.get("dbs") {
+            let Value::List(items) = &node.value else {
+                return Err(node.place.error("`dbs` is a list"));
+            };
+            for item in items {
+                list.push(database(item, (&defaults, environment), &mut warnings)?);
+            }
+        }
+        Ok(Self {
+            list,
+            upkeep: top.upkeep(root)?,
+            addr: top.addr,
+            exec: top.exec,
+            shutdown_timeout: top.shutdown_sync_timeout.map_or(SHUTDOWN_DEFAULT, |it| it.0),
+            warnings,
+        })
+    }
+
+    /// The database whose file is `path`.
+    pub fn find(&self, path: &str) -> Option<&DatabaseSpec> {
+        let wanted = expand_home(path, None);
+        self.list.iter().find(|spec| *spec.source.path() == wanted)
+    }
+}
+
+impl Top {
+    fn upkeep(&self, root: &Node) -> Result<Upkeep> {
+        let mut upkeep = Upkeep::default();
+        if let Some(levels) = &self.levels {
+            if levels.is_empty()
+                || levels.len() > 8
+                || levels.iter().any(|it| it.interval.0.is_zero())
+            {
+                let place = root.get("levels").map_or(&root.place, |node| &node.place);
+                return Err(place.error("`levels` are 1 to 8, each with an `interval`"));
+            }
+            upkeep.levels = levels.iter().map(|level| level.interval.0).collect();
+        }
+        let set = |to: &mut Duration, from: Option<GoDuration>| {
+            if let Some(GoDuration(length)) = from {
+                *to = length;
+            }
+        };
+        if let Some(snapshot) = &self.snapshot {
+            set(&mut upkeep.snapshot_interval, snapshot.interval);
+            set(&mut upkeep.snapshot_retention, snapshot.retention);
+        }
+        set(&mut upkeep.captured_retention, self.l0_retention);
+        set(&mut upkeep.captured_check, self.l0_retention_check_interval);
+        if let Some(enabled) = self.retention.as_ref().and_then(|it| it.enabled) {
+            upkeep.deletes = enabled;
+        }
+        Ok(upkeep)
+    }
+}
+
+fn database(
+    item: &Node,
+    (defaults, environment): (&[Entry], &Environment),
+    warnings: &mut Vec<String>,
+) -> Result<DatabaseSpec> {
+    for entry in item.entries() {
+        let name = entry.name.as_str();
+        if IDLE_IN_DATABASE.contains(&name) {
+            warnings.push(idle(entry));
+        } else if !DATABASE_KEYS.contains(&name) {
+            warnings.push(unknown(entry, &DATABASE_KEYS));
+        }
+    }
+    let keys: DatabaseKeys = only(item, &DATABASE_KEYS, &["replica", "replicas"]).read()?;
+    let source = source_of(&keys, item, environment)?;
+    let replica = match (item.get("replica"), item.get("replicas")) {
+        (Some(replica), None) => replica.clone(),
+        (None, Some(Node { value: Value::List(list), place })) => match list.as_slice() {
+            [replica] => replica.clone(),
+            _ => {
+                return Err(
+                    place.error("multiple replicas on a single database are no longer supported")
+                );
+            }
+        },
+        (Some(_), Some(node)) => {
+            return Err(node.place.error("write either `replica` or `replicas`"));
+        }
+        _ => return Err(item.place.error("this database has no `replica`")),
+    };
+    let state = keys.meta_path.as_deref().or(keys.meta_dir.as_deref());
+    let span = |written: Option<GoDuration>, seconds| {
+        written.map_or(Duration::from_secs(seconds), |length| length.0)
+    };
+    Ok(DatabaseSpec {
+        source,
+        state: state.map(|path| expand_home(path, Some(environment))),
+        poll: span(keys.monitor_interval, 1),
+        checkpoint_interval: span(keys.checkpoint_interval, 60),
+        checkpoint_pages: keys.min_checkpoint_page_count.unwrap_or(1000),
+        busy: span(keys.busy_timeout, 1),
+        restore_if_missing: keys.restore_if_db_not_exists,
+        replica: ReplicaSpec::read(&replica, (defaults, environment), warnings)?,
+    })
+}
+
+fn source_of(
+    keys: &DatabaseKeys,
+    item: &Node,
+    environment: &Environment,
+) -> Result<DatabaseSource> {
+    let expanded = |path: &str| expand_home(path, Some(environment));
+    match (&keys.path, &keys.dir) {
+        (Some(path), None) => Ok(DatabaseSource::File(expanded(path))),
+        (None, Some(dir)) => Ok(DatabaseSource::Directory {
+            directory: expanded(dir),
+            pattern: keys
+                .pattern
+                .clone()
+                .ok_or_else(|| item.place.error("`dir` needs a `pattern`, such as `*.db`"))?,
+            recursive: keys.recursive,
+            watch: keys.watch,
+        }),
+        (Some(_), Some(_)) => Err(item.place.error("a database has either `path` or `dir`")),
+        (None, None) => Err(item.place.error("a database has a `path` or a `dir`")),
+    }
+}
+
+/// A path as Litestream reads it: without a scheme, `~` for the home directory.
+fn expand_home(path: &str, environment: Option<&Environment>) -> PathBuf {
+    let schemes = ["sqlite3://", "sqlite://"];
+    let path = schemes.iter().find_map(|scheme| path.strip_prefix(scheme)).unwrap_or(path);
+    let home = environment.and_then(|environment| environment.get("HOME"));
+    match (path.strip_prefix('~'), home) {
+        (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
+            PathBuf::from(format!("{home}{rest}"))
+        }
+        _ => PathBuf::from(path),
+    }
+}
+
+/// The map `node` with those of the names that somebody reads by their types.
+fn only(node: &Node, names: &[&str], without: &[&str]) -> Node {
+    let wanted = |entry: &&Entry| {
+        let name = entry.name.as_str();
+        names.contains(&name) && !without.contains(&name)
+    };
+    let entries = node.entries().iter().filter(wanted).cloned().collect();
+    Node { value: Value::Map(entries), place: node.place.clone() }
+}
+
+fn idle(entry: &Entry) -> String {
+    format!("{}: `{}` has no effect here", entry.place, entry.name)
+}
+
+fn unknown(entry: &Entry, names: &[&str]) -> String {
+    let said = format!("{}: unknown key `{}` is passed over", entry.place, entry.name);
+    match nearest(&entry.name, names.iter().copied()) {
+        Some(name) => format!("{said}; did you mean `{name}`?"),
+        None => said,
+    }
+}
+
+/// Where the arguments of a command are written.
+fn argument() -> Place {
+    Place::argument("the replica's URL")
+}
