@@ -16,15 +16,21 @@ pub enum Style {
     Graft,
 }
 
+/// Columns from one level to the next, where nothing is known of how a document was written.
+const STEP: usize = 2;
+
+/// Columns after which a plain scalar is folded in spruce's layout.
+const WIDTH: usize = 80;
+
 /// The document as YAML, with a line break at its end.
 pub(crate) fn yaml(node: &Node, style: Style) -> String {
-    let mut writer = Writer { out: String::new(), style };
+    let mut writer = Writer { out: String::new(), style, mid_line: false };
     if let Some(extras) = &node.extras {
         writer.comments(&extras.above, 0);
     }
     match &node.value {
-        Value::Map(map) if !map.is_empty() && !writer.is_flow(node) => writer.map(map, 0),
-        Value::List(items) if !items.is_empty() && !writer.is_flow(node) => writer.list(items, 0),
+        Value::Map(map) if writer.is_block(node) => writer.map(map, 0),
+        Value::List(items) if writer.is_block(node) => writer.list(items, 0),
         _ => {
             writer.inline(node, 0);
             writer.out.push('\n');
@@ -39,18 +45,22 @@ pub(crate) fn yaml(node: &Node, style: Style) -> String {
 struct Writer {
     out: String,
     style: Style,
+    /// The next entry stands behind a dash, not on a line of its own.
+    mid_line: bool,
 }
 
 impl Writer {
-    fn pad(&mut self, level: usize) {
-        self.out.extend(std::iter::repeat_n("  ", level));
+    fn pad(&mut self, columns: usize) {
+        self.out.extend(std::iter::repeat_n(' ', columns));
     }
 
-    fn comments(&mut self, lines: &[Box<str>], level: usize) {
+    fn comments(&mut self, lines: &[Box<str>], column: usize) {
         if self.style == Style::Lossless {
             for line in lines {
-                self.pad(level);
-                self.out.push_str(line);
+                if !line.is_empty() {
+                    self.pad(column);
+                    self.out.push_str(line);
+                }
                 self.out.push('\n');
             }
         }
@@ -60,25 +70,43 @@ impl Writer {
         node.extras.as_deref().filter(|_| self.style == Style::Lossless)
     }
 
-    fn is_flow(&self, node: &Node) -> bool {
-        node.layout == Layout::Flow && self.style == Style::Lossless && !has_comments(node)
+    /// True for a container that is laid out over several lines.
+    fn is_block(&self, node: &Node) -> bool {
+        let holds_any = match &node.value {
+            Value::Map(map) => !map.is_empty(),
+            Value::List(items) => !items.is_empty(),
+            _ => false,
+        };
+        let flow = node.layout == Layout::Flow && self.style == Style::Lossless;
+        holds_any && (!flow || has_comments(node))
     }
 
-    fn map(&mut self, map: &Map, level: usize) {
+    /// How far the entries of `node` stand from those around it.
+    fn indent(&self, node: &Node, usual: usize, least: usize) -> usize {
+        let written = node.indent.columns().filter(|_| self.style == Style::Lossless);
+        written.unwrap_or(usual).max(least)
+    }
+
+    /// The start of an entry: its comments, and the column it begins in.
+    fn begin(&mut self, node: &Node, column: usize) {
+        if std::mem::take(&mut self.mid_line) {
+            return;
+        }
+        if let Some(extras) = self.extras(node) {
+            self.comments(&extras.above, column);
+        }
+        self.pad(column);
+    }
+
+    fn map(&mut self, map: &Map, column: usize) {
         let mut entries: Vec<_> = map.iter().collect();
         if self.style == Style::Graft {
             entries.sort_by(|a, b| natural(a.0, b.0));
         }
-        for (index, (key, node)) in entries.into_iter().enumerate() {
-            if let Some(extras) = self.extras(node) {
-                self.comments(&extras.above, level);
-            }
-            // The first entry of a list's element stands behind its dash.
-            if index > 0 || !self.out.ends_with("- ") {
-                self.pad(level);
-            }
+        for (key, node) in entries {
+            self.begin(node, column);
             self.key(key, node);
-            self.value(node, level);
+            self.value(node, column);
         }
     }
 
@@ -91,8 +119,8 @@ impl Writer {
         self.out.push(':');
     }
 
-    /// What follows `key:`, with the line break.
-    fn value(&mut self, node: &Node, level: usize) {
+    /// What follows `key:` or a dash in that column, with the line break.
+    fn value(&mut self, node: &Node, column: usize) {
         let right = self.extras(node).and_then(|extras| extras.right.clone());
         let tag = node.extras.as_ref().and_then(|extras| extras.tag.clone());
         if let Some(tag) = tag {
@@ -100,20 +128,21 @@ impl Writer {
             self.out.push_str(&tag);
         }
         match &node.value {
-            Value::Map(map) if !map.is_empty() && !self.is_flow(node) => {
+            Value::Map(map) if self.is_block(node) => {
                 self.end(right.as_deref());
-                self.map(map, level + 1);
+                self.map(map, column + self.indent(node, STEP, 1));
             }
-            Value::List(items) if !items.is_empty() && !self.is_flow(node) => {
+            Value::List(items) if self.is_block(node) => {
                 self.end(right.as_deref());
-                self.list(items, if self.style == Style::Graft { level } else { level + 1 });
+                let usual = if self.style == Style::Graft { 0 } else { STEP };
+                self.list(items, column + self.indent(node, usual, 0));
             }
             Value::Null if node.raw.as_deref() == Some("") && self.style == Style::Lossless => {
                 self.end(right.as_deref());
             }
             _ => {
                 self.out.push(' ');
-                self.inline(node, level + 1);
+                self.inline(node, column);
                 self.end(right.as_deref());
             }
         }
@@ -131,48 +160,47 @@ impl Writer {
         }
     }
 
-    fn list(&mut self, items: &[Node], level: usize) {
+    fn list(&mut self, items: &[Node], column: usize) {
         for item in items {
-            if let Some(extras) = self.extras(item) {
-                self.comments(&extras.above, level);
-            }
-            self.pad(level);
+            self.begin(item, column);
             self.out.push('-');
-            let first_above = match &item.value {
+            let tagged = item.extras.as_ref().is_some_and(|extras| extras.tag.is_some());
+            if !self.is_block(item) || tagged {
+                self.value(item, column);
+                continue;
+            }
+            let indent = self.indent(item, STEP, STEP);
+            let first = match &item.value {
                 Value::Map(map) => map.values().next(),
                 Value::List(list) => list.first(),
                 _ => None,
+            };
+            // Comments above the first entry leave the dash alone on its line.
+            let commented = first.and_then(|node| self.extras(node));
+            if commented.is_some_and(|extras| !extras.above.is_empty()) {
+                self.out.push('\n');
+            } else {
+                self.pad(indent - 1);
+                self.mid_line = true;
             }
-            .and_then(|node| self.extras(node))
-            .is_some_and(|extras| !extras.above.is_empty());
             match &item.value {
-                Value::Map(map) if !map.is_empty() && !self.is_flow(item) && !first_above => {
-                    self.out.push(' ');
-                    self.map(map, level + 1);
-                }
-                _ if first_above && !self.is_flow(item) => {
-                    self.out.push('\n');
-                    match &item.value {
-                        Value::Map(map) => self.map(map, level + 1),
-                        Value::List(list) => self.list(list, level + 1),
-                        _ => {}
-                    }
-                }
-                _ => self.value(item, level),
+                Value::Map(map) => self.map(map, column + indent),
+                Value::List(list) => self.list(list, column + indent),
+                _ => {}
             }
         }
     }
 
-    /// A value on the line, or a block scalar whose lines are indented to `level`.
-    fn inline(&mut self, node: &Node, level: usize) {
+    /// A value on the line, or with more lines of it, for an entry in that column.
+    fn inline(&mut self, node: &Node, column: usize) {
         match &node.value {
             Value::Map(map) => {
                 self.out.push('{');
                 for (index, (key, value)) in map.iter().enumerate() {
                     self.out.push_str(if index > 0 { ", " } else { "" });
-                    self.key(key, value);
+                    self.flow_key(key, value);
                     self.out.push(' ');
-                    self.flow_item(value, level);
+                    self.flow_item(value, column);
                 }
                 self.out.push('}');
             }
@@ -180,26 +208,46 @@ impl Writer {
                 self.out.push('[');
                 for (index, item) in items.iter().enumerate() {
                     self.out.push_str(if index > 0 { ", " } else { "" });
-                    self.flow_item(item, level);
+                    self.flow_item(item, column);
                 }
                 self.out.push(']');
             }
             Value::Str(text) if self.style == Style::Graft || node.raw.is_none() => {
-                self.string(text, level);
+                self.string(text, column);
             }
             _ => match node.raw.as_deref().filter(|raw| !raw.is_empty()) {
-                Some(raw) if self.style == Style::Lossless => self.out.push_str(raw),
+                Some(raw) if self.style == Style::Lossless => self.lexeme(raw, column),
                 _ => self.scalar(&node.value),
             },
         }
     }
 
-    fn flow_item(&mut self, node: &Node, level: usize) {
-        let in_flow = |text: &str| !text.contains([',', '[', ']', '{', '}', '\n']);
-        match (&node.value, &node.raw) {
-            (Value::Str(string), None) if in_flow(string) => self.out.push_str(&text(string)),
+    /// A scalar as it was written.
+    fn lexeme(&mut self, raw: &str, column: usize) {
+        for (number, line) in raw.split('\n').enumerate() {
+            if number > 0 {
+                self.out.push('\n');
+                self.pad(if line.is_empty() { 0 } else { column });
+            }
+            self.out.push_str(line);
+        }
+    }
+
+    fn flow_key(&mut self, key: &str, node: &Node) {
+        let lexeme = node.extras.as_ref().and_then(|extras| extras.key.as_deref());
+        if fits_flow(lexeme.unwrap_or(key)) {
+            return self.key(key, node);
+        }
+        self.out.push_str(&scalar::quoted(key));
+        self.out.push(':');
+    }
+
+    fn flow_item(&mut self, node: &Node, column: usize) {
+        let raw = node.raw.as_deref().filter(|raw| fits_flow(raw));
+        match (&node.value, raw) {
+            (Value::Str(string), None) if fits_flow(string) => self.out.push_str(&text(string)),
             (Value::Str(string), None) => self.out.push_str(&scalar::quoted(string)),
-            _ => self.inline(node, level),
+            _ => self.inline(node, column),
         }
     }
 
@@ -211,9 +259,13 @@ impl Writer {
         }
     }
 
-    fn string(&mut self, string: &str, level: usize) {
+    fn string(&mut self, string: &str, column: usize) {
         if !is_block_fit(string) {
-            self.out.push_str(&text(string));
+            let text = text(string);
+            if self.style == Style::Graft && !text.starts_with('"') {
+                return self.folded(&text, column + STEP);
+            }
+            self.out.push_str(&text);
             return;
         }
         let trimmed = string.trim_end_matches('\n');
@@ -223,11 +275,10 @@ impl Writer {
             _ => "|+",
         });
         let kept = string.strip_suffix('\n').unwrap_or(string);
-        let level = level.max(1);
         for line in kept.split('\n') {
             self.out.push('\n');
             if !line.is_empty() {
-                self.pad(level);
+                self.pad(column + STEP);
                 self.out.push_str(line);
             }
         }
@@ -236,6 +287,34 @@ impl Writer {
             self.out.push('\n');
         }
     }
+
+    /// A plain scalar that goes on in `column` of the next line at the first blank behind
+    /// [`WIDTH`].
+    fn folded(&mut self, text: &str, column: usize) {
+        let start = self.out.rfind('\n').map_or(0, |end| end + 1);
+        let mut at = self.out[start..].chars().count();
+        let mut words = text.split(' ').peekable();
+        while let Some(word) = words.next() {
+            self.out.push_str(word);
+            at += word.chars().count();
+            let Some(next) = words.peek() else { break };
+            // Blanks in a row would not come back from a line break.
+            if at > WIDTH && !word.is_empty() && !next.is_empty() {
+                self.out.push('\n');
+                self.pad(column);
+                at = column;
+            } else {
+                self.out.push(' ');
+                at += 1;
+            }
+        }
+    }
+}
+
+/// True for a scalar that may stand, as it is written, among others on a line.
+fn fits_flow(written: &str) -> bool {
+    let quoted = written.starts_with(['"', '\'']);
+    !written.contains('\n') && (quoted || !written.contains([',', '[', ']', '{', '}']))
 }
 
 /// Text of several lines that a literal block can hold.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use crate::Options;
 use crate::error::Diagnostic;
-use crate::expr::{Call, Expr, Infix, Parsed, Reference, Segment};
+use crate::expr::{Call, Expr, Infix, Reference, Segment};
 use crate::fetch::{Fetched, Request};
 use crate::infix;
-use crate::merge::body_of;
 use crate::op::Phase;
 use crate::plan::{self, Index};
 use crate::scalar;
+use crate::scan::Found;
 use crate::tree::{At, DEPTH_MAX, Node, Step, Value, path_text, shown};
 
 /// Values that operators may copy in one evaluation: a bomb of nested grabs ends here.
@@ -168,8 +168,7 @@ impl<'a> Machine<'a> {
 
     /// Finds the operators of `phase`; true if there are any.
     fn scan(&mut self, phase: Phase) -> bool {
-        let mut found = Found { phase, ..Found::default() };
-        found.node(&self.root);
+        let mut found = Found::of(phase, &self.root);
         self.sites = found.sites;
         if phase == Phase::Eval {
             self.errors.append(&mut found.errors);
@@ -534,64 +533,5 @@ impl<'a> Machine<'a> {
     /// What is wrong so far, with paths and places.
     pub(crate) fn diagnostics(&self, files: &crate::Files) -> Vec<Diagnostic> {
         files.diagnostics(&self.errors)
-    }
-}
-
-#[derive(Default)]
-struct Found {
-    phase: Phase,
-    sites: Vec<Site>,
-    errors: Vec<(Vec<Step>, At, String)>,
-    warnings: Vec<(Vec<Step>, At, String)>,
-    path: Vec<Step>,
-}
-
-impl Found {
-    fn node(&mut self, node: &Node) {
-        match &node.value {
-            Value::Str(text) => self.text(text, node.at),
-            Value::List(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    self.path.push(Step::Index(index));
-                    self.node(item);
-                    self.path.pop();
-                }
-            }
-            Value::Map(map) => {
-                for (key, value) in map {
-                    self.path.push(Step::Key(Arc::clone(key)));
-                    self.node(value);
-                    self.path.pop();
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn text(&mut self, text: &str, at: At) {
-        let Some(body) = body_of(text) else { return };
-        match crate::expr::parse(body) {
-            Ok(Parsed::Operator(expr)) => {
-                let phase = match &expr {
-                    Expr::Call(call) => call.op.phase,
-                    _ => Phase::Eval,
-                };
-                if phase == self.phase {
-                    if let Some(literal) = expr.short_circuit() {
-                        let what =
-                            format!("literal \"{literal}\" short-circuits expression ({body})");
-                        self.warnings.push((self.path.clone(), at, what));
-                    }
-                    self.sites.push(Site {
-                        path: self.path.clone(),
-                        at,
-                        expr: Arc::new(expr),
-                        state: State::Todo,
-                    });
-                }
-            }
-            Ok(Parsed::Foreign) => {}
-            Err(message) => self.errors.push((self.path.clone(), at, message)),
-        }
     }
 }

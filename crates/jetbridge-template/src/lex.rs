@@ -115,7 +115,7 @@ impl<'a> Lexer<'a> {
         if let Some((text, infix)) = TWO.iter().find(|(text, _)| rest.starts_with(text)) {
             return Ok((Token::Infix(*infix), text.len()));
         }
-        let spaced = rest[1..].starts_with(|c: char| c.is_whitespace()) || rest.len() == 1;
+        let spaced = rest.chars().nth(1).is_none_or(char::is_whitespace);
         if let Some((_, infix)) = ONE.iter().find(|(text, _)| rest.starts_with(text)) {
             let number = rest.starts_with(['+', '-']) && blank && !spaced;
             if !number || word_length(rest) < 2 {

@@ -37,9 +37,11 @@ mod prescan;
 mod refs;
 mod render;
 mod scalar;
+mod scan;
 mod snippet;
 mod tree;
 mod typing;
+mod written;
 
 pub use diff::{Change, Difference, diff};
 pub use emit::Style;

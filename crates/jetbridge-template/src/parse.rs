@@ -13,7 +13,8 @@ use granit_parser::{Event, Parser, Placement, ScalarStyle, ScanError, Span, Stru
 use crate::error::{Diagnostic, Place};
 use crate::prescan;
 use crate::scalar;
-use crate::tree::{At, DEPTH_MAX, Layout, Map, Node, Value};
+use crate::tree::{At, DEPTH_MAX, Indent, Layout, Map, Node, Value};
+use crate::written;
 
 /// Bytes of one input at most: ten times what people write by hand, far from what fills memory.
 pub(crate) const INPUT_BYTES_MAX: usize = 256 << 20;
@@ -94,8 +95,24 @@ struct Frame {
     anchor: usize,
     /// The key that waits for its value, with its lexeme and the comments above it.
     key: Option<(Arc<str>, Option<Box<str>>, At)>,
+    /// Comments above the entry whose value is to come.
     above: Vec<Box<str>>,
     right: Option<Box<str>>,
+    /// Comments above all of it.
+    above_all: Vec<Box<str>>,
+    /// The column that its entries begin in, from 0, once one is known.
+    column: Option<usize>,
+}
+
+impl Frame {
+    fn is_flow(&self) -> bool {
+        self.node.layout == Layout::Flow
+    }
+
+    /// True if what comes next begins an entry.
+    fn awaits_entry(&self) -> bool {
+        self.key.is_none()
+    }
 }
 
 struct Builder<'a> {
@@ -104,7 +121,11 @@ struct Builder<'a> {
     spans: HashMap<usize, (Range<usize>, bool)>,
     stack: Vec<Frame>,
     anchors: HashMap<usize, Node>,
-    above: Vec<Box<str>>,
+    above: Vec<written::Line>,
+    /// Blank lines above this line are taken care of.
+    blanks_until: usize,
+    /// The next blank lines belong to a block scalar.
+    kept_blanks: bool,
     alias_nodes: usize,
     root: Option<Node>,
     documents: Vec<Node>,
@@ -120,6 +141,8 @@ impl<'a> Builder<'a> {
             stack: Vec::new(),
             anchors: HashMap::new(),
             above: Vec::new(),
+            blanks_until: 0,
+            kept_blanks: false,
             alias_nodes: 0,
             root: None,
             documents: Vec::new(),
@@ -142,12 +165,12 @@ impl<'a> Builder<'a> {
         }
         if self.documents.is_empty() {
             let mut empty = Node::map();
-            empty.extras_mut().tail = std::mem::take(&mut self.above);
+            empty.extras_mut().tail = written::lines(std::mem::take(&mut self.above), 0);
             self.documents.push(empty);
         } else if !self.above.is_empty()
             && let Some(last) = self.documents.last_mut()
         {
-            last.extras_mut().tail.append(&mut self.above);
+            last.extras_mut().tail.append(&mut written::lines(std::mem::take(&mut self.above), 0));
         }
         Ok(())
     }
@@ -168,6 +191,16 @@ impl<'a> Builder<'a> {
 
     fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), Fault> {
         let at = self.at(span);
+        let begins = matches!(
+            event,
+            Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::MappingStart(..)
+                | Event::Alias(..)
+        );
+        if begins && self.stack.last().is_none_or(Frame::awaits_entry) {
+            self.blank_lines(span);
+        }
         match event {
             Event::DocumentStart(..) => self.anchors.clear(),
             Event::DocumentEnd => {
@@ -177,7 +210,7 @@ impl<'a> Builder<'a> {
                 }
                 self.documents.push(root);
             }
-            Event::Comment(text, placement) => self.comment(&text, placement),
+            Event::Comment(text, placement) => self.comment(&text, placement, span),
             Event::Scalar(text, style, anchor, tag) => {
                 let node = self.scalar(&text, style, span, tag.as_deref())?;
                 if anchor != 0 {
@@ -186,10 +219,12 @@ impl<'a> Builder<'a> {
                 self.add(node)?;
             }
             Event::SequenceStart(style, anchor, tag) => {
-                self.open(Node::list(Vec::new()), at, (style, anchor, tag.as_deref()))?;
+                let start = span.byte_range().map_or(0, |range| range.start);
+                let column = written::dash_column(self.text, start);
+                self.open(Node::list(Vec::new()), at, (style, anchor, tag.as_deref()), column)?;
             }
             Event::MappingStart(style, anchor, tag) => {
-                self.open(Node::map(), at, (style, anchor, tag.as_deref()))?;
+                self.open(Node::map(), at, (style, anchor, tag.as_deref()), None)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(id) => {
@@ -206,15 +241,18 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn comment(&mut self, text: &str, placement: Placement) {
+    fn comment(&mut self, text: &str, placement: Placement, span: &Span) {
         let line: Box<str> = format!("#{text}").into();
+        if placement != Placement::Right {
+            self.blank_lines(span);
+            // Beside the start of a document it stands in no column of it.
+            let column = if self.stack.is_empty() { 0 } else { span.start.col() };
+            self.above.push((column, line));
+            return;
+        }
         let last = match self.stack.last_mut() {
             Some(frame) if frame.key.is_some() => {
-                if placement == Placement::Right {
-                    frame.right = Some(line);
-                } else {
-                    self.above.push(line);
-                }
+                frame.right = Some(line);
                 return;
             }
             Some(frame) => match &mut frame.node.value {
@@ -225,9 +263,25 @@ impl<'a> Builder<'a> {
             None => None,
         };
         match last {
-            Some(node) if placement == Placement::Right => node.extras_mut().right = Some(line),
-            _ => self.above.push(line),
+            Some(node) => node.extras_mut().right = Some(line),
+            None => self.above.push((span.start.col(), line)),
         }
+    }
+
+    /// Takes note of the blank lines above what begins at `span`.
+    fn blank_lines(&mut self, span: &Span) {
+        let line = span.start.line();
+        let flow = self.stack.last().is_some_and(Frame::is_flow);
+        if line <= self.blanks_until || flow {
+            return;
+        }
+        self.blanks_until = line;
+        if std::mem::take(&mut self.kept_blanks) {
+            return;
+        }
+        let start = span.byte_range().map_or(0, |range| range.start);
+        let blanks = written::blank_lines_before(self.text, start);
+        self.above.extend(std::iter::repeat_n((0, Box::from("")), blanks));
     }
 
     fn scalar(
@@ -246,7 +300,7 @@ impl<'a> Builder<'a> {
             *used = true;
             let source = &self.text[range];
             let folded = source.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-            let raw = (!source.contains('\n')).then(|| source.into());
+            let raw = self.lexeme(source);
             return Ok(Node { at, raw, ..Node::text(folded) });
         }
         let core = tag.and_then(Tag::core_suffix);
@@ -258,9 +312,12 @@ impl<'a> Builder<'a> {
         };
         let raw = match style {
             ScalarStyle::Plain | ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
-                self.text.get(range).filter(|raw| !raw.contains('\n')).map(Into::into)
+                self.text.get(range).and_then(|source| self.lexeme(source))
             }
-            _ => None,
+            _ => {
+                self.kept_blanks = text.ends_with("\n\n");
+                self.block_lexeme(text, &range)
+            }
         };
         // A float that went through an integer's overflow, say, still prints as written.
         let mut node = Node { value, raw, at, ..Node::default() };
@@ -270,11 +327,27 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
+    /// A scalar as it was written, its lines after the first moved to the container's column.
+    fn lexeme(&self, source: &str) -> Option<Box<str>> {
+        if !source.contains('\n') {
+            return Some(source.into());
+        }
+        let frame = self.stack.last().filter(|frame| !frame.is_flow())?;
+        written::moved(source, frame.column?)
+    }
+
+    /// As [`Builder::lexeme`], of the block scalar whose content is at `range`.
+    fn block_lexeme(&self, text: &str, range: &Range<usize>) -> Option<Box<str>> {
+        let frame = self.stack.last().filter(|frame| !frame.is_flow())?;
+        written::moved(written::block(self.text, range, text)?, frame.column?)
+    }
+
     fn open(
         &mut self,
         node: Node,
         at: At,
         (style, anchor, tag): (StructureStyle, usize, Option<&Tag>),
+        column: Option<usize>,
     ) -> Result<(), Fault> {
         if self.stack.len() >= DEPTH_MAX {
             let message = format!("exceeded max depth: nested more than {DEPTH_MAX} levels");
@@ -286,17 +359,31 @@ impl<'a> Builder<'a> {
             node.extras_mut().tag = Some(tag.to_string().into());
         }
         // Comments above a container that is an element or a document stand above all of it.
-        let above = match self.stack.last() {
-            Some(frame) if frame.key.is_none() => std::mem::take(&mut self.above),
+        let above_all = match self.stack.last() {
+            Some(frame) if frame.key.is_none() => {
+                written::lines(std::mem::take(&mut self.above), frame.column.unwrap_or(0))
+            }
             _ => Vec::new(),
         };
-        self.stack.push(Frame { node, anchor, key: None, above, right: None });
+        self.stack.push(Frame {
+            node,
+            anchor,
+            key: None,
+            above: Vec::new(),
+            right: None,
+            above_all,
+            column,
+        });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Fault> {
         let Some(frame) = self.stack.pop() else { return Ok(()) };
         let mut node = frame.node;
+        let around = self.stack.last().and_then(|around| around.column);
+        if let (Some(own), Some(around)) = (frame.column, around) {
+            node.indent = own.checked_sub(around).map(Indent::of).unwrap_or_default();
+        }
         if let Value::Map(map) = &mut node.value
             && map.contains_key(MERGE_KEY)
         {
@@ -305,8 +392,8 @@ impl<'a> Builder<'a> {
         if frame.anchor != 0 {
             self.anchors.insert(frame.anchor, node.clone());
         }
-        if !frame.above.is_empty() {
-            node.extras_mut().above = frame.above;
+        if !frame.above_all.is_empty() {
+            node.extras_mut().above = frame.above_all;
         }
         self.attach(node, true)
     }
@@ -320,7 +407,7 @@ impl<'a> Builder<'a> {
         let above = if container { Vec::new() } else { std::mem::take(&mut self.above) };
         let Some(frame) = self.stack.last_mut() else {
             if !above.is_empty() {
-                node.extras_mut().above = above;
+                node.extras_mut().above = written::lines(above, 0);
             }
             self.root = Some(node);
             return Ok(());
@@ -328,7 +415,7 @@ impl<'a> Builder<'a> {
         match &mut frame.node.value {
             Value::List(items) => {
                 if !above.is_empty() {
-                    node.extras_mut().above = above;
+                    node.extras_mut().above = written::lines(above, frame.column.unwrap_or(0));
                 }
                 items.push(node);
                 Ok(())
@@ -339,7 +426,9 @@ impl<'a> Builder<'a> {
                     if let Some(earlier) = map.get(&key.0) {
                         return Err(duplicate(&key.0, earlier.at, node.at));
                     }
-                    frame.above = above;
+                    let column = (key.2.column as usize).saturating_sub(1);
+                    frame.column.get_or_insert(column);
+                    frame.above = written::lines(above, column);
                     frame.key = Some(key);
                     Ok(())
                 }
@@ -350,7 +439,7 @@ impl<'a> Builder<'a> {
                         let extras = node.extras_mut();
                         extras.key = lexeme;
                         extras.above = comments;
-                        extras.above.extend(above);
+                        extras.above.extend(written::lines(above, frame.column.unwrap_or(0)));
                         extras.right = extras.right.take().or(right);
                     }
                     if node.at.line == 0 {
@@ -379,7 +468,8 @@ fn key_of(node: &Node) -> Result<KeyParts, Fault> {
         }
         _ => node.raw.as_deref().filter(|raw| !raw.is_empty()).unwrap_or("null").into(),
     };
-    let lexeme = node.raw.clone().filter(|raw| **raw != *text || scalar_quotes_needed(&text));
+    let kept = |raw: &str| !raw.contains('\n') && (*raw != *text || scalar_quotes_needed(&text));
+    let lexeme = node.raw.clone().filter(|raw| kept(raw));
     Ok((text, lexeme, node.at))
 }
 

@@ -146,7 +146,15 @@ fn keep(node: &Node, picks: &BTreeSet<Vec<Step>>, path: &mut Vec<Step>) -> Optio
         _ => return None,
     };
     let extras = node.extras.clone();
-    Some(Node { value, extras, raw: None, at: node.at, layout: node.layout, secret: node.secret })
+    Some(Node {
+        value,
+        extras,
+        raw: None,
+        at: node.at,
+        layout: node.layout,
+        indent: node.indent,
+        secret: node.secret,
+    })
 }
 
 /// The path that `text` names in `root`.

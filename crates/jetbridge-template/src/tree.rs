@@ -3,6 +3,7 @@
 //! A scalar keeps its lexeme, a node its place and its comments. Nothing here knows operators.
 
 use std::fmt;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -43,12 +44,28 @@ pub(crate) enum Layout {
     Flow,
 }
 
+/// How many columns the entries of a container stand to the right of those around it, where
+/// that is known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Indent(Option<NonZeroU8>);
+
+impl Indent {
+    pub(crate) fn of(columns: usize) -> Self {
+        // One more than it is, so that none of it is something too.
+        Self(u8::try_from(columns + 1).ok().and_then(NonZeroU8::new))
+    }
+
+    pub(crate) fn columns(self) -> Option<usize> {
+        self.0.map(|columns| usize::from(columns.get()) - 1)
+    }
+}
+
 /// What few nodes have.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extras {
     /// The lexeme of the node's key, where it is not the key's text.
     pub(crate) key: Option<Box<str>>,
-    /// Comment lines before the entry, with their `#`.
+    /// Comment lines before the entry, with their `#`, and blank lines.
     pub(crate) above: Vec<Box<str>>,
     /// The comment behind it.
     pub(crate) right: Option<Box<str>>,
@@ -62,11 +79,13 @@ pub(crate) struct Extras {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
     pub(crate) value: Value,
-    /// The scalar as written, quotes included; `None` once it is computed.
+    /// The scalar as written, quotes included; `None` once it is computed. Lines after the first
+    /// begin where the entries of the container around it do.
     pub(crate) raw: Option<Box<str>>,
     pub(crate) extras: Option<Box<Extras>>,
     pub(crate) at: At,
     pub(crate) layout: Layout,
+    pub(crate) indent: Indent,
     /// Holds something read from a store that is marked secret.
     pub(crate) secret: bool,
 }

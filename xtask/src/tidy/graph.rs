@@ -4,7 +4,7 @@ use super::Source;
 
 /// Each crate and what it may depend on: crates of the house, and the outside crates that only
 /// it may name.
-const HOUSE: [(&str, &[&str], &[&str]); 12] = [
+const HOUSE: [(&str, &[&str], &[&str]); 13] = [
     ("jetbridge-core", &[], &[]),
     ("jetbridge-nats", &["jetbridge-core"], &["async-nats"]),
     ("jetbridge-local", &["jetbridge-core"], &["rusqlite"]),
@@ -30,6 +30,7 @@ const HOUSE: [(&str, &[&str], &[&str]); 12] = [
         &["jetbridge", "jetbridge-core", "jetbridge-local", "jetbridge-nats", "jetbridge-testkit"],
         &[],
     ),
+    ("jetbridge-fuzz", &["jetbridge-template"], &["libfuzzer-sys"]),
     ("xtask", &[], &[]),
 ];
 
