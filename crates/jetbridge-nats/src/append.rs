@@ -30,10 +30,10 @@ pub(crate) async fn append(api: &Api, message: &Message, opts: &AppendOpts) -> R
         let mark = random::name();
         store.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         store.insert(headers::WRITE, mark.as_str());
-        let out = message::to_wire(message.clone(), Some(store), OPERATION)?;
+        let out = message::to_wire(message, Some(store), OPERATION)?;
         return Conditional { api, out, expected, mark }.append().await;
     }
-    let out = message::to_wire(message.clone(), Some(store), OPERATION)?;
+    let out = message::to_wire(message, Some(store), OPERATION)?;
     let call = match opts.id {
         // The stream knows the id again: twice is once.
         Some(_) => api.link().repeatable(OPERATION),

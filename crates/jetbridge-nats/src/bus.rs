@@ -43,6 +43,12 @@ impl NatsBus {
         self.api.link()
     }
 
+    async fn publish_later(&self, message: &Message) -> Result<()> {
+        let out = message::to_wire(message, None, "bus.publish")?;
+        let reply = message.reply.as_ref().map(message::subject_to_wire);
+        self.link().tell(out, reply, &self.link().once("bus.publish")).await
+    }
+
     async fn find_stream(
         &self,
         name: &StreamName,
@@ -68,9 +74,14 @@ impl Display for NatsBus {
 #[async_trait]
 impl Bus for NatsBus {
     async fn publish(&self, message: Message) -> Result<()> {
+        const OPERATION: &str = "bus.publish";
+        let out = message::to_wire(&message, None, OPERATION)?;
         let reply = message.reply.as_ref().map(message::subject_to_wire);
-        let out = message::to_wire(message, None, "bus.publish")?;
-        self.link().tell(out, reply, &self.link().once("bus.publish")).await
+        if self.link().tell_now(out, reply, OPERATION)? {
+            return Ok(());
+        }
+        // Rare, so its room is not that of every message.
+        Box::pin(self.publish_later(&message)).await
     }
 
     async fn flush(&self) -> Result<()> {
@@ -82,8 +93,7 @@ impl Bus for NatsBus {
     }
 
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message> {
-        let subject = message.subject.clone();
-        let out = message::to_wire(message, None, "bus.request")?;
+        let out = message::to_wire(&message, None, "bus.request")?;
         let call = Call::new("bus.request", Repeat::Never, timeout).patient();
         let ended = match self.link().begin(&out, &call, None).await {
             Ok(pending) => match pending.await {
@@ -94,11 +104,10 @@ impl Bus for NatsBus {
         };
         Err(match ended {
             Ended::Final(error) => error,
-            Ended::NoResponders => {
-                not_sent("bus.request", "nobody listens on this subject").with("subject", &subject)
-            }
+            Ended::NoResponders => not_sent("bus.request", "nobody listens on this subject")
+                .with("subject", &message.subject),
             Ended::NotSent => not_sent("bus.request", "the connection was lost"),
-            Ended::Unclear(why) => lost("bus.request", why).with("subject", &subject),
+            Ended::Unclear(why) => lost("bus.request", why).with("subject", &message.subject),
         })
     }
 
@@ -223,31 +232,34 @@ impl Pump {
         loop {
             let first = tokio::select! {
                 biased;
-                arrived = self.feed.next() => arrived,
+                arrived = self.feed.next() => Some(arrived),
                 () = is_set(&mut self.stopping), if !draining => {
                     draining = true;
                     self.feed.drain().await;
                     continue;
                 }
             };
-            let mut arrived = Vec::new();
-            let mut next = first;
-            let end = loop {
-                match next {
-                    Some(Ok(message)) => arrived.push(message::from_wire(message)?),
-                    Some(Err(denial)) => break Some(Err(denied("bus.subscribe", &denial))),
-                    None if draining => break Some(Ok(())),
-                    None => break Some(Err(not_sent("bus.subscribe", "the connection is closed"))),
-                }
-                if arrived.len() >= TURN_MAX {
-                    break None;
-                }
-                match self.feed.next().now_or_never() {
-                    Some(another) => next = another,
-                    None => break None,
-                }
-            };
-            self.mailbox.push(arrived);
+            let mut end = None;
+            let (feed, mut next) = (&mut self.feed, first);
+            // All that has come by now, in one turn of the mailbox's lock.
+            let mut left = TURN_MAX;
+            self.mailbox.push(std::iter::from_fn(|| {
+                left = left.checked_sub(1)?;
+                let arrived = match next.take() {
+                    Some(first) => first,
+                    None => feed.next().now_or_never()?,
+                };
+                let message = match arrived {
+                    Some(Ok(message)) => message::from_wire(message),
+                    Some(Err(denial)) => Err(denied("bus.subscribe", &denial)),
+                    None if draining => {
+                        end = Some(Ok(()));
+                        return None;
+                    }
+                    None => Err(not_sent("bus.subscribe", "the connection is closed")),
+                };
+                message.map_err(|error| end = Some(Err(error))).ok()
+            }));
             if let Some(end) = end {
                 return end;
             }

@@ -438,10 +438,14 @@ impl Stream for Feed {
     type Item = std::result::Result<Message, Denial>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Poll::Ready(Some(denial)) = self.denied.poll_recv(cx) {
-            return Poll::Ready(Some(Err(denial)));
+        // A subscription that is denied brings nothing, so that this is asked only then.
+        match self.messages.poll_next_unpin(cx) {
+            Poll::Ready(Some(message)) => Poll::Ready(Some(Ok(message))),
+            nothing => match self.denied.poll_recv(cx) {
+                Poll::Ready(Some(denial)) => Poll::Ready(Some(Err(denial))),
+                _ => nothing.map(|_end| None),
+            },
         }
-        self.messages.poll_next_unpin(cx).map(|message| message.map(Ok))
     }
 }
 

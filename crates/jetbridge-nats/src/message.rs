@@ -32,15 +32,19 @@ pub(crate) fn subject_to_wire(subject: &Subject) -> async_nats::Subject {
 
 /// A message on its way out, with the store's headers in `store` beside the writer's.
 pub(crate) fn to_wire(
-    message: Message,
+    message: &Message,
     store: Option<HeaderMap>,
     operation: &'static str,
 ) -> Result<Outgoing> {
+    let out = Outgoing::new(subject_to_wire(&message.subject), message.payload.clone());
+    if message.headers.is_empty() && store.is_none() {
+        return Ok(out);
+    }
     let mut map = headers::to_wire(&message.headers, operation)?;
     for (name, values) in store.iter().flat_map(HeaderMap::iter) {
         for value in values {
             map.insert(name.clone(), HeaderValue::clone(value));
         }
     }
-    Ok(Outgoing::new(subject_to_wire(&message.subject), message.payload).headers(map))
+    Ok(out.headers(map))
 }

@@ -299,6 +299,24 @@ impl Link {
         }
     }
 
+    /// Hands `out` to the client if it is online and has room; `false` if the message is to be made
+    /// again.
+    pub(crate) fn tell_now(
+        &self,
+        out: Outgoing,
+        reply: Option<Subject>,
+        operation: &'static str,
+    ) -> Result<bool> {
+        if !self.waiters().is_online() {
+            return Ok(false);
+        }
+        self.check(&out, operation)?;
+        match self.send(out, reply).now_or_never() {
+            Some(sent) => sent.map(|()| true).map_err(|cause| refused(&cause, operation)),
+            None => Ok(false),
+        }
+    }
+
     /// Hands `out` to the client without expecting an answer; waits while it is offline. `reply`
     /// is the subject that answers go to, if there are any.
     pub(crate) async fn tell(

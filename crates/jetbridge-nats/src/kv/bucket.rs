@@ -83,10 +83,10 @@ impl Bucket {
     }
 
     /// Whether another write may be remembered by the server by its id.
-    pub(crate) fn may_fence(&self) -> bool {
+    pub(crate) fn may_fence(&self, now: Instant) -> bool {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        if ids.since.elapsed() > IDS_WINDOW {
-            *ids = Ids { since: Instant::now(), used: 0 };
+        if now.saturating_duration_since(ids.since) > IDS_WINDOW {
+            *ids = Ids { since: now, used: 0 };
         }
         ids.used += 1;
         ids.used <= IDS_MAX
@@ -103,7 +103,7 @@ impl Bucket {
         let cached = self.cached();
         if let Some(cached) = &cached
             && cached.epoch == epoch
-            && cached.asked.elapsed() < FACTS_AGE_MAX
+            && call.began.saturating_duration_since(cached.asked) < FACTS_AGE_MAX
         {
             return Ok(Arc::clone(&cached.facts));
         }

@@ -43,7 +43,7 @@ impl NatsKv {
         call: &Call,
     ) -> Result<Verdict> {
         draft.expected = expected;
-        self.name(facts, draft);
+        self.name(facts, draft, call);
         let server = self.bucket.api.link().server_id();
         let call_once = call.never_repeated();
         let answered =
@@ -115,13 +115,13 @@ impl NatsKv {
 
     /// Gives the write a name, if it has room for one. A condition keeps a late copy out by
     /// itself; an unconditional write needs the stream's memory for that.
-    fn name(&self, facts: &Facts, draft: &mut Draft) {
+    fn name(&self, facts: &Facts, draft: &mut Draft, call: &Call) {
         if draft.id.is_some() {
             return;
         }
         let unconditional = draft.expected.is_none();
         draft.fenced =
-            unconditional && facts.remembers >= REMEMBERED_MIN && self.bucket.may_fence();
+            unconditional && facts.remembers >= REMEMBERED_MIN && self.bucket.may_fence(call.began);
         draft.id = Some(self.bucket.next_write());
         if let Some(max) = facts.message_bytes_max
             && draft.outgoing(draft.expected).bytes() > max
