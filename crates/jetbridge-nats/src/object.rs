@@ -123,7 +123,7 @@ impl Shelf {
         }
         let out = Outgoing::new(self.meta_subject(&name), json).headers(map);
         let link = self.api.link();
-        match link.publish(&out, &link.once(OPERATION)).await? {
+        match self.publish(&out, &link.once(OPERATION)).await? {
             Ok(ack) => {
                 let time = match link.clock().now() {
                     Some(estimate) => estimate.now,

@@ -5,20 +5,25 @@
 //! a dropped future, removes them. The meta is written under a condition, so that of two uploads
 //! of one name each knows which chunks it replaced and none are left behind.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use jetbridge_core::{
-    Body, Digest, Error, ErrorKind, Expect, ObjectInfo, ObjectName, ObjectPut, Outcome, Result,
-    random,
+    Backoff, Body, Digest, Error, ErrorKind, Expect, ObjectInfo, ObjectName, ObjectPut, Outcome,
+    Result, random,
 };
 
+use crate::error::ApiError;
 use crate::object::Shelf;
 use crate::object_meta::{LinkMeta, Meta, Options, Placed};
-use crate::publish::Window;
-use crate::request::Outgoing;
+use crate::publish::{Window, is_no_stream};
+use crate::request::{Call, Outgoing};
 use crate::wire::PubAck;
 
 /// Bytes of one chunk, as every client's default has it; measured to be the best size too.
@@ -45,6 +50,8 @@ pub(crate) async fn put(
         Ok(sent) => sent,
         Err(error) => {
             upload.remove().await;
+            let call = shelf.api.link().repeatable(OPERATION);
+            let error = shelf.copies.explain_silence(&shelf.api, error, &call).await;
             return Err(error.with("object", name));
         }
     };
@@ -60,20 +67,54 @@ pub(crate) async fn put(
         digest: Some(sent.digest.to_string()),
         deleted: false,
     };
-    match shelf.replace(meta, opts.expect, before).await {
+    let finish = finish(shelf.clone(), upload, meta, (opts.expect, before));
+    Finish { shelf: shelf.clone(), running: Some(finish.boxed()) }.await
+}
+
+/// Lets the name appear, and removes what is then of no use: what it replaced, or the upload.
+async fn finish(
+    shelf: Shelf,
+    mut upload: Upload,
+    meta: Meta,
+    (expect, before): (Expect, Option<Placed>),
+) -> Result<ObjectInfo> {
+    // From here on the meta may be there, and its chunks must then be.
+    upload.keep();
+    match shelf.replace(meta, expect, before).await {
         Ok((placed, replaced)) => {
-            upload.keep();
             shelf.remove_chunks_of(replaced.as_ref().map(|placed| &placed.meta)).await;
             placed.info()
         }
-        Err(error) if error.outcome() == Outcome::Unknown => {
-            // The meta may be there, and its chunks must then be.
-            upload.keep();
-            Err(error)
-        }
+        Err(error) if error.outcome() == Outcome::Unknown => Err(error),
         Err(error) => {
             upload.remove().await;
             Err(error)
+        }
+    }
+}
+
+/// The end of an upload, which is reached in the background if the caller gives it up: a meta on
+/// its way lands or not, and only who waits for that knows which chunks to remove.
+struct Finish {
+    shelf: Shelf,
+    running: Option<BoxFuture<'static, Result<ObjectInfo>>>,
+}
+
+impl Future for Finish {
+    type Output = Result<ObjectInfo>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(running) = &mut self.running else { return Poll::Pending };
+        let done = ready!(running.poll_unpin(cx));
+        self.running = None;
+        Poll::Ready(done)
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.shelf.api.link().cleanups().spawn(async { drop(running.await) });
         }
     }
 }
@@ -171,7 +212,9 @@ impl Upload {
             }
             rest.extend_from_slice(&piece);
         }
-        if !rest.is_empty() {
+        if !rest.is_empty() && sent.1 == 0 {
+            self.only_chunk(rest.freeze(), &mut hash, &mut sent).await?;
+        } else if !rest.is_empty() {
             self.chunk(rest.freeze(), &mut hash, &mut sent).await?;
         }
         if let Some(window) = &mut self.window {
@@ -199,6 +242,23 @@ impl Upload {
         // While the bytes travel.
         hash.update(&chunk);
         self.check_order(&acks)
+    }
+
+    /// The chunk of an object that has but one: no other can overtake it, so it is sent again while
+    /// nobody answers for the bucket, which in a cluster may happen for a moment.
+    async fn only_chunk(
+        &mut self,
+        chunk: Bytes,
+        hash: &mut Sha256,
+        sent: &mut (u64, u64),
+    ) -> Result<()> {
+        *sent = (chunk.len() as u64, 1);
+        hash.update(&chunk);
+        let out = Outgoing::new(self.shelf.chunk_subject(&self.nuid), chunk);
+        let call = self.shelf.api.link().once(OPERATION);
+        let ack = self.shelf.publish(&out, &call).await.map_err(settled)?;
+        let ack = ack.map_err(|refused| refused.into_error(OPERATION))?;
+        self.check_order(&[ack])
     }
 
     /// Chunks are read back in the stream's order, which must be the body's.
@@ -265,6 +325,28 @@ fn settled(error: Error) -> Error {
 }
 
 impl Shelf {
+    /// Publishes `out`, again and again while nobody answers for a bucket that is there.
+    pub(crate) async fn publish(
+        &self,
+        out: &Outgoing,
+        call: &Call,
+    ) -> Result<std::result::Result<PubAck, ApiError>> {
+        let link = self.api.link();
+        let mut backoff = Backoff::outage();
+        loop {
+            let silence = match link.publish(out, &link.once(call.operation)).await {
+                Err(error) if is_no_stream(&error) => error,
+                answered => return answered,
+            };
+            let reading = call.repeatable();
+            let error = self.copies.explain_silence(&self.api, silence, &reading).await;
+            if !error.is_retryable() || call.is_over() {
+                return Err(error);
+            }
+            backoff.wait().await;
+        }
+    }
+
     /// Publishes `meta` under `expect`; returns it with its place, and what it replaced.
     pub(crate) async fn replace(
         &self,

@@ -22,6 +22,7 @@ on_every_server!(
     an_overwrite_that_was_overwritten_meanwhile_touches_nothing,
     a_deletion_whose_acknowledgement_is_lost_is_done_once,
     a_last_acknowledgement_lost_with_its_server_is_settled,
+    a_put_that_is_dropped_behind_its_last_message_is_whole,
     a_chunk_whose_acknowledgement_is_lost_leaves_the_object_as_it_was,
 );
 
@@ -189,5 +190,19 @@ async fn a_chunk_whose_acknowledgement_is_lost_leaves_the_object_as_it_was(relea
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert_eq!(error.outcome(), Outcome::NotApplied, "{error:?}");
     scene.holds(1).await;
+    scene.end().await;
+}
+
+/// What the name stands for when nobody waits for the answer any more still has its chunks.
+async fn a_put_that_is_dropped_behind_its_last_message_is_whole(release: Release) {
+    let scene = Scene::start(release).await;
+    scene.objects.put(&name(), body(1), chunked()).await.unwrap();
+    scene.lose_behind(CHUNKS);
+    let named = name();
+    tokio::select! {
+        put = scene.objects.put(&named, body(2), chunked()) => panic!("{put:?}"),
+        () = scene.until_lost() => {}
+    }
+    scene.holds(2).await;
     scene.end().await;
 }

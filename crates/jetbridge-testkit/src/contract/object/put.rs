@@ -299,7 +299,11 @@ cases! { $ __object_put = object::put;
         })
         .await;
         assert!(objects.get(&name("a"), None).await.unwrap().is_none());
-        assert_eq!(listed(&objects, Scope::All).await, set(&[]));
+        // Each copy of a stream removes what is too old in its own time, and any may list it.
+        eventually("it is listed no more", patience(), async || {
+            listed(&objects, Scope::All).await.is_empty().then_some(())
+        })
+        .await;
         eventually("its bytes go", patience(), async || {
             (held(f, &objects).await == 0).then_some(())
         })
