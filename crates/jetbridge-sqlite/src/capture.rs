@@ -1,5 +1,17 @@
 //! Capture: every committed page of a live database, in order, exactly once.
 
+mod database;
+mod engine;
+mod fault;
+mod kept;
+mod memory;
+mod options;
+mod run;
+mod snapshot;
+mod start;
 mod uplink;
+mod wake;
 
+pub use options::Options;
+pub use run::{Capture, Status};
 pub use uplink::{Delta, Head, Page, Pages, Scope, Uplink};

@@ -4,8 +4,8 @@
 //! commit is a frame that says so. What makes a frame valid is that its salts are the header's
 //! and that the chain of checksums holds; the first that is not ends the log. Whether a valid
 //! commit frame *counts* is not for the file to say: a writer that dies before it tells the
-//! wal-index leaves one behind that the next writer overwrites. [`commits`] therefore takes a
-//! limit.
+//! wal-index leaves one behind that the next writer overwrites. [`commits`] therefore is
+//! told where to end.
 //!
 //! Nothing here locks, writes or knows a database.
 
@@ -15,5 +15,5 @@ mod header;
 #[cfg(test)]
 mod tests;
 
-pub use frames::{Commits, Frame, Frames, Limit, Source, commits};
+pub use frames::{Commits, Frame, Frames, Source, commits};
 pub use header::{FRAME_HEADER_BYTES, HEADER_BYTES, Header, Position};

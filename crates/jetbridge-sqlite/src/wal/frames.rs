@@ -136,16 +136,6 @@ impl<'a, S: Source + ?Sized> Frames<'a, S> {
     }
 }
 
-/// How far [`commits`] reads.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_structs, reason = "two limits, both needed")]
-pub struct Limit {
-    /// Where what is committed ends, in bytes from the beginning of the file.
-    pub offset: u64,
-    /// Stop at the first commit by which this many pages were seen.
-    pub pages: usize,
-}
-
 /// The transactions of a stretch of the log, taken together.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -158,7 +148,8 @@ pub struct Commits {
     pub end: Option<(Pgno, Position)>,
 }
 
-/// Reads whole transactions from `from` on, at most up to `limit`.
+/// Reads whole transactions from `from` on, up to `end`: where what is committed ends, in bytes
+/// from the beginning of the file.
 ///
 /// # Errors
 /// [`Unavailable`](ErrorKind::Unavailable) if the source cannot be read.
@@ -166,21 +157,18 @@ pub fn commits<S: Source + ?Sized>(
     source: &S,
     header: Header,
     from: Position,
-    limit: Limit,
+    end: u64,
 ) -> Result<Commits> {
     let mut frames = Frames::new(source, header, from);
     let mut found = Commits::default();
     let mut open: BTreeMap<Pgno, u64> = BTreeMap::new();
-    while frames.position().offset + header.frame_bytes() <= limit.offset {
+    while frames.position().offset + header.frame_bytes() <= end {
         let Some(frame) = frames.next()? else { break };
         open.insert(frame.pgno, frame.page_offset);
         let commit = frame.commit;
         if commit != 0 {
             found.pages.append(&mut open);
             found.end = Some((commit, frames.position()));
-            if found.pages.len() >= limit.pages {
-                break;
-            }
         }
     }
     Ok(found)

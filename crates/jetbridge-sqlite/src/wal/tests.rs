@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::*;
 use crate::{PageSize, Pgno};
 
-const EVERYTHING: Limit = Limit { offset: u64::MAX, pages: usize::MAX };
+const EVERYTHING: u64 = u64::MAX;
 
 fn database(path: &Path, page_size: u32) -> Connection {
     let connection = Connection::open(path).unwrap();
@@ -169,10 +169,10 @@ fn sample() -> Vec<u8> {
 }
 
 #[test]
-fn limits_cut_at_commits() {
+fn a_limit_cuts_at_commits() {
     let wal = sample();
     let header = wal[..].header().unwrap().unwrap();
-    let read = |from, limit| commits(&wal[..], header, from, limit).unwrap();
+    let read = |from, end| commits(&wal[..], header, from, end).unwrap();
     let whole = read(header.start(), EVERYTHING);
     let (commit, end) = whole.end.unwrap();
     assert_eq!(end.offset, wal.len() as u64);
@@ -181,18 +181,22 @@ fn limits_cut_at_commits() {
     let mut pages: BTreeMap<Pgno, u64> = BTreeMap::new();
     let mut position = header.start();
     let mut pieces = 0;
-    loop {
-        let mut piece = read(position, Limit { pages: 1, ..EVERYTHING });
+    for frames in 1.. {
+        let mut piece = read(position, header.end_of(frames));
         pages.append(&mut piece.pages);
-        let Some((_, end)) = piece.end else { break };
-        position = end;
-        pieces += 1;
+        if let Some((_, end)) = piece.end {
+            position = end;
+            pieces += 1;
+        }
+        if header.end_of(frames) == end.offset {
+            break;
+        }
     }
     assert!(pieces >= 4, "{pieces} transactions");
     assert_eq!((pages, position), (whole.pages.clone(), end));
 
-    // One frame before the end the last transaction is not there.
-    let short = read(header.start(), Limit { offset: end.offset - 1, ..EVERYTHING });
+    // One byte before the end the last transaction is not there.
+    let short = read(header.start(), end.offset - 1);
     assert!(short.end.unwrap().1.offset < end.offset);
     assert!(short.end.unwrap().0 <= commit);
 }
