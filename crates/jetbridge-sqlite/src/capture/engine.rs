@@ -6,7 +6,7 @@
 //! database, and begin again from what is remembered.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -406,7 +406,7 @@ fn time_of(ms: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
-fn unreadable(path: &PathBuf, at: u64) -> Error {
+fn unreadable(path: &Path, at: u64) -> Error {
     Error::new(ErrorKind::Corrupt, CAPTURE)
         .because("SQLite counts more committed frames than the log holds")
         .with("path", path.display())
