@@ -1,11 +1,14 @@
 //! Capture: every committed page of a live database, in order, exactly once.
 
 mod database;
+mod drive;
 mod engine;
 mod fault;
+mod held;
 mod kept;
 mod memory;
 mod options;
+mod patience;
 mod run;
 mod snapshot;
 mod start;
@@ -14,4 +17,4 @@ mod wake;
 
 pub use options::Options;
 pub use run::{Capture, Status};
-pub use uplink::{Delta, Head, Page, Pages, Scope, Uplink};
+pub use uplink::{Delta, Head, Page, Pages, Scope, Touched, Uplink};

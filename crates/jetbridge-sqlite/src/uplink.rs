@@ -22,7 +22,7 @@ pub(crate) use ledger::Ledger;
 
 use self::encode::{Source, encode};
 use self::fence::Fence;
-use crate::capture::{Delta, Head, Page, Pages, Scope, Uplink};
+use crate::capture::{Delta, Head, Page, Pages, Scope, Touched, Uplink};
 use crate::ltx::{Decoder, HEADER_BYTES, Header, WalSpan};
 use crate::restore::index;
 use crate::store::{Level, LtxFile, Manifest, Plan, Put, Replica, Target, reach};
@@ -189,18 +189,20 @@ impl Uplink for StoreUplink {
         Ok(Some(Head { txid: plan.txid, page_size: header.page_size, wal, time: header.time() }))
     }
 
-    async fn touched_since(&self, after: Txid) -> Result<Vec<Pgno>> {
+    async fn touched_since(&self, after: Txid) -> Result<Touched> {
         let files = self.ledger.read().since(after).ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, OPERATION)
                 .because("the files since then are not there any more")
                 .with("txid", after)
         })?;
         let mut pages = std::collections::BTreeSet::new();
+        let mut fewest = None;
         for file in files {
-            let (_, index) = index(&self.replica, &file).await?;
+            let (header, index) = index(&self.replica, &file).await?;
             pages.extend(index.entries().iter().map(|entry| entry.pgno));
+            fewest = Some(fewest.map_or(header.commit, |it: Pgno| it.min(header.commit)));
         }
-        Ok(pages.into_iter().collect())
+        Ok(Touched { pages: pages.into_iter().collect(), fewest })
     }
 
     async fn ship(&self, delta: Delta) -> Result<Txid> {

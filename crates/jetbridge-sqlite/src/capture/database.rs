@@ -14,13 +14,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jetbridge_core::{Error, ErrorKind, Result};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::fault::{CAPTURE, failed, io_failed, not_a_database};
+use super::fault::{CAPTURE, failed, io_failed, not_a_database, read_only};
 use super::kept::{self, FileId};
 use crate::PageSize;
 use crate::wal::{Header, Source as _};
@@ -30,6 +30,9 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How often the beginning of a read transaction is tried beside writers before they are made to
 /// wait for one: each try takes well below a millisecond.
 const PIN_ATTEMPTS: usize = 20;
+/// How often the write lock is asked for. SQLite's own waiting asks ten times a second in the
+/// end, and never meets the short gap between two transactions of a busy writer.
+const GAP: Duration = Duration::from_micros(200);
 /// Pages that each of our connections caches: they read next to nothing.
 const CACHE_PAGES: u32 = 4;
 
@@ -37,6 +40,7 @@ const CACHE_PAGES: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
+    busy: Duration,
     pub(super) id: FileId,
     pub(super) file: Arc<File>,
     pub(super) log: Arc<File>,
@@ -67,6 +71,11 @@ impl Log {
         let header = self.header.filter(|_| self.frames > 0)?;
         Some((header, header.end_of(self.frames)))
     }
+
+    /// Whether the file has everything. Then the log may be overwritten at any time.
+    pub(super) fn is_moved(&self) -> bool {
+        self.frames == self.moved
+    }
 }
 
 impl Database {
@@ -82,16 +91,19 @@ impl Database {
         let (id, file) = kept::open(path).map_err(|cause| io_failed(path, cause))?;
         check_magic(path, &file)?;
         let holder = connect(path, busy)?;
+        if holder.is_readonly(MAIN_DB).map_err(|cause| failed(path, cause))? {
+            return Err(read_only(path));
+        }
         set_wal_mode(path, &holder)?;
         let log_path = beside(path, "-wal");
-        let (other, writer) = (connect(path, busy)?, connect(path, busy)?);
+        let (other, writer) = (connect(path, busy)?, connect(path, Duration::ZERO)?);
         // Opens the log, which makes its file.
         frames(path, &other)?;
         let log = File::open(&log_path).map_err(|cause| io_failed(&log_path, cause))?;
         let log_id = FileId::of(&log_path).map_err(|cause| io_failed(&log_path, cause))?;
         let path = path.to_owned();
         let log = Arc::new(log);
-        let database = Self { path, id, file, log, log_id, holder, other, writer };
+        let database = Self { path, busy, id, file, log, log_id, holder, other, writer };
         let log = database.pin()?;
         Ok((database, log))
     }
@@ -122,6 +134,18 @@ impl Database {
         Ok((before == after).then_some(Log { header: before, frames, moved }))
     }
 
+    /// The log now.
+    pub(super) fn settled_log(&self) -> Result<Log> {
+        for _ in 0..PIN_ATTEMPTS {
+            if let Some(log) = self.log()? {
+                return Ok(log);
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, CAPTURE)
+            .because("the log is begun anew all the time")
+            .with("path", self.path.display()))
+    }
+
     /// The size of the log's file in bytes.
     pub(super) fn log_bytes(&self) -> Result<u64> {
         self.log.metadata().map(|facts| facts.len()).map_err(|cause| io_failed(&self.path, cause))
@@ -136,18 +160,28 @@ impl Database {
         self.move_frames()
     }
 
-    /// Keeps every other writer out until [`Database::admit_writers`]; `false` if one is busy.
+    /// Keeps every other writer out until [`Database::admit_writers`]; `false` if they leave no
+    /// gap for too long.
     pub(super) fn hold_writers(&self) -> Result<bool> {
-        match self.writer.execute_batch("BEGIN IMMEDIATE") {
-            Ok(()) => Ok(true),
-            Err(cause) if is_busy(&cause) => Ok(false),
-            Err(cause) => Err(failed(&self.path, cause)),
+        let deadline = Instant::now() + self.busy;
+        loop {
+            match self.writer.execute_batch("BEGIN IMMEDIATE") {
+                Ok(()) => return Ok(true),
+                Err(cause) if !is_busy(&cause) => return Err(failed(&self.path, cause)),
+                Err(_busy) if Instant::now() >= deadline => return Ok(false),
+                Err(_busy) => std::thread::sleep(GAP),
+            }
         }
     }
 
-    /// Ends [`Database::hold_writers`].
+    /// Whether writers are held.
+    pub(super) fn is_alone(&self) -> bool {
+        !self.writer.is_autocommit()
+    }
+
+    /// Ends [`Database::hold_writers`], if it was begun.
     pub(super) fn admit_writers(&self) -> Result<()> {
-        self.run(&self.writer, "ROLLBACK")
+        if self.writer.is_autocommit() { Ok(()) } else { self.run(&self.writer, "ROLLBACK") }
     }
 
     /// Moves the rest of the log into the file, so that the next writer begins it anew. Only
@@ -169,11 +203,8 @@ impl Database {
         let version = self.writer.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
         let version = version.map_err(|cause| failed(&self.path, cause))?;
         let commit = format!("PRAGMA user_version = {version}; COMMIT");
-        self.run(&self.writer, &commit).inspect_err(|_| {
-            if !self.writer.is_autocommit() {
-                self.admit_writers().unwrap_or_default();
-            }
-        })
+        let committed = self.run(&self.writer, &commit);
+        committed.inspect_err(|_| self.admit_writers().unwrap_or_default())
     }
 
     /// Begins the read transaction at the end of the log, and says where that is.

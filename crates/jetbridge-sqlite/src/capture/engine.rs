@@ -5,23 +5,22 @@
 //! it, not before. Whatever goes wrong between, the way back is the same: let go of the
 //! database, and begin again from what is remembered.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use jetbridge_core::{Error, ErrorKind, Result};
+use jetbridge_core::Result;
 
-use super::database::Database;
 use super::fault::CAPTURE;
-use super::memory::{Cursor, LogCursor, Memory};
+use super::held::{Held, Read};
+use super::memory::{Cursor, Memory};
 use super::options::Options;
-use super::snapshot::{Snapshot, UNKNOWN};
+use super::snapshot::{Digests, Snapshot, UNKNOWN, digests_of};
 use super::start::{Found, Start, start};
-use super::uplink::{Delta, Head, Pages, Scope};
+use super::uplink::{Delta, Head, Pages, Scope, Touched};
 use crate::ltx::WalSpan;
-use crate::wal::{Commits, FRAME_HEADER_BYTES, Header, Position, Source as _, commits};
-use crate::{PageSize, Pgno, Txid};
+use crate::wal::{Header, Position};
+use crate::{Pgno, Txid};
 
 /// Most bytes of pages that a delta holds in memory; larger ones are read as they are sent.
 const HELD_BYTES_MAX: usize = 16 << 20;
@@ -40,8 +39,9 @@ pub(super) enum Turn {
 pub(super) struct Replica {
     pub(super) identity: String,
     pub(super) head: Option<Head>,
-    /// Pages that it was sent after the TXID at which we remember it; asked for at the start.
-    pub(super) touched: Vec<Pgno>,
+    /// What it was sent after the TXID at which we remember it; asked for at the start. `None` if
+    /// it cannot be told.
+    pub(super) touched: Option<Touched>,
 }
 
 /// Captures one database.
@@ -49,25 +49,19 @@ pub(super) struct Replica {
 pub(super) struct Engine {
     options: Options,
     memory: Memory,
-    held: Option<Held>,
+    at: Option<At>,
     pending: Option<Pending>,
 }
 
-/// The database while its log is held, and how far it was read.
+/// Where the capture stands.
 #[derive(Debug)]
-struct Held {
-    database: Database,
-    page_size: PageSize,
-    /// The log that was read, and the place behind what was.
-    log: Option<(Header, Position)>,
-    /// Where in it the newest version of each page stands.
-    overlay: Arc<HashMap<Pgno, u64>>,
-    /// The size of the database in pages at that place.
-    pages: Pgno,
+struct At {
+    held: Held,
     txid: Txid,
     time: SystemTime,
-    /// Pages that the next delta holds in any case.
+    /// Pages that the next delta holds in any case, and whether there must be one.
     owed: BTreeSet<Pgno>,
+    must_ship: bool,
     moved_at: Instant,
     /// Where the log stood when it was last moved into the file.
     moved: Option<(Header, Position)>,
@@ -77,14 +71,14 @@ struct Held {
 #[derive(Debug)]
 struct Pending {
     cursor: Cursor,
-    digests: Vec<(Pgno, u64)>,
+    digests: Arc<Mutex<Digests>>,
     anew: bool,
 }
 
 impl Engine {
     pub(super) fn new(options: Options) -> Result<Self> {
         let memory = Memory::open(&options.state_dir())?;
-        Ok(Self { options, memory, held: None, pending: None })
+        Ok(Self { options, memory, at: None, pending: None })
     }
 
     /// The TXID after which the replica must say what it was sent; `None` if it need not.
@@ -93,323 +87,257 @@ impl Engine {
         Ok(cursor.filter(|cursor| cursor.replica == identity).map(|cursor| cursor.txid))
     }
 
+    /// What to do now: ship what was committed, after moving the log into the file if it is time.
+    pub(super) fn next(&mut self, replica: &Replica) -> Result<Turn> {
+        if self.wants_checkpoint()
+            && let Some(turn) = self.checkpoint(replica)?
+        {
+            return Ok(turn);
+        }
+        self.turn(replica)
+    }
+
     /// Lets go of the database and of a delta that was not acknowledged.
     pub(super) fn detach(&mut self) {
-        self.held = None;
+        self.at = None;
         self.pending = None;
     }
 
-    /// Opens the database, holds its log, and makes the first delta, if one is needed.
-    pub(super) fn attach(&mut self, replica: &Replica) -> Result<Turn> {
-        self.detach();
-        let (database, log) = Database::open(&self.options.path, self.options.busy)?;
-        let (page_size, pages) = database.size()?;
-        let filled = log.filled();
-        let read = match filled {
-            Some((header, end)) => commits(&*database.log, header, header.start(), end)?,
-            None => Commits::default(),
-        };
-        let end = read.end.map(|(_, position)| position);
-        if end.map(|it| it.offset) != filled.map(|(_, end)| end) {
-            return Err(unreadable(&self.options.path, end.map_or(0, |it| it.offset)));
+    /// Whether the log has grown so long that it should be let go rather than held until the
+    /// replica can be reached again.
+    pub(super) fn is_overgrown(&self) -> Result<bool> {
+        let Some(at) = &self.at else { return Ok(false) };
+        let log = at.held.database.settled_log()?;
+        Ok(log.filled().is_some_and(|(_, end)| end > self.options.log_bytes_max))
+    }
+
+    /// Remembers that the delta is durable, as the replica's head `txid`.
+    pub(super) fn acknowledge(&mut self, txid: Txid) -> Result<()> {
+        let Some(mut pending) = self.pending.take() else { return Ok(()) };
+        pending.cursor.txid = txid;
+        if let Some(at) = &mut self.at {
+            at.txid = txid;
         }
+        let digests = pending.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        self.memory.record(&pending.cursor, &digests, pending.anew)
+    }
+
+    /// Opens the database, holds its log, and makes the first delta, if one is needed.
+    fn attach(&mut self, replica: &Replica) -> Result<Turn> {
+        self.detach();
+        let held = Held::take(&self.options.path, self.options.busy)?;
         let cursor = self.memory.cursor()?;
+        let log_cursor = cursor.as_ref().and_then(|cursor| cursor.log);
         let found = Found {
-            page_size,
-            file: database.id,
-            log: filled,
-            sums_at_cursor: sums_at_cursor(&database, cursor.as_ref())?,
+            page_size: held.page_size,
+            file: held.database.id,
+            log: held.found_log(),
+            sums_at_cursor: match log_cursor {
+                Some(then) => held.sums_at(then.position.offset)?,
+                None => None,
+            },
         };
-        let begin = start(cursor.as_ref(), replica.head.as_ref(), &replica.identity, &found);
-        tracing::info!(path = %self.options.path.display(), ?begin, pages, "capture begins");
-        let time_ms = cursor.as_ref().map_or(0, |it| it.time_ms);
-        let held = Held {
-            page_size,
-            log: log.header.map(|header| (header, end.unwrap_or(header.start()))),
-            overlay: Arc::new(read.pages.into_iter().collect()),
-            pages,
+        let known = cursor.as_ref().filter(|_| replica.touched.is_some());
+        let begin = start(known, replica.head.as_ref(), &replica.identity, &found);
+        let touched = replica.touched.clone().unwrap_or_default();
+        let (path, pages) = (self.options.path.display(), held.pages);
+        tracing::info!(%path, pages, %begin, "capture begins");
+        let time = time_of(cursor.as_ref().map_or(0, |it| it.time_ms));
+        let at = self.at.insert(At {
+            held,
             txid: replica.head.map_or(Txid::NONE, |head| head.txid),
-            time: time_of(time_ms).max(replica.head.map_or(SystemTime::UNIX_EPOCH, |it| it.time)),
-            owed: replica.touched.iter().copied().collect(),
+            time: replica.head.map_or(time, |head| head.time.max(time)),
+            must_ship: touched != Touched::default(),
+            owed: touched.pages.into_iter().collect(),
             moved_at: Instant::now(),
             moved: None,
-            database,
-        };
-        let held = self.held.insert(held);
+        });
+        let pages_then = cursor.map_or(0, |cursor| cursor.pages);
+        let known = touched.fewest.map_or(pages_then, |it| it.min(pages_then));
         match begin {
             Start::Base => self.base(replica),
-            Start::Compare(_) => self.compare(replica),
+            Start::Compare(_) => self.compare(replica, known),
             Start::Resume(position, _) => {
-                held.rewind(position, cursor.map_or(pages, |it| it.pages))?;
+                // What the replica lost since must come again, whether it changed here or not.
+                at.owed.extend(known.saturating_add(1)..=pages_then);
+                at.held.rewind(position, pages_then)?;
                 self.turn(replica)
             }
         }
     }
 
     /// What was committed since the last delta.
-    pub(super) fn turn(&mut self, replica: &Replica) -> Result<Turn> {
-        let Some(held) = &mut self.held else { return self.attach(replica) };
-        if !held.database.is_current() {
+    fn turn(&mut self, replica: &Replica) -> Result<Turn> {
+        let Some(at) = &mut self.at else { return self.attach(replica) };
+        if !at.held.database.is_current() {
             tracing::warn!(path = %self.options.path.display(), "the database was replaced");
             return self.attach(replica);
         }
-        match held.read_on()? {
+        match at.held.read_on()? {
             Read::Lost => {
                 tracing::warn!(path = %self.options.path.display(), "the log was replaced");
                 self.attach(replica)
             }
-            Read::Nothing if held.owed.is_empty() => Ok(Turn::Idle),
-            Read::Nothing => self.ship(replica, &BTreeSet::new(), None),
-            Read::Pages(pages, span) => self.ship(replica, &pages, Some(span)),
+            Read::Nothing if !at.must_ship => Ok(Turn::Idle),
+            Read::Nothing => self.change(replica, BTreeSet::new(), None),
+            Read::Pages(pages, span) => self.change(replica, pages, Some(span)),
         }
     }
 
-    /// Remembers that the delta is durable.
-    pub(super) fn acknowledge(&mut self) -> Result<()> {
-        let Some(pending) = self.pending.take() else { return Ok(()) };
-        self.memory.record(&pending.cursor, &pending.digests, pending.anew)
-    }
-
     /// True if the log is long enough, or has waited long enough, to be moved into the file.
-    pub(super) fn wants_checkpoint(&self) -> bool {
-        let Some(held) = &self.held else { return false };
-        let Some((header, position)) = held.log.filter(|log| held.moved != Some(*log)) else {
+    fn wants_checkpoint(&self) -> bool {
+        let Some(at) = &self.at else { return false };
+        let Some((header, position)) = at.held.log.filter(|log| at.moved != Some(*log)) else {
             return false;
         };
-        let since = match held.moved {
+        let since = match at.moved {
             Some((then, moved)) if then == header => moved.offset,
             _ => 0,
         };
         let frames = (position.offset - since) / header.frame_bytes();
-        let due = held.moved_at.elapsed() >= self.options.checkpoint_interval;
+        let due = at.moved_at.elapsed() >= self.options.checkpoint_interval;
         frames >= u64::from(self.options.checkpoint_pages) || due
     }
 
     /// Moves the log into the file, so that it does not grow for ever; what is committed before
-    /// that is shipped next.
-    pub(super) fn checkpoint(&mut self, replica: &Replica) -> Result<Turn> {
-        let Some(held) = &mut self.held else { return Ok(Turn::Idle) };
-        held.moved_at = Instant::now();
-        held.database.advance()?;
-        if !held.database.hold_writers()? {
-            return Ok(Turn::Idle);
+    /// that is to be shipped next. `None` if a writer is busy for too long.
+    fn checkpoint(&mut self, replica: &Replica) -> Result<Option<Turn>> {
+        let Some(at) = &mut self.at else { return Ok(None) };
+        at.moved_at = Instant::now();
+        at.held.database.advance()?;
+        if !at.held.database.hold_writers()? {
+            return Ok(None);
         }
         let done = self.checkpoint_alone(replica);
-        if let Some(held) = &self.held {
-            held.database.admit_writers()?;
+        if let Some(at) = &self.at {
+            at.held.database.admit_writers()?;
         }
         let turn = done?;
         self.cut_log()?;
-        Ok(turn)
+        Ok(Some(turn))
     }
 
     /// The part during which writers are held.
     fn checkpoint_alone(&mut self, replica: &Replica) -> Result<Turn> {
         let turn = self.turn(replica)?;
+        // A delta that is still to be read needs the log as it is.
         let in_memory = match &turn {
             Turn::Idle => true,
             Turn::Ship(delta) => matches!(delta.pages, Pages::Held(_)),
         };
-        // A delta that is still to be read needs the log as it is.
-        if let Some(held) = self.held.as_mut().filter(|_| in_memory) {
-            held.database.reset()?;
-            held.moved = held.log;
+        if let Some(at) = self.at.as_mut().filter(|at| in_memory && at.held.database.is_alone()) {
+            at.held.reset()?;
+            at.moved = at.held.log;
         }
         Ok(turn)
     }
 
     fn cut_log(&mut self) -> Result<()> {
-        let Some(held) = &mut self.held else { return Ok(()) };
-        if held.database.log_bytes()? <= self.options.log_bytes_max {
+        let Some(at) = &mut self.at else { return Ok(()) };
+        if at.held.database.log_bytes()? <= self.options.log_bytes_max {
             return Ok(());
         }
-        match held.database.log()? {
-            Some(log) if log.frames == log.moved => held.database.cut_log(),
+        match at.held.database.log()? {
+            Some(log) if log.is_moved() => at.held.database.cut_log(),
             _ => Ok(()),
         }
     }
 
     fn base(&mut self, replica: &Replica) -> Result<Turn> {
-        let Some(held) = &mut self.held else { return Ok(Turn::Idle) };
-        held.owed.clear();
-        let snapshot = held.snapshot(&self.options.path);
-        let digests = snapshot.digests(snapshot.all())?;
-        self.send(replica, Scope::Base, digests, None)
+        let Some(at) = &mut self.at else { return Ok(Turn::Idle) };
+        at.owed.clear();
+        let snapshot = at.held.snapshot(&self.options.path);
+        let list = snapshot.all().collect();
+        self.send(replica, Scope::Base, list, None)
     }
 
-    fn compare(&mut self, replica: &Replica) -> Result<Turn> {
-        let Some(held) = &mut self.held else { return Ok(Turn::Idle) };
-        let owed = std::mem::take(&mut held.owed);
-        let snapshot = held.snapshot(&self.options.path);
-        let mut known = self.memory.digests()?;
-        let pages_then = self.memory.cursor()?.map_or(0, |cursor| cursor.pages);
-        known.truncate(pages_then as usize);
-        let mut found = snapshot.digests(snapshot.all())?;
-        found.retain(|(pgno, digest)| {
-            let then = known.get(*pgno as usize - 1).copied().unwrap_or(UNKNOWN);
-            then != *digest || owed.contains(pgno)
-        });
-        if found.is_empty() && pages_then == snapshot.pages {
-            let cursor = held.cursor(replica);
+    /// Ships what differs from what is remembered of the first `known` pages.
+    fn compare(&mut self, replica: &Replica, known: Pgno) -> Result<Turn> {
+        let Some(at) = &mut self.at else { return Ok(Turn::Idle) };
+        let owed = std::mem::take(&mut at.owed);
+        let snapshot = at.held.snapshot(&self.options.path);
+        let mut digests = self.memory.digests()?;
+        digests.truncate(known as usize);
+        let then = |pgno: Pgno| digests.get(pgno as usize - 1).copied().unwrap_or(UNKNOWN);
+        let mut differ = Vec::new();
+        snapshot.digest_all(|pgno, digest| {
+            if then(pgno) != digest || owed.contains(&pgno) {
+                differ.push(pgno);
+            }
+        })?;
+        if differ.is_empty() && known == snapshot.pages && !at.must_ship {
+            let cursor = at.cursor(replica);
             self.memory.record(&cursor, &[], false)?;
             return Ok(Turn::Idle);
         }
-        self.send(replica, Scope::Change, found, None)
+        self.send(replica, Scope::Change, differ.into(), None)
     }
 
-    fn ship(
+    fn change(
         &mut self,
         replica: &Replica,
-        pages: &BTreeSet<Pgno>,
+        pages: BTreeSet<Pgno>,
         wal: Option<WalSpan>,
     ) -> Result<Turn> {
-        let Some(held) = &mut self.held else { return Ok(Turn::Idle) };
-        let mut list = std::mem::take(&mut held.owed);
+        let Some(at) = &mut self.at else { return Ok(Turn::Idle) };
+        let mut list = std::mem::take(&mut at.owed);
         list.extend(pages);
-        let lock_page = held.page_size.lock_page();
-        list.retain(|pgno| *pgno <= held.pages && *pgno != lock_page);
-        let digests = held.snapshot(&self.options.path).digests(list.into_iter())?;
-        self.send(replica, Scope::Change, digests, wal)
+        let (last, lock_page) = (at.held.pages, at.held.page_size.lock_page());
+        let list = list.into_iter().filter(|pgno| *pgno <= last && *pgno != lock_page);
+        self.send(replica, Scope::Change, list.collect(), wal)
     }
 
     fn send(
         &mut self,
         replica: &Replica,
         scope: Scope,
-        digests: Vec<(Pgno, u64)>,
+        list: Arc<[Pgno]>,
         wal: Option<WalSpan>,
     ) -> Result<Turn> {
-        let Some(held) = &mut self.held else { return Ok(Turn::Idle) };
-        held.txid = held.txid.next();
-        held.time = held.time.max(self.options.clock.now());
-        let snapshot = Arc::new(held.snapshot(&self.options.path));
-        let list: Arc<[Pgno]> = digests.iter().map(|(pgno, _)| *pgno).collect();
-        let pages = if list.len() * held.page_size.bytes() <= HELD_BYTES_MAX {
-            Pages::Held(snapshot.hold(&list)?)
+        let Some(at) = &mut self.at else { return Ok(Turn::Idle) };
+        at.must_ship = false;
+        at.txid = at.txid.next();
+        at.time = at.time.max(self.options.clock.now());
+        let snapshot: Arc<Snapshot> = Arc::new(at.held.snapshot(&self.options.path));
+        let digests = Arc::new(Mutex::new(Digests::new()));
+        let pages = if list.len() * at.held.page_size.bytes() <= HELD_BYTES_MAX {
+            let pages = snapshot.hold(&list)?;
+            digests_of(&pages, &digests);
+            Pages::Held(pages)
         } else {
-            snapshot.stream(list)
+            snapshot.stream(list, Arc::clone(&digests))
         };
         let delta = Delta {
-            txid: held.txid,
-            page_size: held.page_size,
-            commit: held.pages,
-            time: held.time,
+            txid: at.txid,
+            page_size: at.held.page_size,
+            commit: at.held.pages,
+            time: at.time,
             wal,
             scope,
             pages,
         };
-        let cursor = held.cursor(replica);
+        let cursor = at.cursor(replica);
         self.pending = Some(Pending { cursor, digests, anew: scope == Scope::Base });
+        tracing::debug!(operation = CAPTURE, txid = %delta.txid, ?delta.pages, "captured");
         Ok(Turn::Ship(delta))
     }
 }
 
-/// What [`Held::read_on`] finds.
-enum Read {
-    Lost,
-    Nothing,
-    Pages(BTreeSet<Pgno>, WalSpan),
-}
-
-impl Held {
-    /// Reads what was committed behind the place that was read.
-    fn read_on(&mut self) -> Result<Read> {
-        // Begun anew while we looked: the next look sees it.
-        let Some(log) = self.database.log()? else { return Ok(Read::Nothing) };
-        let Some((header, end)) = log.filled() else { return Ok(Read::Nothing) };
-        let from = match self.log {
-            Some((read, position)) if read == header => position,
-            Some((read, _)) if read.restarts_as(&header) => header.start(),
-            // It was empty when we took hold of it.
-            None => header.start(),
-            Some(_) => return Ok(Read::Lost),
-        };
-        if from.offset >= end {
-            return Ok(if from.offset == end { Read::Nothing } else { Read::Lost });
-        }
-        let read = commits(&*self.database.log, header, from, end)?;
-        let Some((pages, position)) = read.end.filter(|(_, it)| it.offset == end) else {
-            return Ok(Read::Lost);
-        };
-        if from == header.start() {
-            self.overlay = Arc::default();
-        }
-        Arc::make_mut(&mut self.overlay).extend(&read.pages);
-        // Pages that a growing database never wrote belong to it nonetheless.
-        let grown = self.pages.saturating_add(1)..=pages;
-        let changed = read.pages.into_keys().chain(grown).collect();
-        self.log = Some((header, position));
-        self.pages = pages;
-        let span = WalSpan { offset: from.offset, size: end - from.offset, salts: header.salts };
-        Ok(Read::Pages(changed, span))
-    }
-
-    /// Goes back to an earlier place of the log that is held.
-    fn rewind(&mut self, position: Position, pages: Pgno) -> Result<()> {
-        let Some((header, _)) = self.log else { return Ok(()) };
-        let read = commits(&*self.database.log, header, header.start(), position.offset)?;
-        self.overlay = Arc::new(read.pages.into_iter().collect());
-        self.log = Some((header, position));
-        self.pages = pages;
-        Ok(())
-    }
-
-    fn snapshot(&self, path: &Path) -> Snapshot {
-        Snapshot {
-            path: path.to_owned(),
-            page_size: self.page_size,
-            pages: self.pages,
-            file: Arc::clone(&self.database.file),
-            log: Arc::clone(&self.database.log),
-            overlay: Arc::clone(&self.overlay),
-        }
-    }
-
+impl At {
     fn cursor(&self, replica: &Replica) -> Cursor {
         let millis = self.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Cursor {
             replica: replica.identity.clone(),
             txid: self.txid,
-            page_size: self.page_size,
-            pages: self.pages,
-            file: self.database.id,
-            log: self.log.map(|(header, position)| LogCursor {
-                sequence: header.sequence,
-                salts: header.salts,
-                position,
-            }),
+            page_size: self.held.page_size,
+            pages: self.held.pages,
+            file: self.held.database.id,
+            log: self.held.place(),
             time_ms: i64::try_from(millis.as_millis()).unwrap_or(i64::MAX),
         }
     }
 }
 
-/// The checksums that stand in the frame before the cursor; those of the header at the beginning.
-fn sums_at_cursor(database: &Database, cursor: Option<&Cursor>) -> Result<Option<[u32; 2]>> {
-    let Some(log) = cursor.and_then(|cursor| cursor.log) else { return Ok(None) };
-    let Some(header) = database.log.header()? else { return Ok(None) };
-    if log.position == header.start() {
-        return Ok(Some(log.position.sums));
-    }
-    let Some(frame) = log.position.offset.checked_sub(header.frame_bytes()) else {
-        return Ok(None);
-    };
-    let mut bytes = [0; FRAME_HEADER_BYTES];
-    let length = database
-        .log
-        .fill_at(&mut bytes, frame)
-        .map_err(|cause| Error::new(ErrorKind::Unavailable, CAPTURE).caused_by(cause))?;
-    let place = header.position_after(&bytes, log.position.offset);
-    Ok((length == bytes.len()).then_some(place.sums))
-}
-
 fn time_of(ms: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-}
-
-fn unreadable(path: &Path, at: u64) -> Error {
-    Error::new(ErrorKind::Corrupt, CAPTURE)
-        .because("SQLite counts more committed frames than the log holds")
-        .with("path", path.display())
-        .with("offset", at)
-        .hint("look at it with `PRAGMA integrity_check`")
 }

@@ -12,11 +12,9 @@ pub(super) const CAPTURE: &str = "sqlite.capture";
 /// A failed statement on the database, or on what is remembered of it.
 pub(super) fn failed(path: &Path, cause: rusqlite::Error) -> Error {
     let (kind, text, hint) = match cause.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => (
-            ErrorKind::PermissionDenied,
-            "the database cannot be written; a capture needs that to hold SQLite's locks",
-            Some("allow this user to write the file and its folder"),
-        ),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            return read_only(path).caused_by(cause);
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             (ErrorKind::Unavailable, "another connection holds the lock", None)
         }
@@ -30,13 +28,21 @@ pub(super) fn failed(path: &Path, cause: rusqlite::Error) -> Error {
             return not_a_database(path).caused_by(cause);
         }
         Some(ErrorCode::SystemIoFailure) => (ErrorKind::Unavailable, "the file system fails", None),
-        _ => (ErrorKind::Internal, "a statement failed", None),
+        _ => (ErrorKind::Unavailable, "a statement failed", None),
     };
     let error = Error::new(kind, CAPTURE).because(text).with("path", path.display());
     match hint {
         Some(hint) => error.hint(hint).caused_by(cause),
         None => error.caused_by(cause),
     }
+}
+
+/// A database that may only be read.
+pub(super) fn read_only(path: &Path) -> Error {
+    Error::new(ErrorKind::PermissionDenied, CAPTURE)
+        .because("the database cannot be written; a capture needs that to hold SQLite's locks")
+        .with("path", path.display())
+        .hint("allow this user to write the file and its folder")
 }
 
 /// A file that is no database to us.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -52,14 +52,14 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The digest of each of `list`.
-    pub(super) fn digests(&self, list: impl Iterator<Item = Pgno>) -> Result<Vec<(Pgno, u64)>> {
+    /// Tells the digest of every page.
+    pub(super) fn digest_all(&self, mut tell: impl FnMut(Pgno, u64)) -> Result<()> {
         let mut page = vec![0; self.page_size.bytes()];
-        list.map(|pgno| {
+        for pgno in self.all() {
             self.read(pgno, &mut page)?;
-            Ok((pgno, digest(&page)))
-        })
-        .collect()
+            tell(pgno, digest(&page));
+        }
+        Ok(())
     }
 
     /// The pages of `list` in memory.
@@ -67,17 +67,27 @@ impl Snapshot {
         list.iter().map(|pgno| self.page(*pgno)).collect()
     }
 
-    /// The pages of `list`, read as they are asked for.
-    pub(super) fn stream(self: Arc<Self>, list: Arc<[Pgno]>) -> Pages {
+    /// The pages of `list`, read as they are asked for; the digest of each that was read is added
+    /// to `digests`.
+    pub(super) fn stream(
+        self: Arc<Self>,
+        list: Arc<[Pgno]>,
+        digests: Arc<Mutex<Digests>>,
+    ) -> Pages {
         let pages_at_once = STREAM_CHUNK_BYTES / self.page_size.bytes();
         let chunks = stream::try_unfold(0, move |start| {
             let (snapshot, list) = (Arc::clone(&self), Arc::clone(&list));
+            let digests = Arc::clone(&digests);
             let end = list.len().min(start + pages_at_once);
             async move {
                 if start == list.len() {
                     return Ok(None);
                 }
-                let read = move || snapshot.hold(&list[start..end]);
+                let read = move || {
+                    let pages = snapshot.hold(&list[start..end])?;
+                    digests_of(&pages, &digests);
+                    Ok::<_, Error>(pages)
+                };
                 let pages = tokio::task::spawn_blocking(read)
                     .await
                     .map_err(|cause| Error::new(ErrorKind::Internal, CAPTURE).caused_by(cause))??;
@@ -92,6 +102,15 @@ impl Snapshot {
         self.read(pgno, &mut data)?;
         Ok(Page { pgno, data: Bytes::from(data) })
     }
+}
+
+/// Pages and what stands for each.
+pub(super) type Digests = Vec<(Pgno, u64)>;
+
+/// Adds what stands for each of `pages`.
+pub(super) fn digests_of(pages: &[Page], digests: &Mutex<Digests>) {
+    let mut digests = digests.lock().unwrap_or_else(PoisonError::into_inner);
+    digests.extend(pages.iter().map(|page| (page.pgno, digest(&page.data))));
 }
 
 /// Stands for a page of which nothing is known.

@@ -4,6 +4,8 @@
 //! one that the cursor stands in, by sequence and salts, and it still has the frame before the
 //! cursor. That the last frame looks as before proves nothing in a log that was restarted since.
 
+use std::fmt;
+
 use super::kept::FileId;
 use super::memory::Cursor;
 use super::uplink::Head;
@@ -20,6 +22,16 @@ pub(super) enum Start {
     Compare(Txid),
     /// Go on from this place in the log, and ship besides what the replica got after this TXID.
     Resume(Position, Txid),
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Base => f.write_str("with all pages"),
+            Self::Compare(txid) => write!(f, "with the pages that differ from {txid}"),
+            Self::Resume(position, txid) => write!(f, "after {txid}, at {}", position.offset),
+        }
+    }
 }
 
 /// What the database looks like now.

@@ -23,22 +23,35 @@ pub trait Uplink: fmt::Debug + Send + Sync + 'static {
     /// The newest transaction that is durable; `None` if the replica is empty.
     async fn head(&self) -> Result<Option<Head>>;
 
-    /// Every page that a transaction after `after` changed; more pages than those are allowed,
-    /// fewer are not.
+    /// What the transactions after `after` changed; more pages than those are allowed, fewer are
+    /// not.
     ///
     /// # Errors
     /// [`Corrupt`](jetbridge_core::ErrorKind::Corrupt) if it can no longer be told. Then a new
     /// base is shipped.
-    async fn touched_since(&self, after: Txid) -> Result<Vec<Pgno>>;
+    async fn touched_since(&self, after: Txid) -> Result<Touched>;
 
     /// Makes a transaction durable, whole or not at all, and returns when it is, with the TXID of
     /// the head from then on: the delta's, or a later one where an uplink cut a large delta into
     /// several transactions. Deltas come in order, each one TXID after the head; the same delta
     /// may come again after an error whose outcome is unknown, and is then acknowledged once more.
     ///
+    /// The future may be dropped at any time, when it took too long: what it had begun must then
+    /// either not become durable, or be what [`Uplink::head`] says from then on.
+    ///
     /// # Errors
     /// [`Conflict`](jetbridge_core::ErrorKind::Conflict) if somebody else writes to the replica.
     async fn ship(&self, delta: Delta) -> Result<Txid>;
+}
+
+/// What some transactions of a replica changed, taken together.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "made by every uplink")]
+pub struct Touched {
+    /// The pages they hold.
+    pub pages: Vec<Pgno>,
+    /// The smallest size of the database in pages after any of them: what lay behind is gone.
+    pub fewest: Option<Pgno>,
 }
 
 /// The newest transaction of a replica.
@@ -103,6 +116,15 @@ pub enum Pages {
     /// Too many to be held. They are read as the stream is: while it is open the database cannot
     /// be checkpointed. After an error in it, or of [`Uplink::ship`], a new delta is made.
     Streamed(BoxStream<'static, Result<Page>>),
+}
+
+impl Delta {
+    /// The same once more; `None` if its pages are read as they are sent.
+    #[must_use]
+    pub fn again(&self) -> Option<Self> {
+        let Pages::Held(pages) = &self.pages else { return None };
+        Some(Self { pages: Pages::Held(Arc::clone(pages)), ..*self })
+    }
 }
 
 impl fmt::Debug for Pages {

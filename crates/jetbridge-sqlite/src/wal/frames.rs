@@ -146,6 +146,9 @@ pub struct Commits {
     /// The size of the database in pages after the last of them, and the place behind it; `None`
     /// if nothing is committed.
     pub end: Option<(Pgno, Position)>,
+    /// The smallest size of the database after any of them; 0 if nothing is committed. Pages
+    /// behind it are new even if the database is no larger in the end.
+    pub fewest: Pgno,
 }
 
 /// Reads whole transactions from `from` on, up to `end`: where what is committed ends, in bytes
@@ -168,6 +171,7 @@ pub fn commits<S: Source + ?Sized>(
         let commit = frame.commit;
         if commit != 0 {
             found.pages.append(&mut open);
+            found.fewest = if found.end.is_none() { commit } else { found.fewest.min(commit) };
             found.end = Some((commit, frames.position()));
         }
     }

@@ -1,7 +1,8 @@
-//! What `jetbridge-sqlite` promises on stores, and with Litestream's own binary.
+//! What `jetbridge-sqlite` promises of live databases, on stores, and with Litestream's own binary.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod capture;
 mod faults;
 mod history;
 mod interop;

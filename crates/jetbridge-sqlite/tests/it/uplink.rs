@@ -170,8 +170,8 @@ pub(crate) async fn what_was_touched_since_is_told(rig: &Rig) {
     }
     expected.sort_unstable();
     expected.dedup();
-    assert_eq!(up.touched_since(first).await.unwrap(), expected);
-    assert!(up.touched_since(Txid(first.0 + 5)).await.unwrap().is_empty());
+    assert_eq!(up.touched_since(first).await.unwrap().pages, expected);
+    assert!(up.touched_since(Txid(first.0 + 5)).await.unwrap().pages.is_empty());
     let gone = jetbridge_sqlite::TxidRange::one(Txid(first.0 + 2)).unwrap();
     let level = jetbridge_sqlite::store::Level::CAPTURED;
     rig.replica().delete(level, gone).await.unwrap();

@@ -1,0 +1,15 @@
+//! Capture, proven on what a directory was given: replayed, it is the database page by page.
+
+mod app;
+mod child;
+mod faults;
+mod folder;
+mod history;
+mod hole;
+mod killed;
+mod load;
+mod plain;
+mod refusals;
+mod replaced;
+mod shapes;
+mod source;

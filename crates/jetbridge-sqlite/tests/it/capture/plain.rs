@@ -1,0 +1,108 @@
+//! A plain run: everything that is committed arrives, and nothing twice.
+
+use jetbridge_sqlite::Txid;
+
+use super::source::{Source, closed, synced};
+
+#[tokio::test]
+async fn what_is_committed_is_replicated() {
+    let source = Source::new();
+    let mut app = source.app();
+    app.run("PRAGMA journal_mode = WAL");
+    app.write(20);
+    let capture = source.capture().await;
+    source.check(&capture).await;
+    for _ in 0..5 {
+        app.write(20);
+        source.check(&capture).await;
+    }
+    assert_eq!(source.folder.counts().1, 1, "one base");
+    closed(capture).await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_in_wal_mode_is_switched() {
+    let source = Source::new();
+    let mut app = source.app();
+    app.write(3);
+    let capture = source.capture().await;
+    source.check(&capture).await;
+    app.run("SELECT count(*) FROM w");
+    assert_eq!(app.ask("PRAGMA journal_mode"), "[[\"wal\"]]");
+    // The application cannot leave it while it is replicated, and is told so.
+    assert!(app.ask("PRAGMA journal_mode = DELETE").contains("locked"));
+    app.write(3);
+    source.check(&capture).await;
+    closed(capture).await;
+    // It can afterwards, and is replicated all the same.
+    app.run("PRAGMA journal_mode = DELETE");
+    app.write(3);
+    let capture = source.capture().await;
+    source.check(&capture).await;
+    assert_eq!(source.folder.counts().1, 1, "one base");
+    closed(capture).await;
+}
+
+#[tokio::test]
+async fn nothing_is_shipped_when_nothing_is_written() {
+    let source = Source::new();
+    let mut app = source.app();
+    app.write(5);
+    let capture = source.capture().await;
+    let txid = source.check(&capture).await;
+    for _ in 0..3 {
+        assert_eq!(synced(&capture).await, txid);
+    }
+    closed(capture).await;
+    let capture = source.capture().await;
+    assert_eq!(synced(&capture).await, txid, "nothing after a restart");
+    // Neither if the log was moved and taken away meanwhile.
+    closed(capture).await;
+    app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    app.run("close");
+    let capture = source.capture().await;
+    assert_eq!(synced(&capture).await, txid);
+    closed(capture).await;
+}
+
+#[tokio::test]
+async fn a_restart_ships_what_differs_only() {
+    let source = Source::new();
+    let mut app = source.app();
+    app.write(300);
+    let capture = source.capture().await;
+    let txid = source.check(&capture).await;
+    assert!(txid >= Txid(1));
+    closed(capture).await;
+    app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    app.run("UPDATE w SET pad = 'x' WHERE id = 150");
+    app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    let capture = source.capture().await;
+    source.check(&capture).await;
+    let sizes = source.folder.sizes_after(txid);
+    assert!(sizes.len() == 1 && sizes[0] <= 3, "{sizes:?}");
+    closed(capture).await;
+}
+
+#[tokio::test]
+async fn a_sync_is_answered_while_others_write_all_the_time() {
+    let source = Source::new();
+    let mut app = source.app();
+    app.write(1);
+    let capture = source.capture().await;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = std::sync::Arc::clone(&stop);
+    let writer = std::thread::spawn(move || {
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            app.write(5);
+        }
+        app
+    });
+    for _ in 0..20 {
+        synced(&capture).await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let _app = writer.join().unwrap();
+    source.check(&capture).await;
+    closed(capture).await;
+}
