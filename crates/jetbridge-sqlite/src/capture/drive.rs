@@ -126,7 +126,7 @@ impl Drive {
     }
 
     /// `None` if it cannot be told any more.
-    async fn touched_since(&self, then: Txid) -> Result<Option<Touched>> {
+    async fn touched_since(&mut self, then: Txid) -> Result<Option<Touched>> {
         match patience::limited(self.uplink.touched_since(then)).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::warn!(%error, "what the replica was sent cannot be told");
