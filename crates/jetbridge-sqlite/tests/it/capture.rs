@@ -13,3 +13,4 @@ mod refusals;
 mod replaced;
 mod shapes;
 mod source;
+pub(crate) mod stores;

@@ -107,6 +107,7 @@ fn role() {
     runtime.block_on(async {
         match role {
             "replicate" => killed::replicate(&directory).await,
+            "replicate_nats" => killed::replicate_nats(&directory).await,
             "write" => killed::write(&directory),
             "refused" => refusals::refused(&directory).await,
             other => panic!("there is no role {other}"),

@@ -1,34 +1,66 @@
-//! `kill -9` at random, of whoever writes and of whoever replicates: whatever is restored is the
-//! history up to some transaction, and holds all that were acknowledged.
+//! `kill -9` at random, of whoever writes, of whoever replicates, and of the server: whatever is
+//! restored is the history up to some transaction, and holds all that were acknowledged.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetbridge_sqlite::capture::Capture;
+use jetbridge_core::{Backend as _, BucketName, BucketSpec, ErrorKind, Open, Tasks};
+use jetbridge_nats::NatsBackend;
+use jetbridge_sqlite::capture::{Capture, Uplink};
+use jetbridge_sqlite::restore::{self, Overwrite};
+use jetbridge_sqlite::store::Replica;
+use jetbridge_sqlite::uplink::{FenceOptions, StoreUplink};
+use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::Instant;
 
 use super::child::{Child, say};
 use super::folder::Folder;
 use super::history::{History, Judge};
 use super::source::{DEADLINE, Source, database_in, options};
+use crate::rig::{BUCKET, connect};
 
-/// Cycles in the normal suite, and in the slow one.
-const CYCLES: usize = 25;
+/// Cycles in the normal suite; in the slow one there are 200.
+const CYCLES: u64 = 20;
+const CYCLES_ON_A_SERVER: u64 = 15;
+/// Where a child finds the server.
+const URL_FILE: &str = "url";
+
+/// Replicates into a folder.
+pub(crate) async fn replicate(dir: &Path) {
+    answer_syncs(dir, Arc::new(Folder::new(&dir.join("replica")))).await;
+}
+
+/// Replicates into a bucket of the server that a file of the directory names.
+pub(crate) async fn replicate_nats(dir: &Path) {
+    let url = std::fs::read_to_string(dir.join(URL_FILE)).unwrap();
+    let (_backend, replica) = replica_at(&url).await;
+    let tasks = Tasks::new();
+    let uplink = StoreUplink::new(replica, FenceOptions::new("replicator"), tasks);
+    answer_syncs(dir, Arc::new(uplink)).await;
+}
 
 /// Answers each `sync` once what is committed is in the replica.
-pub(crate) async fn replicate(dir: &Path) {
+async fn answer_syncs(dir: &Path, uplink: Arc<dyn Uplink>) {
     let mut options = options(dir);
     options.checkpoint_pages = 40;
     options.log_bytes_max = 512 << 10;
-    let folder = Arc::new(Folder::new(&dir.join("replica")));
-    let capture = Capture::start(options, folder).await.unwrap();
+    let capture = Capture::start(options, uplink).await.unwrap();
     say("begun");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while lines.next_line().await.unwrap().is_some() {
         let synced = tokio::time::timeout(DEADLINE, capture.sync()).await;
-        say(synced.expect("a sync in time").unwrap());
+        let late = || format!("a sync in time: {:?}", *capture.status().borrow());
+        say(synced.unwrap_or_else(|_elapsed| panic!("{}", late())).unwrap());
     }
+}
+
+async fn replica_at(url: &str) -> (NatsBackend, Replica) {
+    let backend = connect(url).await;
+    let bucket = BucketName::parse(BUCKET).unwrap();
+    let objects = backend.objects(&bucket, Open::ensure(BucketSpec::default())).await.unwrap();
+    (backend, Replica::new(objects, ""))
 }
 
 /// Commits the history, on and on, and says how far it came after each commit.
@@ -63,8 +95,65 @@ fn meddle(source: &Source, choice: u32) {
     }
 }
 
+/// Where the replica is.
+enum Place {
+    Folder,
+    Nats(Box<Bucket>),
+}
+
+struct Bucket {
+    server: NatsServer,
+    _backend: NatsBackend,
+    replica: Replica,
+}
+
+impl Place {
+    async fn nats(release: Release, dir: &Path) -> Self {
+        let server = NatsServer::start(release, ServerOptions::default()).await;
+        std::fs::write(dir.join(URL_FILE), server.url()).unwrap();
+        let (backend, replica) = replica_at(&server.url()).await;
+        Self::Nats(Box::new(Bucket { server, _backend: backend, replica }))
+    }
+
+    fn role(&self) -> &'static str {
+        match self {
+            Self::Folder => "replicate",
+            Self::Nats(_) => "replicate_nats",
+        }
+    }
+
+    /// Kills the server, if there is one, and starts it again a while later.
+    async fn restart(&self, pause: Duration) {
+        if let Self::Nats(bucket) = self {
+            bucket.server.kill();
+            tokio::time::sleep(pause).await;
+            bucket.server.restart().await;
+        }
+    }
+
+    async fn restore(&self, source: &Source, output: &Path) {
+        let replica = match self {
+            Self::Folder => {
+                source.folder.restore(output);
+                return;
+            }
+            Self::Nats(bucket) => &bucket.replica,
+        };
+        let mut options = restore::Options::new(output);
+        options.overwrite = Overwrite::Yes;
+        let deadline = Instant::now() + DEADLINE;
+        // A server that was killed a moment ago is waited for; what it has must be right.
+        while let Err(error) = restore::restore(replica, &options, &|_bytes| ()).await {
+            let waiting = error.kind() == ErrorKind::Unavailable && Instant::now() < deadline;
+            assert!(waiting, "{error:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 struct Run {
     source: Source,
+    place: Place,
     judge: Judge,
     writer: Option<Child>,
     replicator: Option<Child>,
@@ -73,23 +162,20 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
-        let source = Source::new();
+    fn new(source: Source, place: Place) -> Self {
         drop(History::begin(&source.path()));
         let judge = Judge::new();
-        Self { source, judge, writer: None, replicator: None, written: 0, acknowledged: 0 }
+        let (writer, replicator) = (None, None);
+        Self { source, place, judge, writer, replicator, written: 0, acknowledged: 0 }
     }
 
-    fn cycle(&mut self, random: u32) {
+    async fn cycle(&mut self, random: u32) {
         let dir = self.source.dir().to_owned();
+        let role = self.place.role();
         let writer = self.writer.get_or_insert_with(|| Child::start("write", &dir));
-        let replicator = self.replicator.get_or_insert_with(|| {
-            let mut child = Child::start("replicate", &dir);
-            assert_eq!(child.line(), "begun");
-            child
-        });
+        let replicator = self.replicator.get_or_insert_with(|| begun(role, &dir));
         // Whatever they do when the moment comes.
-        std::thread::sleep(Duration::from_millis(u64::from(random % 120)));
+        tokio::time::sleep(Duration::from_millis(u64::from(random % 120))).await;
         if random & 0x80 != 0 || self.acknowledged == 0 {
             if let Some(last) = writer.said().last() {
                 self.written = last.parse().unwrap();
@@ -97,7 +183,10 @@ impl Run {
             replicator.tell("sync");
             replicator.line();
             self.acknowledged = self.written;
-            std::thread::sleep(Duration::from_millis(u64::from(random >> 8 & 0x1f)));
+            tokio::time::sleep(Duration::from_millis(u64::from(random >> 8 & 0x1f))).await;
+        }
+        if random >> 13 & 3 == 0 {
+            self.place.restart(Duration::from_millis(u64::from(random >> 24))).await;
         }
         let victims = random >> 16 & 3;
         if victims != 1
@@ -113,42 +202,56 @@ impl Run {
                 meddle(&self.source, random >> 18);
             }
         }
-        self.judge_restore();
+        self.judge_restore().await;
     }
 
-    fn judge_restore(&mut self) {
+    async fn judge_restore(&mut self) {
         let restored = self.source.dir().join("restored.db");
         for suffix in ["", "-wal", "-shm"] {
             let name = format!("{}{suffix}", restored.display());
             std::fs::remove_file(name).unwrap_or_default();
         }
-        self.source.folder.restore(&restored);
+        self.place.restore(&self.source, &restored).await;
         let found = self.judge.number_of(&restored);
         assert!(found >= self.acknowledged, "{found} of {}", self.acknowledged);
     }
 
     /// In the end everything is there.
-    fn finish(mut self) {
+    async fn finish(mut self) {
         drop(self.writer.take());
         drop(self.replicator.take());
         let at = History::go_on(&self.source.path()).at;
         let still = self.source.stilled();
-        let mut replicator = Child::start("replicate", self.source.dir());
-        assert_eq!(replicator.line(), "begun");
+        let mut replicator = begun(self.place.role(), self.source.dir());
         replicator.tell("sync");
         replicator.line();
         self.acknowledged = at;
-        self.judge_restore();
-        self.source.compare(&still);
+        self.judge_restore().await;
+        self.source.compare_with(&self.source.dir().join("restored.db"), &still);
+    }
+
+    async fn kill_at_random(mut self, cycles: u64) {
+        for cycle in 0..cycles {
+            self.cycle(scattered(cycle)).await;
+        }
+        self.finish().await;
     }
 }
 
-fn kill_at_random(cycles: usize) {
-    let mut run = Run::new();
-    for cycle in 0..cycles {
-        run.cycle(scattered(cycle as u64));
-    }
-    run.finish();
+fn begun(role: &str, dir: &Path) -> Child {
+    let mut child = Child::start(role, dir);
+    assert_eq!(child.line(), "begun");
+    child
+}
+
+async fn in_a_folder(cycles: u64) {
+    Run::new(Source::new(), Place::Folder).kill_at_random(cycles).await;
+}
+
+async fn on_a_server(release: Release, cycles: u64) {
+    let source = Source::new();
+    let place = Place::nats(release, source.dir()).await;
+    Run::new(source, place).kill_at_random(cycles).await;
 }
 
 /// Bits that look like chance and are the same in every run (SplitMix64).
@@ -159,14 +262,27 @@ fn scattered(seed: u64) -> u32 {
     (bits >> 32) as u32
 }
 
-#[test]
-fn what_was_acknowledged_outlives_every_kill() {
-    kill_at_random(CYCLES);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_outlives_every_kill() {
+    in_a_folder(CYCLES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_outlives_the_server_too() {
+    on_a_server(Release::Newest, CYCLES_ON_A_SERVER).await;
 }
 
 mod slow {
-    #[test]
-    fn what_was_acknowledged_outlives_200_kills() {
-        super::kill_at_random(200);
+    use jetbridge_testkit::Release;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_acknowledged_outlives_200_kills() {
+        super::in_a_folder(200).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_acknowledged_outlives_200_kills_of_servers_too() {
+        super::on_a_server(Release::Oldest, 100).await;
+        super::on_a_server(Release::Newest, 200).await;
     }
 }

@@ -75,11 +75,16 @@ impl Source {
     }
 
     /// Compares every page of the database, to which nobody writes now, with the replica.
-    pub(crate) fn compare(&self, _still: &Connection) {
+    pub(crate) fn compare(&self, still: &Connection) {
         let restored = self.dir.path().join("restored.db");
         self.folder.restore(&restored);
+        self.compare_with(&restored, still);
+    }
+
+    /// Compares every page of the database, to which nobody writes now, with a restored one.
+    pub(crate) fn compare_with(&self, restored: &Path, _still: &Connection) {
         let image = self.image();
-        let (ours, theirs) = (fs::read(&restored).unwrap(), fs::read(&image).unwrap());
+        let (ours, theirs) = (fs::read(restored).unwrap(), fs::read(&image).unwrap());
         let page_size = page_size(&theirs);
         assert_eq!(ours.len(), theirs.len(), "sizes, with pages of {page_size}");
         for (place, (our, their)) in
@@ -88,7 +93,7 @@ impl Source {
             let lock_page = place + 1 == page_size.lock_page() as usize;
             assert!(lock_page || our == their, "page {} of {page_size} differs", place + 1);
         }
-        assert_intact(&restored);
+        assert_intact(restored);
     }
 
     /// A copy with everything in the file. Made by another process: closing the file in this one
