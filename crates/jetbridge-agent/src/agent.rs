@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jetbridge::limit::{Engine, LimiterSpec, StoreSpec};
 use jetbridge::settings::Environment;
 use jetbridge_core::{Backend, Clock, Error, Result, StopReport, SystemClock, Tasks};
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use crate::bucket::BucketSection;
 use crate::file::UpFile;
 use crate::handler::HandlerSpec;
 use crate::http::{Http, HttpSpec};
+use crate::limit::{Desk, LimitStoreSection, LimiterSection, refuse_what_cannot_be};
 use crate::metrics::Metrics;
 use crate::status::{Overview, follow_connection};
 use crate::supervise::{Drained, Section, Supervisor};
@@ -33,16 +35,19 @@ pub struct Agent {
     running: BTreeMap<SectionId, Wanted>,
     http: Option<(HttpSpec, Http)>,
     overview: Overview,
+    desk: Desk,
     files_state: watch::Sender<Option<String>>,
     drain_timeout: Duration,
     tasks: Tasks,
 }
 
 /// What a section was started with, so that a reload knows what changed.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Wanted {
     Bucket(BucketSection),
     Handler(HandlerSpec),
+    LimitStore(StoreSpec),
+    Limiter { spec: LimiterSpec, store: String, engine: Engine },
 }
 
 impl Wanted {
@@ -52,13 +57,21 @@ impl Wanted {
                 SectionId::new("bucket", format!("{} ({})", bucket.name, bucket.kind))
             }
             Self::Handler(handler) => SectionId::new("handler", handler.name.clone()),
+            Self::LimitStore(store) => SectionId::new("store", store.name.clone()),
+            Self::Limiter { spec, .. } => SectionId::new("limiter", spec.id.clone()),
         }
     }
 
-    fn section(&self) -> Arc<dyn Section> {
+    fn section(&self, desk: &Desk) -> Arc<dyn Section> {
+        let desk = desk.clone();
         match self {
             Self::Bucket(bucket) => Arc::new(bucket.clone()),
             Self::Handler(handler) => Arc::new(handler.clone()),
+            Self::LimitStore(store) => Arc::new(LimitStoreSection { spec: store.clone(), desk }),
+            Self::Limiter { spec, store, engine } => {
+                let (spec, store, engine) = (spec.clone(), store.clone(), *engine);
+                Arc::new(LimiterSection { spec, store, engine, desk })
+            }
         }
     }
 }
@@ -97,7 +110,9 @@ impl Agent {
     /// need it wait for it.
     ///
     /// # Errors
-    /// [`Unavailable`](jetbridge_core::ErrorKind::Unavailable) if HTTP cannot listen.
+    /// [`Unavailable`](jetbridge_core::ErrorKind::Unavailable) if HTTP cannot listen;
+    /// [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput) for a limiter that must remember
+    /// longer than its bucket, if that is there and says so.
     pub async fn start(
         file: UpFile,
         files: Vec<PathBuf>,
@@ -105,13 +120,16 @@ impl Agent {
         backend: Arc<dyn Backend>,
     ) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        refuse_what_cannot_be(&file.limits, &backend).await?;
         let (metrics, board) = (Metrics::new(), Board::new(Arc::clone(&clock)));
+        let desk = Desk::default();
         let tasks = Tasks::new();
         let (files_state, files_seen) = watch::channel(None);
         let overview = Overview {
             backend: Arc::clone(&backend),
             board: board.clone(),
             metrics: metrics.clone(),
+            desk: desk.clone(),
             started: clock.now(),
             clock,
             connection: follow_connection(&*backend, metrics.clone(), &tasks),
@@ -125,6 +143,7 @@ impl Agent {
             running: BTreeMap::new(),
             http: None,
             overview,
+            desk,
             files_state,
             drain_timeout: file.drain_timeout(),
             tasks,
@@ -199,6 +218,7 @@ impl Agent {
         if let Some((_, http)) = &self.http {
             http.stop().await;
         }
+        self.desk.tasks().stop(CLOSE_GRACE).await;
         self.tasks.stop(CLOSE_GRACE).await;
         let left = deadline.saturating_duration_since(Instant::now()).max(CLOSE_GRACE);
         let store = self.backend.close(left).await;
@@ -207,7 +227,7 @@ impl Agent {
 
     fn start_section(&mut self, wanted: Wanted) {
         let id = wanted.id();
-        self.supervisor.start(id.clone(), wanted.section());
+        self.supervisor.start(id.clone(), wanted.section(&self.desk));
         self.running.insert(id, wanted);
     }
 
@@ -241,6 +261,23 @@ impl Agent {
 }
 
 fn wanted(file: UpFile) -> Vec<Wanted> {
+    let limits = limits_wanted(&file);
     let buckets = file.buckets.into_iter().map(Wanted::Bucket);
-    buckets.chain(file.handlers.into_iter().map(Wanted::Handler)).collect()
+    buckets.chain(file.handlers.into_iter().map(Wanted::Handler)).chain(limits).collect()
+}
+
+/// The limiters, and before them the stores that they use.
+fn limits_wanted(file: &UpFile) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for spec in &file.limits.limiters {
+        // That the store is there was seen when the file was read.
+        let Ok(store) = file.limits.store_of(spec) else { continue };
+        let (name, engine) = (store.name.clone(), store.engine);
+        let store = Wanted::LimitStore(store);
+        if !wanted.contains(&store) {
+            wanted.insert(0, store);
+        }
+        wanted.push(Wanted::Limiter { spec: spec.clone(), store: name, engine });
+    }
+    wanted
 }

@@ -17,6 +17,7 @@ use jetbridge_core::{Digest, Error, ErrorKind, Result, Secret, Tasks};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::limit;
 use crate::status::Overview;
 
 /// What Prometheus asks for.
@@ -88,6 +89,7 @@ fn router(spec: &HttpSpec, overview: Overview) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
+        .merge(limit::routes(overview.desk.clone()))
         .layer(from_fn_with_state(spec.token.clone(), authorize));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
     open.merge(guarded).with_state(overview)
@@ -125,7 +127,7 @@ async fn readyz(State(overview): State<Overview>) -> Response {
 }
 
 async fn metrics(State(overview): State<Overview>) -> Response {
-    match overview.metrics.text(&overview.board) {
+    match overview.metrics.text(&overview.board, &overview.desk) {
         Ok(text) => ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -9,6 +9,7 @@ mod bucket;
 mod file;
 mod handler;
 mod http;
+mod limit;
 mod metrics;
 mod permissions;
 mod status;

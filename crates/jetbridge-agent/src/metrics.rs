@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jetbridge_core::{Error, ErrorKind, Result};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::board::{Board, State};
+use crate::limit::Desk;
 
 /// What a handler's attempt came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -153,8 +154,9 @@ impl Metrics {
         self.connected.set(connected);
     }
 
-    /// All of it as Prometheus reads it, with the states that `board` shows now.
-    pub(crate) fn text(&self, board: &Board) -> Result<String> {
+    /// All of it as Prometheus reads it, with the states that `board` shows now, and the
+    /// limiters at `desk`.
+    pub(crate) fn text(&self, board: &Board, desk: &Desk) -> Result<String> {
         self.sections.clear();
         for (id, status) in board.all() {
             let states = ["starting", "running", "degraded", "stopped"];
@@ -166,8 +168,10 @@ impl Metrics {
         }
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        encode(&mut text, &registry)
-            .map_err(|error| Error::new(ErrorKind::Internal, "metrics.encode").caused_by(error))?;
+        let failed = |error| Error::new(ErrorKind::Internal, "metrics.encode").caused_by(error);
+        encode_registry(&mut text, &registry).map_err(failed)?;
+        desk.metrics(&mut text)?;
+        encode_eof(&mut text).map_err(failed)?;
         Ok(text)
     }
 }
@@ -206,7 +210,7 @@ mod tests {
         metrics.died("mail");
         metrics.connected(1);
         metrics.dropped("mail", 2);
-        let text = metrics.text(&board).unwrap();
+        let text = metrics.text(&board, &Desk::default()).unwrap();
         for line in [
             "jetbridge_handler_attempts_total{handler=\"mail\",outcome=\"failed\"} 1",
             "jetbridge_handler_dead_total{handler=\"mail\"} 1",

@@ -1,7 +1,8 @@
 //! What the sections of a file need of a NATS account.
 
+use jetbridge::limit::Engine;
 use jetbridge::nats::{ConnectOptions, Permissions};
-use jetbridge_core::{Pattern, Result};
+use jetbridge_core::{BucketKind, Pattern, Result};
 
 use crate::file::UpFile;
 use crate::handler::{Source, dead_letter_subjects};
@@ -28,6 +29,17 @@ impl UpFile {
                     Some(&handler.subject),
                 ),
             };
+        }
+        for limiter in &self.limits.limiters {
+            let store = self.limits.store_of(limiter)?;
+            if store.engine == Engine::Nats && store.location.is_none() {
+                let keys = Pattern::parse(format!("$KV.{}.>", store.bucket))?;
+                permissions
+                    .ensure_bucket(BucketKind::Kv, &store.bucket)
+                    .read_bucket(BucketKind::Kv, &store.bucket)
+                    .watch_bucket(&store.bucket)
+                    .publish(&keys);
+            }
         }
         Ok(permissions)
     }

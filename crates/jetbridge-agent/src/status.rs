@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::board::{Board, SectionStatus, State};
+use crate::limit::Desk;
 use crate::metrics::{Ended, Metrics};
 
 /// How long the store may take to say how it is; the page must not hang with the store.
@@ -20,6 +21,7 @@ pub(crate) struct Overview {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) board: Board,
     pub(crate) metrics: Metrics,
+    pub(crate) desk: Desk,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: SystemTime,
     pub(crate) connection: watch::Receiver<ConnectionState>,

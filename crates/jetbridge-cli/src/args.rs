@@ -4,6 +4,7 @@
 pub(crate) mod bucket;
 pub(crate) mod bus;
 pub(crate) mod kv;
+pub(crate) mod limit;
 pub(crate) mod link;
 pub(crate) mod object;
 pub(crate) mod parse;
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Say what `up` would run with these files, and everything that is wrong with them
     Check(Check),
+    /// Limits over processes: ask for permits, look, and run commands under them
+    Limit(limit::Limit),
     /// Merge YAML and evaluate the operators in it, on values of stores
     Template(template::Template),
     /// Check connection, login, TLS, JetStream, permissions and clock: what fails, and why

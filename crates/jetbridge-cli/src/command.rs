@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 mod kv;
+pub(crate) mod limit;
 pub(crate) mod man;
 mod object;
 mod publish;

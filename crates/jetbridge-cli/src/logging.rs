@@ -28,6 +28,7 @@ impl Command {
             Self::Check(_)
             | Self::Completions(_)
             | Self::Doctor
+            | Self::Limit(_)
             | Self::Man(_)
             | Self::OnStore(_)
             | Self::Template(_) => Tone::Command,

@@ -17,6 +17,8 @@ use crate::printer::{Printer, STDOUT, Text, View};
 pub(crate) enum Status {
     /// It did what it was asked to.
     Done,
+    /// A command that ran under it has ended with this code.
+    Exited(u8),
     /// It has said itself what failed.
     Failed(ErrorKind),
     /// The answer is no: an absent key, a failed check.
@@ -29,6 +31,7 @@ impl Status {
     fn code(self) -> u8 {
         match self {
             Self::Done => 0,
+            Self::Exited(code) => code,
             Self::Failed(kind) => code(kind),
             Self::No => 1,
             // As a shell reports a process that a signal has ended.
@@ -144,6 +147,31 @@ impl View for Report {
         if let Some(hint) = &self.error.hint {
             out.line(format_args!("\nhint: {hint}"));
         }
+    }
+}
+
+/// An error whose line begins with words that its users look for.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct Begun(Report);
+
+impl Begun {
+    /// `words`, if there are any, before what `error` says of itself.
+    pub(crate) fn with(words: Option<&str>, error: &Error) -> Self {
+        let mut report = Report::of(error);
+        if let Some(words) = words {
+            let own = std::mem::replace(&mut report.error.message, words.to_owned());
+            if error.message() != Some(words) {
+                report.error.causes.insert(0, own);
+            }
+        }
+        Self(report)
+    }
+}
+
+impl View for Begun {
+    fn text(&self, out: &mut Text) {
+        self.0.text(out);
     }
 }
 

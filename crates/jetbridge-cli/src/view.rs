@@ -3,6 +3,7 @@
 
 pub(crate) mod bucket;
 pub(crate) mod entry;
+pub(crate) mod limit;
 pub(crate) mod message;
 pub(crate) mod object;
 pub(crate) mod store;

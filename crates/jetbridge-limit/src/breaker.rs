@@ -34,6 +34,16 @@ impl Breaker {
         true
     }
 
+    /// As in [`Metrics::circuit_breaker_state`](crate::Metrics).
+    pub(crate) fn state(&self, now: Instant) -> u8 {
+        let circuit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match circuit.probe_at {
+            None => 0,
+            Some(probe_at) if now >= probe_at => 1,
+            Some(_) => 2,
+        }
+    }
+
     pub(crate) fn answered(&self) {
         let mut circuit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if circuit.failures > 0 {
@@ -67,9 +77,10 @@ mod tests {
             breaker.failed(now);
         }
         assert!(!breaker.admits(now));
+        assert_eq!((breaker.state(now), breaker.state(now + PROBE_EVERY)), (2, 1));
         let later = now + PROBE_EVERY;
         assert_eq!((breaker.admits(later), breaker.admits(later)), (true, false));
         breaker.answered();
-        assert!(breaker.admits(now));
+        assert!(breaker.admits(now) && breaker.state(now) == 0);
     }
 }

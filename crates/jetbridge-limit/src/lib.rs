@@ -7,6 +7,7 @@ mod composite;
 mod decision;
 mod fallback;
 mod feed;
+mod fields;
 mod holders;
 mod holding;
 mod limiter;
@@ -25,6 +26,7 @@ mod tally;
 
 pub use composite::{Admissions, Composite};
 pub use decision::{Admission, Decision, OnError, Source};
+pub use fields::fields;
 pub use limiter::{Limiter, LimiterOpts};
 pub use limits::Limits;
 pub use permit::Permit;

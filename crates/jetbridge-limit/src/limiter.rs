@@ -68,7 +68,9 @@ impl LimiterOpts {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for options outside their bounds, as opening a
+    /// limiter with them would be.
+    pub fn check(&self) -> Result<()> {
         let invalid = |why| Error::new(ErrorKind::InvalidInput, "limit.open").because(why);
         if let OnError::Local { share } = self.on_error
             && !(share > 0.0 && share <= 1.0)
@@ -156,7 +158,8 @@ impl Limiter {
 
     /// What it did in this process, all keys together.
     pub fn metrics(&self) -> Metrics {
-        self.shared.tally.metrics()
+        let circuit_breaker_state = self.shared.breaker.state(Instant::now());
+        Metrics { circuit_breaker_state, ..self.shared.tally.metrics() }
     }
 
     /// Waits for a permit; denied only if that would take longer than [`Policy::wait_max`].
@@ -303,9 +306,13 @@ impl Limiter {
     async fn fall_back(&self, cost: u32, until: Option<Instant>, why: Error) -> Result<Admission> {
         let share = match self.opts.on_error {
             OnError::Closed => return Err(why),
-            OnError::Open => return Ok(Admission { decision: self.open(), permit: None }),
+            OnError::Open => {
+                self.shared.tally.fell_back();
+                return Ok(Admission { decision: self.open(), permit: None });
+            }
             OnError::Local { share } => share,
         };
+        self.shared.tally.fell_back();
         let policy = self.policy.share(share);
         let (decision, ready, alone) = self.shared.local.decide(&policy, cost, until);
         if decision.allowed {

@@ -96,13 +96,13 @@ impl Policy {
     /// `limit` permits in each window of this length, counted from 1970 by the store's clock:
     /// around a boundary twice as many can be given in one window's time.
     pub fn fixed_window(limit: u32, window: Duration) -> Result<Self> {
-        Self::window(Algorithm::Fixed, limit, window)
+        Self::windowed(Algorithm::Fixed, limit, window)
     }
 
     /// About `limit` permits in any such window: the previous window counts in proportion to how
     /// much of it is still in view, as if its permits had been spread evenly.
     pub fn sliding_window(limit: u32, window: Duration) -> Result<Self> {
-        Self::window(Algorithm::Sliding, limit, window)
+        Self::windowed(Algorithm::Sliding, limit, window)
     }
 
     /// Never more than `limit` permits in any such window, by a log of all of them; at most
@@ -114,10 +114,10 @@ impl Policy {
                 .with("limit_max", LOG_LIMIT_MAX)
                 .hint("use Policy::sliding_window, or Policy::per_period with a burst"));
         }
-        Self::window(Algorithm::Log, limit, window)
+        Self::windowed(Algorithm::Log, limit, window)
     }
 
-    fn window(algorithm: Algorithm, limit: u32, window: Duration) -> Result<Self> {
+    fn windowed(algorithm: Algorithm, limit: u32, window: Duration) -> Result<Self> {
         let span = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         if limit == 0 || !(INTERVAL_MIN..=SPAN_MAX).contains(&span) {
             return Err(invalid("a window holds at least one permit and is at most a year long")
@@ -170,6 +170,32 @@ impl Policy {
     /// a limiter that has no limit over time.
     pub fn limit(&self) -> u32 {
         self.limit
+    }
+
+    /// How long it takes until the whole limit is there again after it was used up; `None` for
+    /// one of calls under way, which no time brings back.
+    pub fn window(&self) -> Option<Duration> {
+        let span = match self.algorithm {
+            Algorithm::Gcra => self.span.saturating_mul(u64::from(self.limit)),
+            Algorithm::Fixed | Algorithm::Log | Algorithm::Sliding => self.span,
+            Algorithm::Slots => return None,
+        };
+        Some(Duration::from_nanos(span))
+    }
+
+    /// Permits a second in the long run; `None` for a limit of calls under way.
+    pub fn rate(&self) -> Option<f64> {
+        let permits = match self.algorithm {
+            Algorithm::Gcra => 1,
+            Algorithm::Fixed | Algorithm::Log | Algorithm::Sliding => self.limit,
+            Algorithm::Slots => return None,
+        };
+        Some(f64::from(permits) / Duration::from_nanos(self.span).as_secs_f64())
+    }
+
+    /// The algorithm: `gcra`, `fixed`, `sliding`, `log`, or `slots` without a limit over time.
+    pub fn kind(&self) -> &'static str {
+        self.algorithm.as_str()
     }
 
     /// How long the store must remember a permit: a bucket with a shorter `max_age` would give

@@ -31,6 +31,10 @@ pub struct Metrics {
     pub store_requests: u64,
     /// Calls that were decided without the store, or failed because of it.
     pub store_failures: u64,
+    /// Calls that were decided without the store.
+    pub fallback_activations: u64,
+    /// 0 while calls go to the store, 1 while one looks whether it is back, 2 while none does.
+    pub circuit_breaker_state: u8,
     /// Times that the stored value was another policy's, and was converted.
     pub policy_mismatches: u64,
 }
@@ -48,6 +52,7 @@ pub(crate) struct Tally {
     releases: AtomicU64,
     requests: AtomicU64,
     failures: AtomicU64,
+    fallbacks: AtomicU64,
     mismatches: AtomicU64,
 }
 
@@ -65,6 +70,10 @@ impl Tally {
 
     pub(crate) fn failed(&self) {
         self.failures.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn fell_back(&self) {
+        self.fallbacks.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn conflict(&self) {
@@ -108,6 +117,8 @@ impl Tally {
             total_releases: self.releases.load(Relaxed),
             store_requests: self.requests.load(Relaxed),
             store_failures: self.failures.load(Relaxed),
+            fallback_activations: self.fallbacks.load(Relaxed),
+            circuit_breaker_state: 0,
             policy_mismatches: self.mismatches.load(Relaxed),
         }
     }

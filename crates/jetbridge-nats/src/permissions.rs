@@ -76,6 +76,15 @@ impl Permissions {
             .read_bucket(BucketKind::Kv, bucket)
     }
 
+    /// To watch the keys of a bucket that is there.
+    pub fn watch_bucket(&mut self, bucket: &BucketName) -> &mut Self {
+        let stream = format!("KV_{bucket}");
+        self.publish.insert(format!("$JS.FC.{stream}.>"));
+        self.call(&format!("CONSUMER.CREATE.{stream}.*.$KV.{bucket}.>"))
+            .call(&format!("CONSUMER.INFO.{stream}.*"))
+            .call(&format!("CONSUMER.DELETE.{stream}.*"))
+    }
+
     /// To look at a stream, and to make it if it is missing.
     pub fn ensure_stream(&mut self, stream: &StreamName) -> &mut Self {
         self.ensure(stream.as_str())

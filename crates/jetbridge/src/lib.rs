@@ -4,6 +4,7 @@
 pub mod codec;
 mod connect;
 pub mod connector;
+pub mod limit;
 pub mod settings;
 mod sources;
 pub mod typed;

@@ -16,6 +16,7 @@ const HOUSE: [(&str, &[&str], &[&str]); 13] = [
         "jetbridge",
         &[
             "jetbridge-core",
+            "jetbridge-limit",
             "jetbridge-local",
             "jetbridge-nats",
             "jetbridge-sqlite",

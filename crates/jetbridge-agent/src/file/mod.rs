@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jetbridge::limit::LimitFile;
 use jetbridge::settings::{
     Entry, Environment, Expansion, GoDuration, Node, StoreRequest, Value, read_file,
 };
@@ -24,7 +25,17 @@ use crate::http::HttpSpec;
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// What a file may hold at its top; `store` and `nats` are read where the store is found.
-const SECTIONS: [&str; 6] = ["buckets", "drain_timeout", "handlers", "http", "nats", "store"];
+const SECTIONS: [&str; 9] = [
+    "buckets",
+    "drain_timeout",
+    "fastapi",
+    "handlers",
+    "http",
+    "limiters",
+    "nats",
+    "store",
+    "stores",
+];
 
 /// Everything that the files name.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +49,8 @@ pub struct UpFile {
     pub buckets: Vec<BucketSection>,
     /// What is done with messages.
     pub handlers: Vec<HandlerSpec>,
+    /// Limiters, and the stores that they live in.
+    pub limits: LimitFile,
     /// How long to drain, if they say.
     drain_timeout: Option<Duration>,
 }
@@ -65,6 +78,11 @@ impl UpFile {
         let mut file = Self::default();
         for (tree, folder) in &trees {
             file.take(tree, folder, &mut problems);
+        }
+        let roots: Vec<&Node> = trees.iter().map(|(tree, _)| tree).collect();
+        match LimitFile::read(&roots, environment) {
+            Ok(limits) => file.limits = limits,
+            Err(more) => problems.extend(more),
         }
         file.check_names(&mut problems);
         if problems.is_empty() { Ok(file) } else { Err(problems) }
@@ -111,7 +129,7 @@ impl UpFile {
 }
 
 fn unknown(entry: &Entry, name: &str) -> Error {
-    let planned = ["components", "dbs", "limiters", "stores", "templates"];
+    let planned = ["components", "dbs", "templates"];
     let message = if planned.contains(&name) {
         format!("{}: this version cannot run `{name}`", entry.place)
     } else {

@@ -3,6 +3,7 @@
 
 mod handlers;
 mod http;
+mod limits;
 mod permissions;
 mod reload;
 mod rig;

@@ -24,6 +24,15 @@ pub(crate) fn positive_span(raw: &str) -> Result<Duration, String> {
     }
 }
 
+/// A span of time, which may be zero; a number alone is seconds.
+pub(crate) fn span(raw: &str) -> Result<Duration, String> {
+    match raw.parse::<f64>().map(Duration::try_from_secs_f64) {
+        Ok(Ok(span)) => Ok(span),
+        Ok(Err(_range)) => Err("it is below zero or too long".to_owned()),
+        Err(_not_a_number) => parse_duration(raw).map_err(|error| sentence(&error)),
+    }
+}
+
 /// A limit that may be none. `None` is "no limit".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Limit<T>(pub(crate) Option<T>);
@@ -110,6 +119,8 @@ mod tests {
         assert_eq!(span_limit("1h30m"), Ok(Limit(Some(Duration::from_secs(5400)))));
         assert_eq!(expiry("never"), Ok(Limit(None)));
         assert!(expiry("0").is_err());
+        assert_eq!((span("0"), span("1.5")), (Ok(Duration::ZERO), Ok(Duration::from_millis(1500))));
+        assert!(span("-1").is_err() && span("soon").is_err());
         assert_eq!(size_limit("-1"), Ok(Limit(None)));
         assert_eq!(size_limit("1GiB"), Ok(Limit(Some(1 << 30))));
         assert!(size_limit("0").is_err());

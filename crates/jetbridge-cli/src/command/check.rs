@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use jetbridge::limit::LimiterSpec;
 use jetbridge::nats::ConnectOptions;
 use jetbridge::settings::{Environment, Location};
 use jetbridge_agent::{Source, Target, UpFile};
@@ -9,6 +10,7 @@ use jetbridge_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use crate::args::{Check, Global};
+use crate::format::span;
 use crate::location::Place;
 use crate::printer::{Printer, Text, View};
 use crate::report::{Report, Status};
@@ -68,12 +70,35 @@ fn plan(file: &UpFile, place: &Place) -> Plan {
         name: handler.name.clone(),
         detail: handler_words(handler),
     }));
+    sections.extend(file.limits.limiters.iter().map(|limiter| Line {
+        kind: "limiter",
+        name: limiter.id.clone(),
+        detail: limiter_words(limiter),
+    }));
+    warnings.extend(file.limits.notes.iter().cloned());
     Plan {
         store: place.location.to_string(),
         origin: place.origin.clone(),
         http: file.http.as_ref().map(|http| http.listen.to_string()),
         sections,
         warnings,
+    }
+}
+
+fn limiter_words(limiter: &LimiterSpec) -> String {
+    let policy = &limiter.policy;
+    let mut words = match (policy.window(), policy.slots()) {
+        (Some(window), _) => {
+            format!("{} in {} ({})", policy.limit(), span(window), policy.kind())
+        }
+        (None, _) => format!("{} at once", policy.limit()),
+    };
+    if let (Some(_), Some(slots)) = (policy.window(), policy.slots()) {
+        words.push_str(&format!(", {slots} at once"));
+    }
+    match &limiter.store {
+        Some(store) => format!("{words}, in {store}"),
+        None => format!("{words}, in the file's store"),
     }
 }
 

@@ -34,6 +34,7 @@ mod guide;
 mod help;
 mod json;
 mod kv;
+mod limit;
 mod object;
 mod options;
 mod page;

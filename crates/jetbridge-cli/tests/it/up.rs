@@ -33,8 +33,15 @@ async fn note(up: &mut Running, words: &str) -> String {
 }
 
 async fn get(address: &str, path: &str) -> String {
+    ask(address, "GET", path).await
+}
+
+/// The whole answer to a request without a body.
+pub(crate) async fn ask(address: &str, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -18,6 +18,7 @@ mod login;
 mod place;
 mod read;
 mod resolve;
+mod section;
 mod source;
 mod table;
 #[cfg(test)]
@@ -32,8 +33,9 @@ pub use location::Location;
 pub use place::Place;
 pub use read::{NatsSettings, Source, read, target_variable};
 pub use resolve::{Origin, Resolved, StoreRequest, resolve};
+pub use section::{SectionStore, resolve_section};
 pub use source::{
-    ByteSize, Entry, Expansion, GoDuration, Node, Scalar, Value, parse_pairs, parse_toml,
+    ByteSize, Entry, Expansion, GoDuration, Node, Scalar, Seconds, Value, parse_pairs, parse_toml,
     parse_yaml, read_file,
 };
 pub use table::Dialect;

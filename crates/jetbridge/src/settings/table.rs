@@ -380,6 +380,11 @@ impl Dialect {
             .or_else(|| rows().find(|row| self.takes_own_names() && has(row.own)))
     }
 
+    /// True if `name` is where the server stands.
+    pub(super) fn is_server(self, name: &str) -> bool {
+        self.row(name).is_some_and(|row| row.own.first() == Some(&"server"))
+    }
+
     /// Every name that means something here.
     pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
         TABLE.iter().flat_map(move |row| {

@@ -17,7 +17,7 @@ pub use expand::Expansion;
 pub(super) use expand::expand_text;
 pub use pairs::parse_pairs;
 pub use toml::parse_toml;
-pub use typed::{ByteSize, GoDuration};
+pub use typed::{ByteSize, GoDuration, Seconds};
 pub use yaml::parse_yaml;
 
 use super::place::{Place, Problem};

@@ -59,6 +59,18 @@ impl<'de> Deserialize<'de> for GoDuration {
     }
 }
 
+/// A duration that is a number of seconds, as Python's settings have them, or written as Go
+/// writes it: `30`, `0.05`, `30s`.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[expect(clippy::exhaustive_structs, reason = "a duration by another spelling")]
+pub struct Seconds(pub Duration);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        value::seconds(&String::deserialize(from)?).map(Self).map_err(by_serde)
+    }
+}
+
 /// A number of bytes that may have a unit: `1048576`, `64KiB`, `1GiB`.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 #[expect(clippy::exhaustive_structs, reason = "a number by another spelling")]

@@ -1,0 +1,51 @@
+//! One limiter: at the desk from the start, and asked as soon as its store is open.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jetbridge::limit::{Engine, LimiterSpec};
+
+use super::{Desk, Desked};
+use crate::board::State;
+use crate::supervise::{Context, Drained, Section};
+
+/// A limiter as the file wants it.
+#[derive(Clone, Debug)]
+pub(crate) struct LimiterSection {
+    pub(crate) spec: LimiterSpec,
+    /// The name of its store, and what that is.
+    pub(crate) store: String,
+    pub(crate) engine: Engine,
+    pub(crate) desk: Desk,
+}
+
+impl Section for LimiterSection {
+    fn run(self: Arc<Self>, context: Context) -> Pin<Box<dyn Future<Output = Drained> + Send>> {
+        Box::pin(async move {
+            let mut store = self.desk.store(&self.store);
+            loop {
+                let limits = store.borrow_and_update().clone();
+                let limiter = limits.map(|limits| {
+                    limits.limiter_with(&self.spec.id, self.spec.policy, self.spec.opts)
+                });
+                match &limiter {
+                    Some(Ok(_)) => context.reporter.set(State::Running),
+                    Some(Err(error)) => context.reporter.degraded(error),
+                    None => context.reporter.degraded("its store is not open"),
+                }
+                self.desk.set_limiter(Desked {
+                    spec: self.spec.clone(),
+                    engine: self.engine,
+                    limiter: limiter.and_then(Result::ok),
+                });
+                tokio::select! {
+                    changed = store.changed() => if changed.is_err() { break },
+                    _deadline = context.stop.begins() => break,
+                }
+            }
+            self.desk.remove_limiter(&self.spec.id);
+            Drained::default()
+        })
+    }
+}

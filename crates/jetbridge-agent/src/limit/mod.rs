@@ -1,0 +1,141 @@
+//! `stores:` and `limiters:`: what is opened for them, and who may ask.
+//!
+//! A store and each limiter are sections of their own, so that a changed limiter leaves the others
+//! and what they hold alone. They meet at the [`Desk`], where HTTP asks too.
+
+mod http;
+mod limiter;
+mod metrics;
+mod permits;
+mod store;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jetbridge::limit::{Engine, LimitFile, Limiter, LimiterSpec, Limits};
+use jetbridge_core::{Backend, BucketKind, Error, ErrorKind, Result, SystemClock, Tasks};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub(crate) use http::routes;
+pub(crate) use limiter::LimiterSection;
+pub(crate) use store::LimitStoreSection;
+
+use self::metrics::Durations;
+use self::permits::Permits;
+
+/// How long starting waits for a store that could say that a limiter cannot be.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The limiters that run. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Desk(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    stores: Mutex<BTreeMap<String, watch::Sender<Option<Limits>>>>,
+    limiters: Mutex<BTreeMap<String, Desked>>,
+    permits: Permits,
+    durations: Durations,
+}
+
+/// A limiter that the files name.
+#[derive(Clone, Debug)]
+pub(crate) struct Desked {
+    pub(crate) spec: LimiterSpec,
+    pub(crate) engine: Engine,
+    /// `None` until its store has answered.
+    pub(crate) limiter: Option<Limiter>,
+}
+
+impl Desk {
+    /// The bucket of a store as soon as it is open.
+    fn store(&self, name: &str) -> watch::Receiver<Option<Limits>> {
+        let mut stores = lock(&self.0.stores);
+        stores.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(None)).subscribe()
+    }
+
+    fn set_store(&self, name: &str, limits: Option<Limits>) {
+        let mut stores = lock(&self.0.stores);
+        let store = stores.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(None));
+        store.send_replace(limits);
+    }
+
+    fn set_limiter(&self, desked: Desked) {
+        lock(&self.0.limiters).insert(desked.spec.id.clone(), desked);
+    }
+
+    fn remove_limiter(&self, id: &str) {
+        lock(&self.0.limiters).remove(id);
+    }
+
+    /// The limiter that `id` names, or the one that it is a key of, and that key.
+    fn find<'a>(&self, id: &'a str) -> Option<(Desked, Option<&'a str>)> {
+        let (name, key) = id.split_once(':').map_or((id, None), |(name, key)| (name, Some(key)));
+        let desked = lock(&self.0.limiters).get(name).cloned()?;
+        Some((desked, key))
+    }
+
+    pub(crate) fn all(&self) -> Vec<Desked> {
+        lock(&self.0.limiters).values().cloned().collect()
+    }
+
+    pub(crate) fn permits(&self) -> &Permits {
+        &self.0.permits
+    }
+
+    /// What [`Tasks`] the permits given over HTTP end by.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        self.0.permits.tasks()
+    }
+
+    /// As Prometheus reads it.
+    pub(crate) fn metrics(&self, out: &mut String) -> Result<()> {
+        metrics::write(self, out)
+    }
+}
+
+/// Refuses limiters that must remember longer than the bucket that is there does. A store that
+/// does not answer is looked at later, by its section.
+pub(crate) async fn refuse_what_cannot_be(
+    file: &LimitFile,
+    store: &Arc<dyn Backend>,
+) -> Result<()> {
+    for spec in &file.limiters {
+        let place = file.store_of(spec)?;
+        if place.engine == Engine::Memory {
+            continue;
+        }
+        let look = async {
+            let backend = match store::connect(&place).await {
+                Ok(Some(own)) => own,
+                Ok(None) => Arc::clone(store),
+                Err(_later) => return None,
+            };
+            let info = backend.bucket(BucketKind::Kv, &place.bucket).await.ok();
+            if place.location.is_some() {
+                backend.close(LOOK).await;
+            }
+            info
+        };
+        let Ok(Some(info)) = timeout(LOOK, look).await else { continue };
+        let memory = spec.policy.memory();
+        if let Some(max_age) = info.spec.max_age.filter(|age| *age < memory) {
+            return Err(Error::new(ErrorKind::InvalidInput, "limit.open")
+                .because(format!(
+                    "the bucket `{}` forgets after {max_age:?}, and the limiter `{}` must \
+                     remember for {memory:?}",
+                    place.bucket, spec.id
+                ))
+                .hint("use a bucket without a TTL: `bucket_name`"));
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wall clock that fields of answers count in.
+const CLOCK: SystemClock = SystemClock;
