@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use jetbridge::limit::{Found, LimitFile, Limiters, Policy};
+use jetbridge::limit::{Found, LimitFile, Limiter, Limiters};
 use jetbridge::settings::Environment;
 use jetbridge_agent::UpFile;
 use jetbridge_core::{Backend, Error, ErrorKind, Result};
@@ -185,7 +185,7 @@ async fn acquire(args: &Acquire, limiters: &Limiters, printer: &Printer) -> Resu
 async fn list(limiters: &Limiters, printer: &Printer) -> Result<Status> {
     let mut rows = Vec::new();
     for found in limiters.all() {
-        rows.push(row(found).await?);
+        rows.push(row(&found.limiter).await?);
         let prefix = format!("{}:", found.spec.id);
         let mut keys: Vec<String> = Vec::new();
         let mut used = found.limits.used();
@@ -194,20 +194,18 @@ async fn list(limiters: &Limiters, printer: &Printer) -> Result<Status> {
         }
         keys.sort_unstable();
         for key in keys.iter().filter(|key| !key.is_empty()) {
-            let limiter = found.limiter.key(key)?;
-            rows.push(row(&Found { limiter, ..found.clone() }).await?);
+            rows.push(row(&found.limiter.key(key)?).await?);
         }
     }
     printer.table(&rows)?;
     Ok(Status::Done)
 }
 
-async fn row(found: &Found) -> Result<LimiterRow> {
-    let decision = found.limiter.peek().await?;
-    let policy: &Policy = found.limiter.policy();
+async fn row(limiter: &Limiter) -> Result<LimiterRow> {
+    let decision = limiter.peek().await?;
     Ok(LimiterRow {
-        id: found.limiter.id().to_string(),
-        kind: policy.kind(),
+        id: limiter.id().to_string(),
+        kind: limiter.policy().kind(),
         limit: decision.limit,
         remaining: decision.remaining,
         reset_after_ms: milliseconds(decision.reset_after),

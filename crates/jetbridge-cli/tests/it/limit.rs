@@ -149,8 +149,8 @@ async fn up_serves_limiters_and_fails_as_it_is_told() {
     std::fs::write(
         store.path("up.yml"),
         "http: {listen: '127.0.0.1:0'}\nstores: {s: {engine: nats, auto_create: true}}\n\
-         limiters:\n  a: {store: s, rate_per_second: 10}\n  \
-         b: {store: s, rate_per_second: 10, fail_closed: true}\n  \
+         limiters:\n  a: {store: s, rate_per_second: 1000, burst: 100}\n  \
+         b: {store: s, rate_per_second: 1000, burst: 100, fail_closed: true}\n  \
          c: {store: s, period: 1h, burst: 4, on_error: {local: 0.5}}\n",
     )
     .unwrap();
