@@ -74,7 +74,7 @@ async fn the_slot_of_a_killed_process_comes_back(store: Store) {
     let child = rustix::process::Pid::from_raw(child).unwrap();
     let said = store.run(&["limit", "acquire", "db", "--wait", "20"]).await;
     // It may have ended with its standard input.
-    drop(rustix::process::kill_process(child, Signal::KILL));
+    let _ended = rustix::process::kill_process(child, Signal::KILL);
     assert_eq!(said.code, 0, "{said:?}");
 }
 
