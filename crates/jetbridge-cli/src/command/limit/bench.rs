@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use jetbridge::limit::{Found, Limiter, Source};
 use jetbridge_core::{Error, ErrorKind, Result};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::limit::Bench;
@@ -33,17 +32,18 @@ pub(super) async fn run(args: &Bench, found: &Found, printer: &Printer) -> Resul
     let begin = Instant::now();
     let end = begin + args.span;
     let pace = args.rate.map(|rate| Duration::from_secs_f64(f64::from(args.callers) / rate));
-    let callers: Vec<JoinHandle<Seen>> = (0..args.callers)
-        .map(|number| {
-            let (limiter, cost) = (found.limiter.clone(), found.spec.cost);
-            // Paced callers begin one after the other, so that they do not all ask at once.
-            let first = begin + pace.map_or(Duration::ZERO, |pace| pace * number / args.callers);
-            tokio::spawn(call(limiter, cost, Pace { first, every: pace, end }))
-        })
-        .collect();
-    let seen = join_all(callers).await.into_iter().collect::<Result<Vec<Seen>, _>>();
-    let seen =
-        seen.map_err(|error| Error::new(ErrorKind::Internal, "limit.bench").caused_by(error))?;
+    let mut callers = JoinSet::new();
+    for number in 0..args.callers {
+        let (limiter, cost) = (found.limiter.clone(), found.spec.cost);
+        // Paced callers begin one after the other, so that they do not all ask at once.
+        let first = begin + pace.map_or(Duration::ZERO, |pace| pace * number / args.callers);
+        callers.spawn(call(limiter, cost, Pace { first, every: pace, end }));
+    }
+    let mut seen = Vec::new();
+    while let Some(caller) = callers.join_next().await {
+        let failed = |error| Error::new(ErrorKind::Internal, "limit.bench").caused_by(error);
+        seen.push(caller.map_err(failed)?);
+    }
     let seconds = begin.elapsed().max(args.span).as_secs_f64();
     let after = found.limiter.metrics();
     printer.value(&summary(args, found, seconds, &seen, (before, after)))?;
