@@ -90,17 +90,16 @@ impl Copies {
         if !self.is_only_one() {
             return Box::pin(self.leaders(api, subject, call)).await;
         }
-        let found = self.any(api, subject, call).await?;
-        let ours = found.as_ref().map(|stored| self.answered(stored));
-        match ours {
-            Some(true) => return Ok(found),
-            None if !self.hides_mirrors => return Ok(None),
-            _ => drop(found),
+        let mirrors = match self.any(api, subject, call).await? {
+            Some(stored) if self.answered(&stored) => return Ok(Some(stored)),
+            Some(_mirrors) => true,
+            None if self.hides_mirrors => false,
+            None => return Ok(None),
+        };
+        if mirrors {
+            return Box::pin(self.leaders(api, subject, call)).await;
         }
-        match ours {
-            Some(_mirrors) => Box::pin(self.leaders(api, subject, call)).await,
-            None => Box::pin(self.confirm_absence(api, subject, call)).await,
-        }
+        Box::pin(self.confirm_absence(api, subject, call)).await
     }
 
     /// The last message on `subject` as some copy has it.

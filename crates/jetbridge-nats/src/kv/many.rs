@@ -19,8 +19,9 @@ use crate::request::{Call, may_not_ask};
 
 /// Subjects that one question for many may match.
 const MANY_MAX: usize = 1024;
-/// Single gets under way at once where a question for many cannot be asked.
-const GETS_MAX: usize = 128;
+/// Single gets under way at once where a question for many cannot be asked: as many as one such
+/// question covers, at about a kilobyte each.
+const GETS_MAX: usize = MANY_MAX;
 /// How often is asked in the hope that nobody writes in between, and that a copy has caught up.
 const SNAPSHOT_ATTEMPTS: u32 = 5;
 

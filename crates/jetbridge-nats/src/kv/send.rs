@@ -12,7 +12,7 @@ use crate::error::{ApiError, code};
 use crate::facts::Facts;
 use crate::headers;
 use crate::publish::is_no_stream;
-use crate::request::{Call, may_not_ask};
+use crate::request::{Call, Repeat, may_not_ask};
 use crate::settle::{Judgement, Last, Unclear, judge, judge_history};
 use crate::wire::PubAck;
 
@@ -42,13 +42,15 @@ impl NatsKv {
         expected: Option<u64>,
         call: &Call,
     ) -> Result<Verdict> {
+        if call.repeat != Repeat::Never {
+            let call = call.never_repeated();
+            return Box::pin(self.send(facts, draft, expected, &call)).await;
+        }
         draft.expected = expected;
         self.name(facts, draft, call);
         let server = self.bucket.api.link().server_id();
-        let call_once = call.never_repeated();
-        let answered =
-            self.bucket.api.link().publish_made(|| draft.outgoing(expected), &call_once).await;
-        match answered {
+        let link = self.bucket.api.link();
+        match link.publish_made(|| draft.outgoing(expected), call).await {
             Ok(Ok(ack)) => Ok(Verdict::Landed(ack.seq)),
             Ok(Err(refused)) if refused.is_wrong_last_sequence() => {
                 Ok(Verdict::Lost(refused.present_sequence()))
@@ -109,7 +111,7 @@ impl NatsKv {
                 }
             }
             let link = self.bucket.api.link();
-            answered = link.publish_made(|| draft.outgoing(over), &call.never_repeated()).await;
+            answered = link.publish_made(|| draft.outgoing(over), call).await;
         }
     }
 

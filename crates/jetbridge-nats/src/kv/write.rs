@@ -22,12 +22,12 @@ impl NatsKv {
     pub(super) async fn put_value(
         &self,
         key: &Key,
-        value: Bytes,
+        value: &Bytes,
         opts: &PutOpts,
         call: &Call,
     ) -> Result<Written> {
         let facts = self.bucket.facts(call).await?;
-        let mut draft = self.draft(&facts, key, value, call)?;
+        let mut draft = self.draft(&facts, key, value.clone(), call)?;
         draft.writers(&opts.headers, call.operation)?;
         self.check_size(&draft, call)?;
         let mut expires = None;
@@ -69,11 +69,11 @@ impl NatsKv {
         }
     }
 
-    fn draft(&self, facts: &Facts, key: &Key, payload: Bytes, call: &Call) -> Result<Draft> {
+    fn draft(&self, facts: &Facts, key: &Key, payload: Bytes, call: &Call) -> Result<Box<Draft>> {
         let text = self.names.text(key, call.operation)?;
         let stored_under = facts.keyspace.write(&text);
         let (api, _) = facts.copies.leader(&self.bucket.api);
-        Ok(Draft {
+        Ok(Box::new(Draft {
             key: key.clone(),
             subject: api.toward(&stored_under).into(),
             stored_under,
@@ -82,7 +82,7 @@ impl NatsKv {
             expected: None,
             id: None,
             fenced: false,
-        })
+        }))
     }
 
     /// What the capabilities promise to fit does, whatever a condition adds; more is refused.
@@ -112,7 +112,7 @@ impl NatsKv {
 
     /// Writes if there is no live value. A deletion, or a value that has expired and is still
     /// there, is written over on the condition that it is still the last.
-    async fn create(&self, facts: &Facts, mut draft: Draft, call: &Call) -> Result<u64> {
+    async fn create(&self, facts: &Facts, mut draft: Box<Draft>, call: &Call) -> Result<u64> {
         let mut over = 0;
         loop {
             if let Verdict::Landed(sequence) =
@@ -136,7 +136,7 @@ impl NatsKv {
     async fn replace(
         &self,
         facts: &Facts,
-        mut draft: Draft,
+        mut draft: Box<Draft>,
         revision: Revision,
         call: &Call,
     ) -> Result<u64> {
