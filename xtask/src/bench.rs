@@ -7,13 +7,15 @@ use crate::process::{cargo, exists, root, run};
 use crate::{Outcome, servers};
 
 const CRATE: &str = "jetbridge-bench";
+/// The crate of the command, which is measured as a whole process too.
+const COMMAND: &str = "jetbridge-cli";
 const GO_PEER: &str = "natsgo";
 
 /// Runs the benchmarks with `arguments`, which are those of the program itself.
 pub(crate) fn run_with(arguments: &[String]) -> Outcome {
     servers::ensure(&servers::TESTED)?;
     let go_peer = build_go_peer()?;
-    run(&mut cargo(&["build", "--release", "--package", CRATE]))?;
+    run(&mut cargo(&["build", "--release", "--package", CRATE, "--package", COMMAND]))?;
     let program = root().join("target/release").join(CRATE);
     run(Command::new(program).arg("--go-peer").arg(go_peer).args(arguments))
 }

@@ -26,6 +26,8 @@ pub(crate) enum Child {
     Put { url: String, bucket: String },
     /// Gets the same.
     Get { url: String, bucket: String },
+    /// Merges a large template with itself; tells the memory at most.
+    Merge,
     /// Watches a bucket of the embedded store; tells the quantiles of the delay of `count`
     /// changes, then goes on watching.
     Watch { directory: String, bucket: String, count: usize },
@@ -37,6 +39,7 @@ impl Child {
         Ok(match words[..] {
             ["put", url, bucket] => Self::Put { url: url.to_owned(), bucket: bucket.to_owned() },
             ["get", url, bucket] => Self::Get { url: url.to_owned(), bucket: bucket.to_owned() },
+            ["merge"] => Self::Merge,
             ["watch", directory, bucket, count] => Self::Watch {
                 directory: directory.to_owned(),
                 bucket: bucket.to_owned(),
@@ -51,6 +54,7 @@ impl Child {
         let words = match self {
             Self::Put { url, bucket } => vec!["put".to_owned(), url.clone(), bucket.clone()],
             Self::Get { url, bucket } => vec!["get".to_owned(), url.clone(), bucket.clone()],
+            Self::Merge => vec!["merge".to_owned()],
             Self::Watch { directory, bucket, count } => {
                 vec!["watch".to_owned(), directory.clone(), bucket.clone(), count.to_string()]
             }
@@ -78,6 +82,7 @@ pub(crate) async fn run(child: Child) -> Outcome {
             object::read(&bucket, "memory").await?;
             println!("{before} {}", facts::peak_kib()?);
         }
+        Child::Merge => println!("{}", suite::template::merge_once()?),
         Child::Watch { directory, bucket, count } => watch(&directory, &bucket, count).await?,
     }
     Ok(())

@@ -21,8 +21,8 @@ pub async fn fan(
     let inputs: Vec<Input> = std::iter::once(source).chain(targets).collect();
     let files = Files::new(inputs);
     let mut documents: Vec<(usize, Node)> = Vec::new();
-    for number in 0..files.inputs.len() {
-        documents.extend(files.parse(number)?.into_iter().map(|document| (number, document)));
+    for (number, found) in files.parse_all().into_iter().enumerate() {
+        documents.extend(found?.into_iter().map(|document| (number, document)));
     }
     let of_source = documents.iter().filter(|(number, _)| *number == 0).count();
     if of_source > 1 && options.streams == Streams::Refuse {

@@ -51,8 +51,8 @@ pub use fan::fan;
 pub use fetch::{NoSources, OBJECT_BYTES_MAX, Server, Sources};
 pub use refs::{StoreRef, StoreValue, refs};
 pub use render::{
-    Input, Options, Origin, ReadValue, Rendered, StoreKind, Streams, json, merge, render,
-    strict_json,
+    Input, Options, Origin, ReadValue, Rendered, StoreKind, Streams, document_count, json, merge,
+    render, strict_json,
 };
 
 pub(crate) use render::Files;

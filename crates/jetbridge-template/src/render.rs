@@ -19,6 +19,9 @@ use crate::tree::{At, Node, Step, path_text};
 /// Rounds of reading at most: each is for paths that values of the round before made.
 pub(crate) const ROUNDS_MAX: usize = 16;
 
+/// Threads beside this one that read inputs at once.
+const PARSERS_MAX: usize = 3;
+
 /// A file, or whatever else holds YAML.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -259,6 +262,14 @@ pub fn strict_json(input: &Input) -> Result<String, Failure> {
     }
 }
 
+/// How many documents an input holds.
+///
+/// # Errors
+/// What is wrong with the input.
+pub fn document_count(input: &Input) -> Result<usize, Failure> {
+    documents(input, 0).map(|documents| documents.len()).map_err(Failure::one)
+}
+
 fn lines(documents: &[Node]) -> String {
     documents.iter().map(|document| emit::json(document) + "\n").collect()
 }
@@ -298,8 +309,8 @@ impl Prepared {
 pub(crate) fn prepare(inputs: Vec<Input>, options: &Options) -> Result<Prepared, Failure> {
     let files = Files::new(inputs);
     let mut documents = Vec::new();
-    for number in 0..files.inputs.len() {
-        let found = files.parse(number)?;
+    for (number, found) in files.parse_all().into_iter().enumerate() {
+        let found = found?;
         if found.len() > 1 && options.streams == Streams::Refuse {
             return Err(Failure::one(Diagnostic::top(format!(
                 "{}: holds {} YAML documents; say that they are to be merged (-m), or split them",
@@ -433,6 +444,31 @@ impl Files {
         let file = u32::try_from(number).unwrap_or(u32::MAX);
         documents(&self.inputs[number], file)
             .map_err(|diagnostic| Failure::one(self.with_source(diagnostic)))
+    }
+
+    /// The documents of every input; large ones are read at the same time.
+    pub(crate) fn parse_all(&self) -> Vec<Result<Vec<Node>, Failure>> {
+        /// Bytes below which a thread costs more than it saves.
+        const BYTES_MIN: usize = 64 << 10;
+        let large = |input: &Input| input.bytes.len() >= BYTES_MIN;
+        let mut parsed: Vec<Option<Result<Vec<Node>, Failure>>> = Vec::new();
+        parsed.resize_with(self.inputs.len(), || None);
+        // The last one is left to this thread.
+        let others = self.inputs.len().saturating_sub(1);
+        std::thread::scope(|scope| {
+            let (rest, last) = parsed.split_at_mut(others);
+            for (number, place) in rest.iter_mut().enumerate() {
+                if number < PARSERS_MAX && large(&self.inputs[number]) {
+                    scope.spawn(move || *place = Some(self.parse(number)));
+                }
+            }
+            if let [place] = last {
+                *place = Some(self.parse(others));
+            }
+        });
+        let parse =
+            |(number, parsed): (usize, Option<_>)| parsed.unwrap_or_else(|| self.parse(number));
+        parsed.into_iter().enumerate().map(parse).collect()
     }
 
     pub(crate) fn place(&self, at: At) -> Option<Place> {

@@ -4,6 +4,7 @@ pub(crate) mod bus;
 pub(crate) mod kv;
 pub(crate) mod local;
 pub(crate) mod object;
+pub(crate) mod template;
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,10 +38,13 @@ pub(crate) enum Suite {
     Local,
     /// Messages through servers.
     Bus,
+    /// Templates.
+    Template,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 4] = [Self::Kv, Self::Object, Self::Local, Self::Bus];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Kv, Self::Object, Self::Local, Self::Bus, Self::Template];
 }
 
 impl fmt::Display for Suite {
@@ -50,6 +54,7 @@ impl fmt::Display for Suite {
             Self::Object => "object",
             Self::Local => "local",
             Self::Bus => "bus",
+            Self::Template => "template",
         })
     }
 }
@@ -59,7 +64,7 @@ impl FromStr for Suite {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|suite| suite.to_string() == text);
-        found.ok_or_else(|| format!("there is no suite `{text}`: kv, object, local, bus"))
+        found.ok_or_else(|| format!("there is no suite `{text}`: kv, object, local, bus, template"))
     }
 }
 
@@ -69,6 +74,7 @@ pub(crate) async fn run(suite: Suite, args: &Args, report: &mut Report) -> Outco
         Suite::Object => Box::pin(object::run(args, report)).await,
         Suite::Local => Box::pin(local::run(args, report)).await,
         Suite::Bus => Box::pin(bus::run(args, report)).await,
+        Suite::Template => Box::pin(template::run(args, report)).await,
     }
 }
 

@@ -95,3 +95,20 @@ fn a_snippet_hides_the_logins_of_urls() {
     let snippet = failure.diagnostics()[0].snippet();
     assert!(!snippet.contains("s3cr3t") && snippet.contains("@g\" 3 ))"), "{snippet}");
 }
+
+#[test]
+fn large_files_are_merged_in_their_order_and_the_first_error_counts() {
+    let file = |number: usize| {
+        let lines = (0..6000).map(|line| format!("key{line:05}: {number}\n"));
+        Input::new(format!("{number}.yml"), lines.collect::<String>())
+    };
+    let files = || (0..6).map(file).collect::<Vec<_>>();
+    let rendered = merge(files(), &Options::default()).unwrap();
+    assert!(rendered.text.lines().all(|line| line.ends_with(": 5")));
+    let mut broken = files();
+    for number in [4, 1] {
+        broken[number].bytes.extend_from_slice(b"key00000: twice\n");
+    }
+    let failure = merge(broken, &Options::default()).unwrap_err().to_string();
+    assert!(failure.starts_with("1.yml: ") && failure.contains("line 6001"), "{failure}");
+}
