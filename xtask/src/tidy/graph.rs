@@ -31,7 +31,11 @@ const HOUSE: [(&str, &[&str], &[&str]); 13] = [
         &["jetbridge", "jetbridge-core", "jetbridge-local", "jetbridge-nats", "jetbridge-testkit"],
         &[],
     ),
-    ("jetbridge-fuzz", &["jetbridge-template"], &["libfuzzer-sys"]),
+    (
+        "jetbridge-fuzz",
+        &["jetbridge-core", "jetbridge-sqlite", "jetbridge-template"],
+        &["libfuzzer-sys"],
+    ),
     ("xtask", &[], &[]),
 ];
 
