@@ -4,13 +4,14 @@ use super::Source;
 
 /// Each crate and what it may depend on: crates of the house, and the outside crates that only
 /// it may name.
-const HOUSE: [(&str, &[&str], &[&str]); 13] = [
+const HOUSE: [(&str, &[&str], &[&str]); 14] = [
     ("jetbridge-core", &[], &[]),
     ("jetbridge-nats", &["jetbridge-core"], &["async-nats"]),
     ("jetbridge-local", &["jetbridge-core"], &["rusqlite"]),
     ("jetbridge-template", &["jetbridge-core"], &["granit-parser"]),
     ("jetbridge-sqlite", &["jetbridge-core"], &["rusqlite"]),
     ("jetbridge-limit", &["jetbridge-core"], &[]),
+    ("jetbridge-wasi", &["jetbridge-core"], &["wasmtime"]),
     ("jetbridge-testkit", &["jetbridge-core"], &[]),
     (
         "jetbridge",
