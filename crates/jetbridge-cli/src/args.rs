@@ -8,6 +8,7 @@ pub(crate) mod limit;
 pub(crate) mod link;
 pub(crate) mod object;
 pub(crate) mod parse;
+pub(crate) mod sqlite;
 pub(crate) mod stream;
 pub(crate) mod template;
 
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Limit(limit::Limit),
     /// Merge YAML and evaluate the operators in it, on values of stores
     Template(template::Template),
+    /// Replicate and restore SQLite databases, as Litestream does
+    Sqlite(sqlite::Sqlite),
     /// Check connection, login, TLS, JetStream, permissions and clock: what fails, and why
     Doctor,
     /// Print a completion script for a shell

@@ -11,6 +11,7 @@ mod object;
 mod publish;
 mod reply;
 mod request;
+pub(crate) mod sqlite;
 mod status;
 mod stream;
 mod subscribe;

@@ -31,6 +31,7 @@ impl Command {
             | Self::Limit(_)
             | Self::Man(_)
             | Self::OnStore(_)
+            | Self::Sqlite(_)
             | Self::Template(_) => Tone::Command,
         }
     }

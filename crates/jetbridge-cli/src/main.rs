@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     if let Some(name) = link::name(&arguments) {
         return link::main(name, &arguments);
     }
+    let arguments = args::sqlite::with_two_dashes(arguments);
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(refused) => return report::usage(&refused, &arguments),
@@ -48,6 +49,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<Status> {
         Command::Check(args) => command::check::run(&args, &cli.global, printer),
         Command::Limit(args) => block_on(command::limit::run(&args, &cli.global, printer)),
         Command::Template(args) => block_on(command::template::run(args, &cli.global, printer)),
+        Command::Sqlite(args) => block_on(command::sqlite::run(args, &cli.global, printer)),
         Command::Doctor => block_on(command::doctor::run(&cli.global, printer)),
         Command::Completions(args) => command::completions::run(&args, printer),
         Command::Man(args) => command::man::run(&args, printer),

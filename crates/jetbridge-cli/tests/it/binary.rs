@@ -51,6 +51,11 @@ impl Store {
         self.server.as_ref().unwrap()
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn is_local(&self) -> bool {
         self.url.starts_with("local:")
     }

@@ -38,5 +38,6 @@ mod limit;
 mod object;
 mod options;
 mod page;
+mod sqlite;
 mod template;
 mod up;

@@ -1,0 +1,215 @@
+//! `sqlite`: words and flags of Litestream. Its flags have one dash; ours two. Both are taken.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand, ValueEnum};
+use jetbridge::sqlite::Txid;
+use jetbridge_core::BucketName;
+
+use super::parse;
+
+#[derive(Args, Debug)]
+pub(crate) struct Sqlite {
+    #[command(subcommand)]
+    pub(crate) word: Word,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Word {
+    /// Restore a database from its replica: the newest state, a transaction's or a time's
+    Restore(Restore),
+    /// List the files of a replica
+    #[command(visible_alias = "wal")]
+    Ltx(Ltx),
+    /// List the databases of a configuration file
+    Databases(File),
+    /// Print the version
+    Version,
+}
+
+/// The file that databases are looked up in.
+#[derive(Args, Debug)]
+pub(crate) struct File {
+    /// A file of Litestream, or one of `up` [default: $LITESTREAM_CONFIG, /etc/litestream.yml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Leave variables in the file as they are
+    #[arg(long)]
+    pub(crate) no_expand_env: bool,
+}
+
+/// A replica, however it is named.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// The database as the file names it, or the URL of a replica: nats://HOST:PORT/BUCKET[/PATH]
+    #[arg(value_name = "DB|URL", required_unless_present = "bucket")]
+    pub(crate) target: Option<String>,
+    /// A replica in this bucket of the store
+    #[arg(long, value_name = "BUCKET", conflicts_with = "target",
+        value_parser = parse::name::<BucketName>)]
+    pub(crate) bucket: Option<BucketName>,
+    /// Where in the bucket
+    #[arg(long, value_name = "PATH", requires = "bucket", default_value = "")]
+    pub(crate) path: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Where to write the database [default: where the file has it]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The state after this transaction: 16 hex digits
+    #[arg(long, value_name = "TXID", value_parser = txid)]
+    pub(crate) txid: Option<Txid>,
+    /// The newest state before this time: RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = timestamp, conflicts_with = "txid")]
+    pub(crate) timestamp: Option<SystemTime>,
+    /// Large files that are read at once
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) parallelism: usize,
+    /// Do nothing if the database is there
+    #[arg(long)]
+    pub(crate) if_db_not_exists: bool,
+    /// Do nothing if there is nothing to restore
+    #[arg(long)]
+    pub(crate) if_replica_exists: bool,
+    /// Say what would be read, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Replace what is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// What SQLite is to check before the database gets its name
+    #[arg(long, value_enum, default_value = "none")]
+    pub(crate) integrity_check: IntegrityCheck,
+}
+
+/// What SQLite is to check.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum IntegrityCheck {
+    /// Nothing beside the checksums
+    None,
+    /// PRAGMA quick_check
+    Quick,
+    /// PRAGMA integrity_check
+    Full,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ltx {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Files of this level: 0 to 9, or `all`
+    #[arg(long, value_name = "LEVEL", default_value = "0", value_parser = level)]
+    pub(crate) level: Levels,
+}
+
+/// One level or all.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Levels(pub(crate) Option<u8>);
+
+fn level(raw: &str) -> Result<Levels, String> {
+    match raw {
+        "all" => Ok(Levels(None)),
+        _ => match raw.parse() {
+            Ok(level @ 0..=9) => Ok(Levels(Some(level))),
+            _ => Err("write 0 to 9, or `all`".to_owned()),
+        },
+    }
+}
+
+fn txid(raw: &str) -> Result<Txid, String> {
+    Txid::parse(raw).map_err(|_wrong| "invalid txid format: write 16 hex digits".to_owned())
+}
+
+/// A time by RFC 3339, with `Z` or an offset.
+fn timestamp(raw: &str) -> Result<SystemTime, String> {
+    let wrong = || "invalid -timestamp, must specify in ISO 8601 format".to_owned();
+    if let Ok(time) = humantime::parse_rfc3339(raw) {
+        return Ok(time);
+    }
+    let (local, offset) = raw.split_at_checked(raw.len().saturating_sub(6)).ok_or_else(wrong)?;
+    let time = humantime::parse_rfc3339(&format!("{local}Z")).map_err(|_not| wrong())?;
+    let (sign, clock) = offset.split_at_checked(1).ok_or_else(wrong)?;
+    let (hours, minutes) = clock.split_once(':').ok_or_else(wrong)?;
+    let number = |text: &str| text.parse::<u64>().map_err(|_not| wrong());
+    let length = Duration::from_secs(number(hours)? * 3600 + number(minutes)? * 60);
+    let moved = match sign {
+        "+" => time.checked_sub(length),
+        "-" => time.checked_add(length),
+        _ => None,
+    };
+    moved.ok_or_else(wrong)
+}
+
+/// Flags that Litestream's users write with one dash.
+const ONE_DASH: [&str; 12] = [
+    "-config",
+    "-dry-run",
+    "-force",
+    "-if-db-not-exists",
+    "-if-replica-exists",
+    "-integrity-check",
+    "-json",
+    "-level",
+    "-no-expand-env",
+    "-parallelism",
+    "-timestamp",
+    "-txid",
+];
+
+/// Gives those flags behind the word `sqlite` the second dash that clap wants.
+pub(crate) fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
+    let Some(at) = arguments.iter().position(|argument| argument == "sqlite") else {
+        return arguments;
+    };
+    let mut open = true;
+    let fixed = arguments.into_iter().enumerate().map(|(place, argument)| {
+        open &= argument != "--";
+        match argument.to_str() {
+            Some(text) if open && place > at && is_one_dash(text) => format!("-{text}").into(),
+            _ => argument,
+        }
+    });
+    fixed.collect()
+}
+
+fn is_one_dash(text: &str) -> bool {
+    let name = text.split('=').next().unwrap_or(text);
+    ONE_DASH.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_one_dash_are_taken_behind_the_word_alone() {
+        let fixed = |line: &str| {
+            let words = line.split(' ').map(OsString::from).collect();
+            let words = with_two_dashes(words).into_iter().map(|it| it.into_string().unwrap());
+            words.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            fixed("jetbridge sqlite restore -o x -txid=1 -force -- -json"),
+            "jetbridge sqlite restore -o x --txid=1 --force -- -json"
+        );
+        assert_eq!(fixed("jetbridge kv get b -json"), "jetbridge kv get b -json");
+    }
+
+    #[test]
+    fn times_have_an_offset_or_a_z() {
+        let at = |text: &str| timestamp(text).unwrap();
+        assert_eq!(at("2026-01-02T03:04:05+02:00"), at("2026-01-02T01:04:05Z"));
+        assert_eq!(at("2026-01-02T03:04:05.5-00:30"), at("2026-01-02T03:34:05.5Z"));
+        for wrong in ["", "yesterday", "2026-01-02", "2026-01-02T03:04:05+0200", "é"] {
+            assert!(timestamp(wrong).is_err(), "{wrong}");
+        }
+    }
+}
