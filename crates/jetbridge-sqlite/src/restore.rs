@@ -17,7 +17,8 @@ use jetbridge_core::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 pub use check::Integrity;
-pub(crate) use source::index;
+pub(crate) use output::sync_directory;
+pub(crate) use source::{blocking, index};
 
 use self::image::Image;
 use self::output::Output;

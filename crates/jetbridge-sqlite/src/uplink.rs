@@ -70,6 +70,21 @@ impl StoreUplink {
         self.ledger.read().clone()
     }
 
+    /// The files, shared with whoever merges them.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The replica.
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Fails unless this is the only writer.
+    pub(crate) async fn check_fence(&self) -> Result<()> {
+        self.fence.hold().await
+    }
+
     /// Gives the replica up, so that the next writer need not wait.
     ///
     /// # Errors

@@ -56,6 +56,10 @@ impl Ledger {
         self.lock().insert(file);
     }
 
+    pub(crate) fn remove(&self, file: &LtxFile) {
+        self.lock().remove(file.level, file.range);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Manifest> {
         self.0.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jetbridge_core::{SystemClock, Tasks};
-use jetbridge_sqlite::capture::Uplink as _;
+use jetbridge_sqlite::capture::{self, Uplink as _};
 use jetbridge_sqlite::restore::{Integrity, Options, Overwrite, restore};
 use jetbridge_sqlite::store::Target;
-use jetbridge_sqlite::{PageSize, Txid};
+use jetbridge_sqlite::upkeep::UpkeepOptions;
+use jetbridge_sqlite::{PageSize, Replication, Txid};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use rusqlite::Connection;
 
@@ -143,4 +145,100 @@ async fn what_we_wrote_is_restored_by_litestream_from_the_newest_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_we_wrote_is_restored_by_litestream_from_the_oldest_server() {
     what_we_wrote_is_restored_by_litestream(Release::Oldest).await;
+}
+
+const CLOSE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Levels that are merged as fast as they can be, and files that go as soon as they may.
+fn hasty() -> UpkeepOptions {
+    let mut upkeep = UpkeepOptions::default();
+    upkeep.levels = vec![Duration::from_secs(1); 3];
+    upkeep.snapshot_interval = Duration::from_secs(3);
+    upkeep.snapshot_retention = Duration::from_millis(1);
+    upkeep.captured_retention = Duration::from_millis(1);
+    upkeep.captured_check = Duration::from_secs(1);
+    upkeep
+}
+
+async fn replicate(bench: &Bench, database: &Path, upkeep: UpkeepOptions) -> Replication {
+    let options = capture::Options::new(database);
+    Replication::start(options, bench.rig.replica(), upkeep).await.unwrap()
+}
+
+async fn restored_by_us(bench: &Bench) -> (Txid, Vec<(i64, String)>) {
+    let output = bench.rig.dir.path().join("ours.db");
+    let mut options = Options::new(&output);
+    options.overwrite = Overwrite::Yes;
+    options.integrity = Integrity::Full;
+    let done = restore(&bench.rig.replica(), &options, &|_bytes| ()).await.unwrap();
+    (done.txid, rows(&output))
+}
+
+async fn a_live_database_is_restored_by_both_in_the_middle_of_a_load(release: Release) {
+    let bench = bench(release).await;
+    let (server, dir) = (bench.server.url(), bench.rig.dir.path());
+    let database = dir.join("app.db");
+    let application = application(&database);
+    insert(&application, 500);
+    let replication = replicate(&bench, &database, hasty()).await;
+    for round in 0..12 {
+        for _ in 0..20 {
+            insert(&application, 5);
+        }
+        let acknowledged = replication.sync().await.unwrap();
+        let expected = rows(&database);
+        let (txid, ours) = restored_by_us(&bench).await;
+        assert!(txid >= acknowledged);
+        assert_eq!(ours, expected, "round {round}");
+        let output = dir.join(format!("theirs-{round}.db"));
+        NEWEST.restore(&server, &output, &["-integrity-check", "full"]).unwrap();
+        assert_eq!(rows(&output), expected, "round {round}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let manifest = bench.rig.replica().manifest().await.unwrap();
+    let levels: Vec<usize> = (0..=9)
+        .map(|level| {
+            let level = jetbridge_sqlite::store::Level::new(level).unwrap();
+            manifest.level(level).count()
+        })
+        .collect();
+    assert!(levels[9] == 1 && levels[1] > 0 && levels[0] < 12, "{levels:?}");
+    assert!(replication.close(CLOSE_WITHIN).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_on_the_newest_server_is_restored_by_both() {
+    a_live_database_is_restored_by_both_in_the_middle_of_a_load(Release::Newest).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_on_the_oldest_server_is_restored_by_both() {
+    a_live_database_is_restored_by_both_in_the_middle_of_a_load(Release::Oldest).await;
+}
+
+/// C4: each goes on from where the other stopped, in the same bucket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chain_is_handed_over_and_back() {
+    let bench = bench(Release::Newest).await;
+    let (server, dir) = (bench.server.url(), bench.rig.dir.path());
+    let database = dir.join("app.db");
+    let application = application(&database);
+    for round in 0..3 {
+        insert(&application, 100);
+        let ours = replicate(&bench, &database, UpkeepOptions::default()).await;
+        ours.sync().await.unwrap();
+        insert(&application, 100);
+        let last = ours.sync().await.unwrap();
+        assert!(ours.close(CLOSE_WITHIN).await);
+        let (txid, restored) = restored_by_us(&bench).await;
+        assert_eq!((txid, restored), (last, rows(&database)), "round {round}");
+        insert(&application, 100);
+        NEWEST.replicate_once(&server, &database);
+        let (txid, restored) = restored_by_us(&bench).await;
+        assert!(txid > last, "Litestream went on from {last}, to {txid}");
+        assert_eq!(restored, rows(&database), "round {round}");
+        let output = dir.join(format!("theirs-{round}.db"));
+        NEWEST.restore(&server, &output, &["-integrity-check", "full"]).unwrap();
+        assert_eq!(rows(&output), rows(&database), "round {round}");
+    }
 }

@@ -1,0 +1,106 @@
+//! Replication: a database is captured, shipped to its replica, and the replica kept in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jetbridge_core::{Error, ErrorKind, Result, Tasks};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::Txid;
+use crate::capture::{self, Capture};
+use crate::restore::{blocking, sync_directory};
+use crate::store::{Manifest, Replica};
+use crate::upkeep::{Upkeep, UpkeepOptions};
+use crate::uplink::{FenceOptions, StoreUplink};
+
+const OPERATION: &str = "sqlite.replicate";
+/// The file beside what the capture remembers that names this writer.
+const WRITER_FILE: &str = "writer";
+
+/// A database that is being replicated. Dropping it does not stop it: [`Replication::close`]
+/// does.
+#[derive(Debug)]
+pub struct Replication {
+    capture: Capture,
+    uplink: Arc<StoreUplink>,
+    tasks: Tasks,
+}
+
+impl Replication {
+    /// Begins to replicate a database to `replica`.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) if another process replicates the database, and
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if what is remembered of it cannot be written.
+    /// What is wrong with the database or the store is in the status: it may pass.
+    pub async fn start(
+        options: capture::Options,
+        replica: Replica,
+        upkeep: UpkeepOptions,
+    ) -> Result<Self> {
+        let state = options.state_dir();
+        let writer = blocking(move || writer(&state)).await?;
+        let tasks = Tasks::new();
+        let uplink = StoreUplink::new(replica, FenceOptions::new(writer), tasks.clone());
+        let uplink = Arc::new(uplink);
+        let capture = Capture::start(options, Arc::clone(&uplink) as _).await?;
+        tasks.spawn(Upkeep::new(Arc::clone(&uplink), upkeep).run(tasks.clone()));
+        Ok(Self { capture, uplink, tasks })
+    }
+
+    /// Waits until everything that was committed before the call is durable in the replica.
+    ///
+    /// # Errors
+    /// As [`Capture::sync`].
+    pub async fn sync(&self) -> Result<Txid> {
+        self.capture.sync().await
+    }
+
+    /// How the capture does now and from now on.
+    pub fn status(&self) -> watch::Receiver<capture::Status> {
+        self.capture.status()
+    }
+
+    /// The files of the replica.
+    pub fn manifest(&self) -> Manifest {
+        self.uplink.manifest()
+    }
+
+    /// Ships what is committed, gives the replica up, and ends, all within `grace`; `false` if
+    /// that was not enough.
+    pub async fn close(self, grace: Duration) -> bool {
+        let deadline = Instant::now() + grace;
+        let shipped = self.capture.close(grace).await;
+        self.tasks.begin_stop();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let released = tokio::time::timeout(left, self.uplink.close()).await;
+        if let Ok(Err(error)) = &released {
+            tracing::debug!(%error, "the fence stays until it is stale");
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.tasks.stop(left).await == 0 && shipped
+    }
+}
+
+/// Who writes: a name made up when the database is first replicated, and kept.
+fn writer(state: &Path) -> Result<String> {
+    let failed = |cause: std::io::Error| {
+        Error::new(ErrorKind::InvalidInput, OPERATION)
+            .because("what is remembered of a database cannot be written")
+            .with("path", state.display())
+            .caused_by(cause)
+    };
+    let path = state.join(WRITER_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    std::fs::create_dir_all(state).map_err(failed)?;
+    let name = jetbridge_core::random::name();
+    std::fs::write(&path, format!("{name}\n")).map_err(failed)?;
+    sync_directory(&path)?;
+    Ok(name)
+}

@@ -1,0 +1,89 @@
+use super::*;
+use crate::TxidRange;
+use crate::store::Manifest;
+
+fn time(second: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+}
+
+fn manifest(files: &[(u8, u64, u64, u64)]) -> Manifest {
+    let mut manifest = Manifest::default();
+    for (level, min, max, second) in files {
+        manifest.insert(LtxFile {
+            level: Level::new(*level).unwrap(),
+            range: TxidRange::new(Txid(*min), Txid(*max)).unwrap(),
+            bytes: 1 << 20,
+            time: time(*second),
+            digest: None,
+            base: None,
+        });
+    }
+    manifest
+}
+
+fn ends(files: &[LtxFile]) -> Vec<(u8, u64)> {
+    files.iter().map(|file| (file.level.get(), file.range.max().0)).collect()
+}
+
+#[test]
+fn a_level_is_given_what_it_has_not_in_rows_without_gaps() {
+    let one = Level::new(1).unwrap();
+    let files =
+        [(1, 1, 3, 1), (0, 2, 2, 1), (0, 3, 3, 1), (0, 4, 4, 1), (0, 5, 5, 1), (0, 8, 8, 1)];
+    let groups = groups(&manifest(&files), one);
+    let spans: Vec<_> = groups.iter().map(|group| decide::span(group).unwrap()).collect();
+    assert_eq!(
+        spans,
+        [TxidRange::new(Txid(4), Txid(5)), TxidRange::one(Txid(8))].map(Option::unwrap)
+    );
+    assert_eq!(decide::groups(&manifest(&[(0, 1, 1, 1)]), Level::CAPTURED).len(), 0);
+}
+
+#[test]
+fn what_is_too_large_together_becomes_several_files() {
+    let files: Vec<_> = (1..=40).map(|txid| (0, txid, txid, 1)).collect();
+    let groups = groups(&manifest(&files), Level::new(1).unwrap());
+    assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 8]);
+}
+
+#[test]
+fn files_of_level_0_go_when_they_are_merged_and_old() {
+    let minute = Duration::from_secs(60);
+    let files = [(1, 1, 4, 4), (0, 1, 1, 1), (0, 2, 2, 2), (0, 3, 3, 90), (0, 4, 4, 4)];
+    let old = captured_to_delete(&manifest(&files), time(100), minute);
+    assert_eq!(ends(&old), [(0, 1), (0, 2)], "up to the first that is too new");
+    let all = [(1, 1, 4, 4), (0, 3, 3, 3), (0, 4, 4, 4)];
+    assert_eq!(ends(&captured_to_delete(&manifest(&all), time(999), minute)), [(0, 3)]);
+    assert!(
+        captured_to_delete(&manifest(&[(0, 1, 1, 1), (0, 2, 2, 1)]), time(999), minute).is_empty()
+    );
+}
+
+#[test]
+fn what_only_an_old_snapshot_needed_goes_with_it() {
+    let day = Duration::from_secs(86400);
+    let files = [
+        (9, 1, 10, 0),
+        (9, 1, 20, 86_400),
+        (9, 1, 30, 172_800),
+        (1, 1, 8, 0),
+        (1, 9, 19, 0),
+        (1, 20, 30, 0),
+        (3, 1, 9, 0),
+        (0, 30, 30, 0),
+    ];
+    let old = superseded(&manifest(&files), time(180_000), day);
+    assert_eq!(ends(&old), [(9, 10), (9, 20), (1, 8), (1, 19)], "one file stays of each level");
+    assert!(superseded(&manifest(&[(9, 1, 10, 0)]), time(999_999), day).is_empty());
+}
+
+#[test]
+fn a_snapshot_is_due_when_the_last_is_old_and_there_is_news() {
+    let hour = Duration::from_secs(3600);
+    let due = |files: &[_], now| snapshot_due(&manifest(files), time(now), hour);
+    assert!(!due(&[], 9999));
+    assert!(due(&[(0, 1, 1, 0)], 1), "nothing but changes");
+    assert!(!due(&[(9, 1, 5, 100), (0, 6, 6, 200)], 3000));
+    assert!(due(&[(9, 1, 5, 100), (0, 6, 6, 200)], 3700));
+    assert!(!due(&[(9, 1, 5, 100), (0, 5, 5, 100)], 3700));
+}
