@@ -12,11 +12,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jetbridge_core::{Backoff, Change, Error, Outcome, Result};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::Moment;
+use crate::contention::Contention;
 use crate::feed::Feed;
 use crate::holding::{Holding, Released};
 use crate::message::{Answer, Message, Reply, Request, Reserved, Unused};
@@ -50,6 +52,7 @@ pub(crate) struct Actor {
     refunds: Vec<(Taken, oneshot::Sender<()>)>,
     holding: Holding,
     feed: Feed,
+    contention: Contention,
     /// When those who wait for a slot should look again.
     look_at: Option<Instant>,
     warned: bool,
@@ -71,6 +74,7 @@ impl Actor {
             given_back: Vec::new(),
             refunds: Vec::new(),
             feed: Feed::off(),
+            contention: Contention::default(),
             look_at: None,
             warned: false,
         }
@@ -92,7 +96,8 @@ impl Actor {
                     return;
                 }
                 change = self.feed.next() => {
-                    if self.learn(change) {
+                    // While nobody waits, what others do is no reason to wake.
+                    if self.learn(change) && !self.waiting.is_empty() {
                         return;
                     }
                 }
@@ -113,12 +118,13 @@ impl Actor {
         let mut outage = Backoff::new(RETRY_FIRST, self.place.deadline / ATTEMPTS);
         loop {
             self.take_in_all(inbox);
+            self.catch_up();
             if !self.has_work() {
                 return self.rest();
             }
             match self.attempt().await {
                 Ok(true) => return self.rest(),
-                Ok(false) => conflicts.wait().await,
+                Ok(false) => self.await_news(&mut conflicts).await,
                 Err(error) => {
                     self.seen = None;
                     let again = error.outcome() == Outcome::Unknown || error.is_retryable();
@@ -192,7 +198,7 @@ impl Actor {
                 }
                 None if unused.slots > 0 => self.free(&unused),
                 None if is_due => self.given_back.push(unused),
-                None => {}
+                None => self.contention.wasted(),
             }
         }
     }
@@ -216,13 +222,47 @@ impl Actor {
         patience.chain(self.look_at).chain(self.holding.renew_at()).min()
     }
 
-    /// Follows the key as long as somebody waits for a slot.
+    /// Follows the key as long as somebody waits for a slot, or others write it all the time.
     fn rest(&mut self) {
         if self.waiting.is_empty() {
             self.look_at = None;
+        }
+        if self.waiting.is_empty() && !self.contention.is_on() {
             self.feed = Feed::off();
         } else if !self.feed.is_on() {
             self.feed.follow(&*self.place.kv, &self.place.key);
+        }
+    }
+
+    /// Takes in what the feed has brought already.
+    fn catch_up(&mut self) {
+        while let Some(change) = self.feed.next().now_or_never() {
+            self.learn(change);
+        }
+    }
+
+    /// Another process was faster: waits for what it wrote, which the feed brings. Without a feed,
+    /// or without news in time, the store is read.
+    async fn await_news(&mut self, conflicts: &mut Backoff) {
+        // Slots come back at any time: a look that lags behind would deny them.
+        if self.place.policy.slots().is_none() {
+            self.contention.lost();
+        }
+        let Some(known) = self.seen.as_ref().map(|seen| seen.revision) else {
+            if self.contention.is_on() && !self.feed.is_on() {
+                self.feed.follow(&*self.place.kv, &self.place.key);
+            }
+            return conflicts.wait().await;
+        };
+        let patience = self.contention.patience();
+        let news = async {
+            while self.seen.as_ref().is_some_and(|seen| seen.revision == known) {
+                let change = self.feed.next().await;
+                self.learn(change);
+            }
+        };
+        if timeout(patience, news).await.is_err() {
+            self.seen = None;
         }
     }
 
@@ -252,7 +292,7 @@ impl Actor {
     async fn attempt(&mut self) -> Result<bool> {
         let remembered = self.seen.take();
         let mut fresh = remembered.is_none() || self.feed.is_on();
-        let (mut seen, now, plan) = loop {
+        let (mut seen, now, mut plan) = loop {
             let seen = match &remembered {
                 Some(seen) if !fresh || self.feed.is_on() => seen.clone(),
                 _ => self.place.read().await?,
@@ -267,8 +307,19 @@ impl Actor {
             fresh = true;
         };
         if plan.write {
+            plan.reserve_ahead(
+                &self.place,
+                now,
+                self.contention.ahead(&self.place.policy, plan.granted()),
+            );
+            let sent = Instant::now();
             let written = self.place.write(seen.revision, plan.state.clone()).await?;
-            let Some(revision) = written else { return Ok(false) };
+            let Some(revision) = written else {
+                // Nothing was written, so what was seen is still true; the feed brings the rest.
+                self.seen = self.feed.is_on().then_some(seen);
+                return Ok(false);
+            };
+            self.contention.won(sent.elapsed());
             self.holding.written(now.instant, plan.slots);
             seen = Seen { revision: Some(revision), state: plan.state.clone(), converted: false };
         }
@@ -292,6 +343,11 @@ impl Actor {
                 tracing::trace!("nobody waits for a refund any more");
             }
         }
+        self.given_back.extend(plan.ahead.into_iter().map(|ahead| {
+            let (taken, ready, decision) = (ahead.taken, ahead.ready, ahead.decision);
+            let lease = Arc::clone(&self.holding.lease);
+            Unused { taken, slots: 0, ready, decision, token, lease }
+        }));
         let mut queue = VecDeque::new();
         for (request, fate) in std::mem::take(&mut self.waiting).into_iter().zip(plan.fates) {
             match fate {
@@ -301,7 +357,8 @@ impl Actor {
                     self.offer(request, unused);
                 }
                 Fate::Denied(decision) => {
-                    if request.cost == 1 && self.place.policy.slots().is_none() {
+                    let may_stand = self.place.policy.slots().is_none();
+                    if request.cost == 1 && may_stand && self.given_back.is_empty() {
                         self.standing.set(now, &decision);
                     }
                     let answer = Answer { decision, reserved: None };

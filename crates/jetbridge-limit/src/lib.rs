@@ -2,14 +2,17 @@
 
 mod actor;
 mod breaker;
+mod client;
 mod clock;
 mod composite;
+mod contention;
 mod decision;
 mod fallback;
 mod feed;
 mod fields;
 mod holders;
 mod holding;
+mod layer;
 mod limiter;
 mod limits;
 mod message;
@@ -32,6 +35,12 @@ pub use limits::Limits;
 pub use permit::Permit;
 pub use policy::{LOG_LIMIT_MAX, Policy};
 pub use tally::Metrics;
+
+/// Requests that pass a limiter before they reach a `tower` service.
+pub mod http {
+    pub use crate::client::{ByClient, ByHeader, ByPeer, Everybody, KeyOf, Network};
+    pub use crate::layer::{LimitLayer, Limited};
+}
 
 /// The guide, whose examples run as tests.
 #[cfg(doctest)]

@@ -25,12 +25,22 @@ pub(crate) enum Fate {
     Waits,
 }
 
+/// A permit for a caller who has not come yet.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    pub(crate) decision: Decision,
+    pub(crate) taken: Taken,
+    pub(crate) ready: Instant,
+}
+
 /// The next state, and what follows from it.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) state: State,
     /// One for each request, in order.
     pub(crate) fates: Vec<Fate>,
+    /// For the next callers of this process.
+    pub(crate) ahead: Vec<Ahead>,
     /// Slots of this process afterwards.
     pub(crate) slots: u32,
     /// When another process's lease ends.
@@ -72,7 +82,30 @@ pub(crate) fn plan<'a>(
     changed |= fates.iter().any(|fate| matches!(fate, Fate::Granted { .. }));
     let write = changed || due || holding.dirty;
     let next_end = state.held.next_end(&holding.id).map(|at| now.when(at));
-    Plan { state, fates, slots, next_end, write, lacks_slots }
+    Plan { state, fates, ahead: Vec::new(), slots, next_end, write, lacks_slots }
+}
+
+impl Plan {
+    /// How many requests it grants.
+    pub(crate) fn granted(&self) -> usize {
+        self.fates.iter().filter(|fate| matches!(fate, Fate::Granted { .. })).count()
+    }
+
+    /// Takes up to `most` permits more whose time is still to come. Permits that are there now
+    /// are left to whoever asks first: kept for later, they could add to a full burst.
+    pub(crate) fn reserve_ahead(&mut self, place: &Place, now: Moment, most: u32) {
+        for _ in 0..most {
+            if self.state.at <= now.store {
+                return;
+            }
+            let ask = Ask { cost: 1, wait: u64::MAX };
+            let verdict = self.state.reserve(&place.policy, now.store, ask);
+            let Verdict::Granted(slot) = verdict else { return };
+            let taken = Taken { cost: 1, slot, after: self.state.at };
+            let decision = place.decision(now.store, &self.state, verdict);
+            self.ahead.push(Ahead { decision, taken, ready: now.when(slot) });
+        }
+    }
 }
 
 struct Planner<'a> {

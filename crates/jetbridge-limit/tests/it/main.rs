@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod composite;
+mod contention;
 mod faults;
 mod fleet;
+mod layer;
 mod rig;
 mod slots;
 

@@ -1,0 +1,80 @@
+//! Requests through the layer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use jetbridge_core::{Backend, MemoryBackend};
+use jetbridge_limit::http::{ByHeader, Everybody, LimitLayer};
+use jetbridge_limit::{LimiterOpts, OnError, Policy};
+use jetbridge_testkit::{Faults, Odds};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
+
+use crate::rig::{open, strict};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn request(key: &str) -> Request<()> {
+    Request::builder().header("x-api-key", key).body(()).unwrap()
+}
+
+fn header<'a>(response: &'a Response<String>, name: &str) -> Option<&'a str> {
+    response.headers().get(name).map(|value| value.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn each_key_has_a_limit_of_its_own_and_a_denial_says_when() {
+    let limits = open(Arc::new(MemoryBackend::new())).await;
+    let policy = Policy::per_period(1, HOUR).unwrap().burst(2).unwrap();
+    let limiter = limits.limiter_with("api", policy, strict()).unwrap();
+    let inner = service_fn(|_: Request<()>| async {
+        Ok::<_, Infallible>(Response::new("inside".to_owned()))
+    });
+    let mut service = LimitLayer::new(limiter, ByHeader::new("X-Api-Key").unwrap()).layer(inner);
+    for left in ["1", "0"] {
+        let answer = service.ready().await.unwrap().call(request("ann")).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.body().as_str()), (200, "inside"));
+        assert_eq!(header(&answer, "x-ratelimit-remaining"), Some(left));
+    }
+    let denied = service.ready().await.unwrap().call(request("ann")).await.unwrap();
+    assert_eq!((denied.status().as_u16(), denied.body().as_str()), (429, ""));
+    let retry = header(&denied, "retry-after").unwrap();
+    assert_eq!(header(&denied, "ratelimit"), Some(format!("\"api\";r=0;t={retry}").as_str()));
+    let other = service.ready().await.unwrap().call(request("bob")).await.unwrap();
+    assert_eq!(other.status(), 200);
+    let long = request(&"x".repeat(2000));
+    assert_eq!(service.ready().await.unwrap().call(long).await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn a_slot_is_held_until_the_service_answers_and_without_a_store_it_is_503() {
+    let faults = Faults::seeded(1, Odds::default()).only(&["kv.get", "kv.put"]);
+    let store: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+    let limits = open(faults.around(store)).await;
+    let opts = LimiterOpts::default().on_error(OnError::Closed).deadline(Duration::from_secs(1));
+    let limiter = limits.limiter_with("db", Policy::concurrent(1).unwrap(), opts).unwrap();
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let inner = service_fn(move |_: Request<()>| {
+        let mut wait = wait.clone();
+        async move {
+            wait.wait_for(|go| *go).await.unwrap();
+            Ok::<_, Infallible>(Response::new(String::new()))
+        }
+    });
+    let service = LimitLayer::new(limiter.clone(), Everybody).layer(inner);
+    let first = tokio::spawn(service.clone().oneshot(request("")));
+    jetbridge_testkit::eventually("the slot is taken", HOUR, async || {
+        (limiter.peek().await.unwrap().remaining == 0).then_some(())
+    })
+    .await;
+    assert_eq!(service.clone().oneshot(request("")).await.unwrap().status(), 429);
+    go.send_replace(true);
+    assert_eq!(first.await.unwrap().unwrap().status(), 200);
+    jetbridge_testkit::eventually("the slot is free", HOUR, async || {
+        (limiter.peek().await.unwrap().remaining == 1).then_some(())
+    })
+    .await;
+    faults.change(Odds { before_apply: 1000, ..Odds::default() });
+    assert_eq!(service.clone().oneshot(request("")).await.unwrap().status(), 503);
+}
