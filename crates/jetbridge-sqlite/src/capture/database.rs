@@ -12,6 +12,7 @@
 //! writer that dies in the middle may leave a valid commit frame that is overwritten later.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +45,7 @@ pub(super) struct Database {
     pub(super) id: FileId,
     pub(super) file: Arc<File>,
     pub(super) log: Arc<File>,
+    log_path: PathBuf,
     log_id: FileId,
     /// Holds the read transaction.
     holder: Connection,
@@ -95,7 +97,7 @@ impl Database {
             return Err(read_only(path));
         }
         set_wal_mode(path, &holder)?;
-        let log_path = beside(path, "-wal");
+        let log_path = beside(&real(path).map_err(|cause| io_failed(path, cause))?, "-wal");
         let (other, writer) = (connect(path, busy)?, connect(path, Duration::ZERO)?);
         // Opens the log, which makes its file.
         frames(path, &other)?;
@@ -103,7 +105,7 @@ impl Database {
         let log_id = FileId::of(&log_path).map_err(|cause| io_failed(&log_path, cause))?;
         let path = path.to_owned();
         let log = Arc::new(log);
-        let database = Self { path, busy, id, file, log, log_id, holder, other, writer };
+        let database = Self { path, busy, id, file, log, log_path, log_id, holder, other, writer };
         let log = database.pin()?;
         Ok((database, log))
     }
@@ -111,7 +113,7 @@ impl Database {
     /// Whether the names still stand for the files that are open.
     pub(super) fn is_current(&self) -> bool {
         let same = |path: &Path, id| FileId::of(path).is_ok_and(|now| now == id);
-        same(&self.path, self.id) && same(&beside(&self.path, "-wal"), self.log_id)
+        same(&self.path, self.id) && same(&self.log_path, self.log_id)
     }
 
     /// The page size, and the size of the database in pages, as of the read transaction.
@@ -263,6 +265,18 @@ impl Database {
 
     fn run(&self, connection: &Connection, sql: &str) -> Result<()> {
         connection.execute_batch(sql).map_err(|cause| failed(&self.path, cause))
+    }
+}
+
+/// The path beside which SQLite keeps its files: that of the file itself, not of a link to it.
+pub(super) fn real(path: &Path) -> io::Result<PathBuf> {
+    match std::fs::canonicalize(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            let path = std::path::absolute(path)?;
+            let folder = path.parent().map(std::fs::canonicalize).transpose()?;
+            Ok(folder.unwrap_or_default().join(path.file_name().unwrap_or_default()))
+        }
+        found => found,
     }
 }
 

@@ -6,6 +6,7 @@ mod faults;
 mod folder;
 mod history;
 mod hole;
+mod idle;
 mod killed;
 mod load;
 mod plain;

@@ -106,3 +106,24 @@ async fn a_sync_is_answered_while_others_write_all_the_time() {
     source.check(&capture).await;
     closed(capture).await;
 }
+
+/// SQLite keeps the log beside the file, not beside a link to it.
+#[tokio::test]
+async fn a_database_behind_a_link_is_replicated() {
+    let source = Source::new();
+    let kept = source.dir().join("kept.db");
+    super::app::App::open(&kept).write(10);
+    std::os::unix::fs::symlink(&kept, source.path()).unwrap();
+    let capture = source.capture().await;
+    synced(&capture).await;
+    let mut app = source.app();
+    app.write(10);
+    synced(&capture).await;
+    closed(capture).await;
+    // What is restored has the rows; the files lie elsewhere than the comparison looks.
+    let restored = source.dir().join("restored.db");
+    source.folder.restore(&restored);
+    let restored = rusqlite::Connection::open(restored).unwrap();
+    let rows: i64 = restored.query_row("SELECT count(*) FROM w", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 20);
+}
