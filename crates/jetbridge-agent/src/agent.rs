@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use jetbridge::limit::{Engine, LimiterSpec, StoreSpec};
 use jetbridge::settings::Environment;
 use jetbridge_core::{Backend, Clock, Error, Result, StopReport, SystemClock, Tasks};
@@ -196,13 +197,16 @@ impl Agent {
         }
         let ending: Vec<SectionId> =
             reloaded.stopped.iter().chain(&reloaded.changed).cloned().collect();
-        self.supervisor.stop(&ending, Instant::now() + self.drain_timeout).await;
-        ending.iter().for_each(|id| drop(self.running.remove(id)));
-        for (id, wanted) in next {
-            if !reloaded.changed.contains(&id) {
-                reloaded.started.push(id);
-            }
-            self.start_section(wanted);
+        let mut ended = self.supervisor.stop(&ending, Instant::now() + self.drain_timeout);
+        // Nobody waits for the slowest: what is new starts at once, what changed when it has ended.
+        reloaded.started = next.keys().filter(|id| !ending.contains(id)).cloned().collect();
+        for id in &reloaded.started {
+            next.remove(id).into_iter().for_each(|wanted| self.start_section(wanted));
+        }
+        while let Some((id, _drained)) = ended.next().await {
+            self.supervisor.forget(&id);
+            self.running.remove(&id);
+            next.remove(&id).into_iter().for_each(|wanted| self.start_section(wanted));
         }
         self.files_state.send_replace(None);
         Ok(reloaded)
@@ -210,10 +214,10 @@ impl Agent {
 
     /// Drains and ends: intake stops, what is under way is finished, the connection flushes and
     /// closes, all under the files' `drain_timeout`.
-    pub async fn stop(mut self) -> UpReport {
+    pub async fn stop(self) -> UpReport {
         let deadline = Instant::now() + self.drain_timeout;
         let ids = self.supervisor.ids();
-        let sections = self.supervisor.stop(&ids, deadline).await;
+        let sections = self.supervisor.stop(&ids, deadline).collect().await;
         self.supervisor.join(CLOSE_GRACE).await;
         if let Some((_, http)) = &self.http {
             http.stop().await;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, Stream};
 use jetbridge_core::{Backend, Backoff, Tasks};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -106,13 +106,14 @@ impl Supervisor {
         self.running.insert(id, Running { stop, drained });
     }
 
-    /// Stops the sections called `ids` and says what each left. Dropped before it ends, it leaves
-    /// them draining, and a later call takes them up: the earlier deadline holds.
-    pub(crate) async fn stop(
-        &mut self,
+    /// Tells the sections called `ids` to stop; as each ends, says which and what it left. Dropped
+    /// before that, it leaves them draining, and a later call takes them up: the earlier deadline
+    /// holds. Those that have ended are to be forgotten.
+    pub(crate) fn stop(
+        &self,
         ids: &[SectionId],
         deadline: Instant,
-    ) -> BTreeMap<SectionId, Drained> {
+    ) -> impl Stream<Item = (SectionId, Drained)> + Send + 'static {
         let stopping = ids.iter().filter_map(|id| self.running.get_key_value(id));
         let reports = stopping.map(|(id, running)| {
             running.stop.send_modify(|stop| {
@@ -126,12 +127,13 @@ impl Supervisor {
                 (id, report.ok().and_then(|report| report.clone()).unwrap_or_default())
             }
         });
-        let reports = join_all(reports).await;
-        for (id, _) in &reports {
-            self.running.remove(id);
-            self.board.remove(id);
-        }
-        reports.into_iter().collect()
+        reports.collect::<FuturesUnordered<_>>()
+    }
+
+    /// Takes a section that has ended off the board.
+    pub(crate) fn forget(&mut self, id: &SectionId) {
+        self.running.remove(id);
+        self.board.remove(id);
     }
 
     pub(crate) fn ids(&self) -> Vec<SectionId> {

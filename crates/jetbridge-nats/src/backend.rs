@@ -10,8 +10,8 @@ use futures_core::stream::BoxStream;
 
 use jetbridge_core::{
     Backend, BucketInfo, BucketKind, BucketName, BucketSpec, Bus, Capabilities, Check,
-    ConnectionState, Counters, Kv, KvCounters, Objects, Open, Result, StopReport, StoreClock,
-    StoreStatus, StoreTime, Support,
+    ConnectionState, Counters, Error, ErrorKind, Kv, KvCounters, Objects, Open, Result, StopReport,
+    StoreClock, StoreStatus, StoreTime, Support,
 };
 
 use crate::api::Api;
@@ -26,7 +26,7 @@ use crate::link::Link;
 use crate::object::{NatsObjects, Shelf};
 use crate::options::ConnectOptions;
 use crate::probe::{LEVEL_COUNTERS, LEVEL_TTL, Probe};
-use crate::request::may_not_ask;
+use crate::request::{Call, may_not_ask};
 use crate::{bucket, buckets, counters};
 
 /// Copies that a cluster keeps at most.
@@ -127,6 +127,23 @@ impl NatsBackend {
         }
     }
 
+    /// A domain's prefix leads keys to its servers and objects nowhere: their messages go to the
+    /// server that is connected, which must be of that domain.
+    async fn objects_are_near(&self, bucket: &BucketName, call: &Call) -> Result<()> {
+        let Some(domain) = &self.options.domain else { return Ok(()) };
+        self.link().online(call.operation, call.deadline).await?;
+        let here = self.client().server_info().domain;
+        if here.as_ref() == Some(domain) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unsupported, call.operation)
+            .because("objects cannot be reached through the domain of other servers")
+            .with("bucket", bucket)
+            .with("domain", domain)
+            .with("server_domain", here.as_deref().unwrap_or("none"))
+            .hint("connect to a server of that domain, or mirror the bucket here"))
+    }
+
     /// The bucket as a stream that counts; `None` if it is, or has to be, a bucket of keys.
     async fn native_counters(&self, bucket: &BucketName) -> Result<Option<NatsCounters>> {
         let call = self.link().repeatable("counter.open");
@@ -176,6 +193,7 @@ impl Backend for NatsBackend {
 
     async fn objects(&self, bucket: &BucketName, open: Open) -> Result<Arc<dyn Objects>> {
         let call = self.link().repeatable("bucket.open");
+        self.objects_are_near(bucket, &call).await?;
         let spec = open.create.as_ref();
         let stream = buckets::ensure(&self.api, BucketKind::Object, bucket, spec, &call).await?;
         self.probe.learn(&stream.config);

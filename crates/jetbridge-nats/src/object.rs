@@ -308,9 +308,21 @@ impl Objects for NatsObjects {
 
     fn list(&self, scope: Scope) -> BoxStream<'static, Result<ObjectInfo>> {
         let metas = self.shelf.metas(Begin::LastPerSubject, Follow::No, "object.list");
+        let bucket = self.shelf.bucket.clone();
+        let mut unreadable = 0_u64;
         Box::pin(metas.filter_map(move |event| {
             std::future::ready(match event {
-                Ok(Event::Message(read)) => listed(&read, &scope).transpose(),
+                Ok(Event::Message(read)) => match listed(&read, &scope) {
+                    // What somebody wrote there is no object, and hides none of the others.
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        unreadable += 1;
+                        if unreadable == 1 {
+                            tracing::warn!(%bucket, %error, "what is no object is left out");
+                        }
+                        None
+                    }
+                    listed => listed.transpose(),
+                },
                 Ok(Event::CaughtUp) => None,
                 Err(error) => Some(Err(error)),
             })

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use jetbridge::settings::{GoDuration, Node, Value, parse_duration};
-use jetbridge_core::{ConsumerName, Error, ErrorKind, GroupName, Pattern, Result, StreamName};
+use jetbridge_core::{
+    ConsumerName, Error, ErrorKind, GroupName, Pattern, Result, Secret, StreamName,
+};
 use serde::Deserialize;
 
 use super::{at, at_node, keep};
@@ -103,7 +105,7 @@ impl Written {
             }
             (Some(command), None) => Ok(Target::Run { command, directory: folder.to_owned() }),
             (None, Some(url)) if url.starts_with("http://") || url.starts_with("https://") => {
-                Ok(Target::Url(url.clone()))
+                Ok(Target::Url(Secret::new(url.clone())))
             }
             (None, Some(_)) => Err(bad("`url` begins with `http://` or `https://`")),
             (None, None) | (Some(_), Some(_)) => Err(bad("a handler has either `run` or `url`")),

@@ -1,9 +1,12 @@
 //! One entry of `handlers:`, parsed. What it means is in `docs/guide/up.md`.
 
+use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jetbridge_core::{ConsumerName, GroupName, Pattern, StreamName};
+use jetbridge_core::{ConsumerName, GroupName, Pattern, Secret, StreamName};
+
+use super::url::origin;
 
 /// Messages that one handler works on at once, if the file does not say.
 pub(crate) const CONCURRENCY_DEFAULT: usize = 1;
@@ -71,8 +74,18 @@ pub enum Target {
         /// Where it runs.
         directory: PathBuf,
     },
-    /// An HTTP request: the payload is its body.
-    Url(String),
+    /// An HTTP request: the payload is its body. Its user, path and query may be secrets.
+    Url(Secret<String>),
+}
+
+impl Display for Target {
+    /// The command, or where the request goes, without what may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run { command, .. } => f.write_str(&command.join(" ")),
+            Self::Url(url) => f.write_str(&origin(url.expose())),
+        }
+    }
 }
 
 /// Which messages must not overtake each other.

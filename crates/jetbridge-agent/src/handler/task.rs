@@ -115,7 +115,7 @@ impl Work {
                 run::run(command, directory, attempt, timeout).await
             }
             Target::Url(url) => match &self.client {
-                Some(client) => client.post(url, attempt, timeout).await,
+                Some(client) => client.post(url.expose(), attempt, timeout).await,
                 None => Verdict::failed("there is no HTTP client"),
             },
         };

@@ -1,7 +1,7 @@
 //! Messages to commands.
 
 use futures_util::StreamExt as _;
-use jetbridge_core::{Message, ReadStream, StreamName, Subject};
+use jetbridge_core::{AppendOpts, Headers, Message, ReadStream, StreamName, Subject};
 use jetbridge_testkit::eventually;
 
 use crate::rig::{Rig, WITHIN};
@@ -132,4 +132,39 @@ async fn dead_letters_of_like_names_are_all_kept_and_a_lost_stream_is_made_again
     rig.append("j.b", "").await;
     eventually("both letters, in a new stream", WITHIN, two_letters).await;
     assert!(rig.stop().await.0.is_clean());
+}
+
+/// A message may be as large as the store allows, and its dead letter with all that is known of it
+/// is larger: as much is kept as fits, once, and the message is not tried again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_over_the_limit_is_kept_without_what_does_not_fit() {
+    let rig = Rig::start(
+        "handlers:\n  - {subject: 'jobs.>', stream: JOBS, durable: worker, attempts: 1, \
+         run: [sh, -c, 'echo tried >> tries; exit 7']}",
+    )
+    .await;
+    let limit = usize::try_from(rig.backend.capabilities().value_bytes_max).unwrap();
+    let (bus, dead) = (rig.bus(), StreamName::parse("JETBRIDGE_DEAD_LETTERS").unwrap());
+    rig.append("jobs.first", "").await;
+    let own = Headers::new().with("Trace", &"x".repeat(2000)).unwrap();
+    for (subject, bytes, headers) in
+        [("jobs.headers", limit - 2100, own), ("jobs.payload", limit - 20, Headers::new())]
+    {
+        let message = Message::new(Subject::parse(subject).unwrap(), vec![b'p'; bytes]);
+        bus.append(message.headers(headers), AppendOpts::new()).await.unwrap();
+    }
+    let letters = eventually("all three letters", WITHIN, async || {
+        let letters: Vec<_> = bus.read_stream(&dead, ReadStream::all()).collect().await;
+        (letters.len() == 3).then_some(letters)
+    })
+    .await;
+    let letters: Vec<Message> = letters.into_iter().map(|it| it.unwrap().message).collect();
+    let headers = &letters[1].headers;
+    assert_eq!(headers.get("Jetbridge-Subject"), Some("jobs.headers"));
+    assert_eq!(headers.get("Jetbridge-Headers-Left-Out"), Some("1"));
+    assert_eq!((headers.get("Trace"), letters[1].payload.len()), (None, limit - 2100));
+    assert_eq!((letters[2].headers.len(), letters[2].payload.len()), (0, limit - 20));
+    let (report, folder) = rig.stop().await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("tries")).unwrap().lines().count(), 3);
 }

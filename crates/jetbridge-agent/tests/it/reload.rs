@@ -86,3 +86,45 @@ async fn a_reload_that_is_cut_short_leaves_its_drain_to_the_end() {
     let done = std::fs::read_to_string(folder.path().join("done")).unwrap();
     assert_eq!(done, "one\n", "what was under way was finished");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_does_not_wait_for_the_slowest_section() {
+    let slow = |word: &str| {
+        format!(
+            "  - {{name: slow, subject: 'j.>', stream: J, durable: d, run: [sh, -c, \
+             'echo begun >> begun; until test -e go; do sleep 0.02; done; echo {word} >> slow']}}\n"
+        )
+    };
+    let mut rig = Rig::start(&format!("handlers:\n{}{}", slow("one"), handler("b", "one"))).await;
+    rig.append("j.a", "").await;
+    rig.wait_lines("begun", 1).await;
+    rig.append("b.x", "").await;
+    rig.wait_lines("b", 1).await;
+    let (b, c) = (handler("b", "two"), handler("c", "one"));
+    rig.rewrite(&format!("handlers:\n{}{b}{c}", slow("two")));
+    let (backend, go) = (std::sync::Arc::clone(&rig.backend), rig.path("go"));
+    let (path_b, path_c) = (rig.path("b"), rig.path("c"));
+    let others = async {
+        let (bus, lines) =
+            (backend.bus(), |path| std::fs::read_to_string(path).unwrap_or_default());
+        for subject in ["b.y", "c.x"] {
+            eventually("a stream keeps the subject", WITHIN, async || {
+                let subject = jetbridge_core::Subject::parse(subject).unwrap();
+                let message = jetbridge_core::Message::new(subject, "");
+                bus.append(message, jetbridge_core::AppendOpts::new()).await.ok()
+            })
+            .await;
+        }
+        eventually("the new and the changed run", WITHIN, async || {
+            (lines(&path_b) == "one\ntwo\n" && lines(&path_c) == "one\n").then_some(())
+        })
+        .await;
+        std::fs::write(go, "").unwrap();
+    };
+    let (reloaded, ()) = tokio::join!(rig.agent.reload(), others);
+    assert_eq!(reloaded.unwrap().changed.len(), 2);
+    assert_eq!(rig.wait_lines("slow", 1).await, ["one"]);
+    rig.append("j.b", "").await;
+    assert_eq!(rig.wait_lines("slow", 2).await, ["one", "two"]);
+    assert!(rig.stop().await.0.is_clean());
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jetbridge::limit::LimiterSpec;
 use jetbridge::nats::ConnectOptions;
 use jetbridge::settings::{Environment, Location};
-use jetbridge_agent::{Source, Target, UpFile};
+use jetbridge_agent::{Source, UpFile};
 use jetbridge_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -108,12 +108,8 @@ fn handler_words(handler: &jetbridge_agent::HandlerSpec) -> String {
         Source::Subject { queue: Some(queue) } => format!("plain messages, in group {queue}"),
         _ => "plain messages".to_owned(),
     };
-    let to = match &handler.target {
-        Target::Run { command, .. } => command.join(" "),
-        Target::Url(url) => url.clone(),
-        other => format!("{other:?}"),
-    };
-    format!("{} from {from}, {} at once, to: {to}", handler.subject, handler.concurrency)
+    let (subject, to) = (&handler.subject, &handler.target);
+    format!("{subject} from {from}, {} at once, to: {to}", handler.concurrency)
 }
 
 /// What would run.

@@ -143,6 +143,10 @@ async fn check_says_what_would_run_and_every_problem() {
     for words in ["bad.yml:1:15: unknown key `histroy`", "did you mean `history`?", "bad.yml:3:5"] {
         assert!(said.contains(words), "{said}");
     }
+    let hook = "handlers: [{subject: a, url: 'https://me:hidden@h.example/hooks/T0KEN?key=k'}]";
+    std::fs::write(store.path("hook.yml"), hook).unwrap();
+    let plan = store.does("check hook.yml").await;
+    assert!(plan.contains("to: https://h.example\n"), "without login and path: {plan}");
     assert_eq!(store.run(&["up", "bad.yml"]).await.code, 2);
     assert_eq!(store.run(&["check", "missing.yml"]).await.code, 2);
     let block = store.does("check jetbridge.yml --permissions").await;

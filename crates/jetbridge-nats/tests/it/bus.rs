@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jetbridge_core::{
     AppendOpts, Backend as _, Bus, Consume, ConsumerName, ErrorKind, Message, Pattern, ReadStream,
-    StreamName, StreamSpec, Subject,
+    Received, StreamName, StreamSpec, Subject, Subscribe,
 };
 use jetbridge_testkit::{Release, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::store::Store;
 
@@ -171,7 +172,35 @@ async fn what_a_slow_reader_has_not_asked_for_goes_to_others(release: Release) {
     store.close().await;
 }
 
+/// What the protocol lets a client send, and Rust's client gives a connection up for.
+async fn a_subject_that_is_no_text_ends_no_subscription(release: Release) {
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    let mut heard = bus.subscribe(Subscribe::to(Pattern::parse("a.>").unwrap())).await.unwrap();
+    let mut raw = tokio::net::TcpStream::connect(store.server.address()).await.unwrap();
+    raw.write_all(b"CONNECT {\"verbose\":false}\r\nPUB a.\xff\xfe 1\r\nx\r\nPING\r\n")
+        .await
+        .unwrap();
+    let mut answered = String::new();
+    while !answered.contains("PONG") {
+        let mut bytes = [0; 4096];
+        let read = raw.read(&mut bytes).await.unwrap();
+        assert!(read > 0, "{answered}");
+        answered.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    // The connection may just be made anew, and what is plain is lost then.
+    eventually("what is text arrives", Duration::from_secs(20), async || {
+        bus.publish(message("a.b", 7)).await.ok()?;
+        let next = tokio::time::timeout(Duration::from_millis(200), heard.next()).await.ok()?;
+        let Received::Message(next) = next.expect("it goes on").unwrap() else { return None };
+        (next.subject.as_str() == "a.b").then_some(())
+    })
+    .await;
+    store.close().await;
+}
+
 on_every_server!(
+    a_subject_that_is_no_text_ends_no_subscription,
     reading_survives_restarts_and_leaves_no_consumer,
     an_expected_append_is_exact_over_a_killed_server,
     a_consumer_goes_on_after_a_restart,

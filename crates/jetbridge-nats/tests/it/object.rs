@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use jetbridge_core::{
-    Backend as _, Body, BucketName, DeleteOpts, ErrorKind, ObjectName, ObjectPut, Objects, Open,
-    Result, StreamName,
+    Backend as _, Body, BucketName, BucketSpec, DeleteOpts, ErrorKind, ObjectName, ObjectPut,
+    Objects, Open, Result, Scope, StreamName,
 };
-use jetbridge_testkit::{Release, eventually};
+use jetbridge_nats::NatsBackend;
+use jetbridge_testkit::{Release, ServerOptions, eventually};
 
-use crate::store::Store;
+use crate::store::{GRACE, Store, options};
 
 const CHUNK: usize = 128 * 1024;
 
@@ -220,7 +221,49 @@ async fn a_foreign_meta_touches_no_other_object(release: Release) {
     store.close().await;
 }
 
+async fn a_foreign_meta_that_is_unreadable_hides_no_object(release: Release) {
+    let store = Store::start(release).await;
+    let objects = objects(&store).await;
+    for raw in ["a", "z"] {
+        objects.put(&name(raw), body(b"1", 1), ObjectPut::new()).await.unwrap();
+    }
+    for meta in ["{", "null", "[]", r#"{"name":""}"#, r#"{"name":"m","digest":"MD5=x"}"#] {
+        store.backend.client().request("$O.b.M.bQ==", meta.into()).await.unwrap();
+        let listed: Vec<_> = objects.list(Scope::All).collect().await;
+        let listed: Vec<_> = listed.into_iter().map(|info| info.unwrap().name).collect();
+        assert_eq!(listed, [name("a"), name("z")], "{meta}");
+        let error = objects.info(&name("m")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{meta}: {error:?}");
+    }
+    store.close().await;
+}
+
+async fn through_a_domain_objects_work_or_are_refused(release: Release) {
+    let store = Store::start_with(release, ServerOptions::new().domain("hub")).await;
+    let bucket = BucketName::parse("b").unwrap();
+    let through = async |domain: &str| {
+        let mut options = options(&store.server.url());
+        options.domain = Some(domain.to_owned());
+        NatsBackend::connect(&options).await.unwrap()
+    };
+    let near = through("hub").await;
+    let objects = near.objects(&bucket, Open::ensure(BucketSpec::default())).await.unwrap();
+    let content = bytes(2 * CHUNK + 1, 0);
+    objects.put(&name("a"), body(&content, CHUNK), ObjectPut::new()).await.unwrap();
+    assert_eq!(read(&*objects, "a", None).await, content);
+    let far = through("leaf").await;
+    let refused = far.objects(&bucket, Open::existing()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused:?}");
+    assert!(refused.hint_text().is_some());
+    for backend in [near, far] {
+        assert!(backend.close(GRACE).await.is_clean());
+    }
+    store.close().await;
+}
+
 on_every_server!(
+    a_foreign_meta_that_is_unreadable_hides_no_object,
+    through_a_domain_objects_work_or_are_refused,
     what_was_put_is_read_in_whole_and_in_part,
     what_is_read_again_is_what_is_there_now,
     a_get_of_many_chunks_brings_them_in_order_whoever_wrote_in_between,
