@@ -287,8 +287,8 @@ impl Model<'_> {
                     found.insert(entry.key.as_str().to_owned(), entry.revision);
                 }
                 Change::Delete { key, .. } => {
-                    same("deleted", &self.reference.live(key.as_str()), &None)?;
-                    // What was found of it before was an earlier revision.
+                    // What was found of it before was an earlier revision, and what comes behind it
+                    // a later one.
                     found.remove(key.as_str());
                 }
                 Change::CaughtUp => break,
