@@ -5,6 +5,7 @@
 mod assemble;
 mod draft;
 mod draft2;
+mod faults;
 mod guest;
 mod hostile;
 mod load;
