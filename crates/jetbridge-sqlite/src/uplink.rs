@@ -12,6 +12,7 @@ mod fence;
 mod ledger;
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -24,7 +25,7 @@ use self::encode::{Source, encode};
 use self::fence::Fence;
 use crate::capture::{Delta, Head, Page, Pages, Scope, Touched, Uplink};
 use crate::ltx::{Decoder, HEADER_BYTES, Header, WalSpan};
-use crate::restore::index;
+use crate::restore::{self, index};
 use crate::store::{Level, LtxFile, Manifest, Plan, Put, Replica, Target, reach};
 use crate::{Pgno, Txid, TxidRange};
 
@@ -218,6 +219,14 @@ impl Uplink for StoreUplink {
             fewest = Some(fewest.map_or(header.commit, |it: Pgno| it.min(header.commit)));
         }
         Ok(Touched { pages: pages.into_iter().collect(), fewest })
+    }
+
+    async fn image(&self, path: &Path) -> Result<Option<Txid>> {
+        self.fence.hold().await?;
+        let mut options = restore::Options::new(path);
+        options.overwrite = restore::Overwrite::Yes;
+        let restored = restore::restore(&self.replica, &options, &|_bytes| ()).await?;
+        Ok(Some(restored.txid))
     }
 
     async fn ship(&self, delta: Delta) -> Result<Txid> {

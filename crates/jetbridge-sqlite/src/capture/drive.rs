@@ -24,6 +24,9 @@ use crate::Txid;
 /// How often a failure that goes on is logged again.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Where the replica's database is written to while a chain is taken over.
+const IMAGE_NAME: &str = "replica.db";
+
 /// The state of a running capture.
 pub(super) struct Drive {
     /// Away while a thread that may block works with it.
@@ -117,12 +120,45 @@ impl Drive {
         let asked = identity.clone();
         let remembered = self.with_engine(move |engine| engine.remembered(&asked)).await?;
         let touched = match (remembered, head) {
+            (_, None) => Some(Touched::default()),
+            (Some(then), Some(head)) if then == head.txid => Some(Touched::default()),
             (Some(then), Some(head)) if then < head.txid => self.touched_since(then).await?,
-            _ => Some(Touched::default()),
+            _ => None,
+        };
+        let touched = match (touched, head) {
+            (None, Some(head)) => self.adopt(&identity, head).await?.then(Touched::default),
+            (touched, _) => touched,
         };
         let replica = Replica { identity, head, touched };
         self.replica = Some(replica.clone());
         Ok(replica)
+    }
+
+    /// Takes a chain over of which nothing is remembered; `false` if that cannot be done.
+    async fn adopt(&mut self, identity: &str, head: Head) -> Result<bool> {
+        let path = self.options.state_dir().join(IMAGE_NAME);
+        let (uplink, tasks) = (Arc::clone(&self.uplink), self.tasks.clone());
+        let image = tokio::select! {
+            image = uplink.image(&path) => image,
+            () = tasks.stopping() => Ok(None),
+        };
+        match image {
+            Ok(Some(txid)) if txid == head.txid => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::Conflict => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "what the replica has cannot be read");
+                return Ok(false);
+            }
+        }
+        let identity = identity.to_owned();
+        self.with_engine(move |engine| {
+            let adopted = engine.adopt(&identity, head, &path);
+            std::fs::remove_file(&path).unwrap_or_default();
+            adopted
+        })
+        .await?;
+        Ok(true)
     }
 
     /// `None` if it cannot be told any more.

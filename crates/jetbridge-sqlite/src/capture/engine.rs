@@ -6,6 +6,7 @@
 //! database, and begin again from what is remembered.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,9 +14,10 @@ use jetbridge_core::Result;
 
 use super::fault::CAPTURE;
 use super::held::{Held, Read};
+use super::kept::FileId;
 use super::memory::{Cursor, Memory};
 use super::options::Options;
-use super::snapshot::{Digests, Snapshot, UNKNOWN, digests_of};
+use super::snapshot::{Digests, Snapshot, UNKNOWN, digests_in, digests_of};
 use super::start::{Found, Start, start};
 use super::uplink::{Delta, Head, Pages, Scope, Touched};
 use crate::ltx::WalSpan;
@@ -85,6 +87,23 @@ impl Engine {
     pub(super) fn remembered(&self, identity: &str) -> Result<Option<Txid>> {
         let cursor = self.memory.cursor()?;
         Ok(cursor.filter(|cursor| cursor.replica == identity).map(|cursor| cursor.txid))
+    }
+
+    /// Remembers what the replica has, of which nothing was remembered, from a file of it.
+    pub(super) fn adopt(&mut self, identity: &str, head: Head, image: &Path) -> Result<()> {
+        let (pages, digests) = digests_in(image, head.page_size)?;
+        let since = head.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let cursor = Cursor {
+            replica: identity.to_owned(),
+            txid: head.txid,
+            page_size: head.page_size,
+            pages,
+            // No file and no log that could be gone on with.
+            file: FileId { device: 0, inode: 0 },
+            log: None,
+            time_ms: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        };
+        self.memory.record(&cursor, &digests, true)
     }
 
     /// What to do now: ship what was committed, after moving the log into the file if it is time.

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::io::{self, BufReader, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -111,6 +112,23 @@ pub(super) type Digests = Vec<(Pgno, u64)>;
 pub(super) fn digests_of(pages: &[Page], digests: &Mutex<Digests>) {
     let mut digests = digests.lock().unwrap_or_else(PoisonError::into_inner);
     digests.extend(pages.iter().map(|page| (page.pgno, digest(&page.data))));
+}
+
+/// How many pages a database file has, and what stands for each.
+pub(super) fn digests_in(path: &Path, page_size: PageSize) -> Result<(Pgno, Digests)> {
+    let failed = |cause| io_failed(path, cause);
+    let mut file = BufReader::with_capacity(STREAM_CHUNK_BYTES, File::open(path).map_err(failed)?);
+    let (mut page, mut digests) = (vec![0; page_size.bytes()], Digests::new());
+    loop {
+        match file.read_exact(&mut page) {
+            Ok(()) => {}
+            Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(cause) => return Err(failed(cause)),
+        }
+        let pgno = digests.last().map_or(1, |(pgno, _)| pgno + 1);
+        digests.push((pgno, digest(&page)));
+    }
+    Ok((digests.last().map_or(0, |(pgno, _)| *pgno), digests))
 }
 
 /// Stands for a page of which nothing is known.

@@ -1,6 +1,7 @@
 //! Where captured transactions go: what a store must offer, and what it is given.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -30,6 +31,17 @@ pub trait Uplink: fmt::Debug + Send + Sync + 'static {
     /// [`Corrupt`](jetbridge_core::ErrorKind::Corrupt) if it can no longer be told. Then a new
     /// base is shipped.
     async fn touched_since(&self, after: Txid) -> Result<Touched>;
+
+    /// Writes the database as it is at the head to a file, and says which transaction that is;
+    /// `None` if this uplink cannot. It is how a chain is taken over of which nothing is
+    /// remembered: one that another program wrote, or whose memory was lost.
+    ///
+    /// # Errors
+    /// Whatever keeps the file from being made. Then a new base is shipped.
+    async fn image(&self, path: &Path) -> Result<Option<Txid>> {
+        let _unused = path;
+        Ok(None)
+    }
 
     /// Makes a transaction durable, whole or not at all, and returns when it is, with the TXID of
     /// the head from then on: the delta's, or a later one where an uplink cut a large delta into

@@ -40,11 +40,11 @@ pub(super) async fn fill(
     file: Arc<File>,
     (parallelism, progress): (usize, Progress<'_>),
 ) -> Result<Image, Failure> {
-    let newest_first = plan.files.iter().rev();
-    let brought = stream::iter(newest_first.clone().map(|file| bring(replica, file)));
-    let mut brought = brought.buffered(AHEAD);
+    let newest_first: Vec<LtxFile> = plan.files.iter().rev().cloned().collect();
+    let bringing = newest_first.clone().into_iter().map(|file| bring(replica, file));
+    let mut brought = stream::iter(bringing).buffered(AHEAD);
     let mut image: Option<Image> = None;
-    let mut large = Vec::new();
+    let mut large: Vec<Large> = Vec::new();
     for (number, entry) in (0_u32..).zip(newest_first) {
         if image.as_ref().is_some_and(Image::is_claimed) {
             progress(entry.bytes);
@@ -54,7 +54,9 @@ pub(super) async fn fill(
         let content = content?;
         let mut at_hand = match image.take() {
             Some(image) => image,
-            None => begin(&content, Arc::clone(&file), plan.bytes()).map_err(Failure::of(entry))?,
+            None => {
+                begin(&content, Arc::clone(&file), plan.bytes()).map_err(Failure::of(&entry))?
+            }
         };
         match content {
             Brought::Whole(bytes) => {
@@ -62,13 +64,13 @@ pub(super) async fn fill(
                     let taken = at_hand.take(number, bytes.reader());
                     taken.map(|()| at_hand)
                 });
-                image = Some(taken.await.map_err(Failure::of(entry))?);
+                image = Some(taken.await.map_err(Failure::of(&entry))?);
                 progress(entry.bytes);
             }
             Brought::Index(index) => {
                 let claimed = at_hand.claim(number, index.1.entries());
                 if claimed > 0 {
-                    large.push((number, claimed, entry));
+                    large.push(Large { number, claimed, file: entry.clone() });
                 } else {
                     progress(entry.bytes);
                 }
@@ -76,19 +78,30 @@ pub(super) async fn fill(
             }
         }
     }
-    let image = whole(image, plan)?;
-    let image = Arc::new(image);
-    let reading = large.into_iter().map(|(number, claimed, entry)| {
-        let image = Arc::clone(&image);
-        async move {
-            let read = read_large(replica, entry, progress, move |source| {
-                image.fill(number, claimed, source)
-            });
-            read.await.map_err(Failure::of(entry))
-        }
-    });
+    let image = Arc::new(whole(image, plan)?);
+    let reading = large.into_iter().map(|it| it.read(replica, Arc::clone(&image), progress));
     stream::iter(reading).buffer_unordered(parallelism.max(1)).try_collect::<()>().await?;
     Arc::into_inner(image).ok_or_else(|| Error::new(ErrorKind::Internal, OPERATION).into())
+}
+
+/// A file of which only the index was read so far.
+struct Large {
+    number: u32,
+    claimed: u32,
+    file: LtxFile,
+}
+
+impl Large {
+    async fn read(
+        self,
+        replica: &Replica,
+        image: Arc<Image>,
+        progress: Progress<'_>,
+    ) -> Result<(), Failure> {
+        let Self { number, claimed, file } = self;
+        let decode = move |source| image.fill(number, claimed, source);
+        read_large(replica, &file, progress, decode).await.map_err(Failure::of(&file))
+    }
 }
 
 fn whole(image: Option<Image>, plan: &Plan) -> Result<Image, Failure> {
@@ -119,13 +132,13 @@ fn begin(newest: &Brought, file: Arc<File>, bytes: u64) -> Result<Image> {
     Image::new(&header, file)
 }
 
-async fn bring(replica: &Replica, file: &LtxFile) -> Result<Brought, Failure> {
+async fn bring(replica: &Replica, file: LtxFile) -> Result<Brought, Failure> {
     let brought = if file.bytes <= SMALL_BYTES {
-        replica.bytes(file).await.map(Brought::Whole)
+        replica.bytes(&file).await.map(Brought::Whole)
     } else {
-        index(replica, file).await.map(|index| Brought::Index(Box::new(index)))
+        index(replica, &file).await.map(|index| Brought::Index(Box::new(index)))
     };
-    brought.map_err(Failure::of(file))
+    brought.map_err(Failure::of(&file))
 }
 
 /// The header and the page index of a file, without the pages. Not verified: the file is, later.

@@ -171,6 +171,10 @@ impl Uplink for Folder {
         Ok(Touched { pages, fewest })
     }
 
+    async fn image(&self, path: &Path) -> Result<Option<Txid>> {
+        Ok(Some(self.restore(path)))
+    }
+
     async fn ship(&self, delta: Delta) -> Result<Txid> {
         let head = self.files().last().map_or(Txid::NONE, |file| file.txid);
         let txid = delta.txid;

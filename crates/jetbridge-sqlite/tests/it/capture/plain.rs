@@ -127,3 +127,27 @@ async fn a_database_behind_a_link_is_replicated() {
     let rows: i64 = restored.query_row("SELECT count(*) FROM w", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 20);
 }
+
+/// Nothing is remembered of the chain, and yet no base is shipped.
+#[tokio::test]
+async fn a_chain_of_which_nothing_is_remembered_is_taken_over() {
+    let source = Source::new();
+    let mut app = source.app();
+    app.write(100);
+    let capture = source.capture().await;
+    let txid = source.check(&capture).await;
+    closed(capture).await;
+    let state = source.dir().join(".app.db-jetbridge");
+    std::fs::remove_dir_all(&state).unwrap();
+    let capture = source.capture().await;
+    assert_eq!(synced(&capture).await, txid, "nothing was missed, and nothing is shipped");
+    closed(capture).await;
+    std::fs::remove_dir_all(&state).unwrap();
+    app.run("UPDATE w SET pad = 'x' WHERE id = 50");
+    app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    let capture = source.capture().await;
+    source.check(&capture).await;
+    let sizes = source.folder.sizes_after(txid);
+    assert!(sizes.len() == 1 && sizes[0] <= 3, "{sizes:?}");
+    closed(capture).await;
+}
