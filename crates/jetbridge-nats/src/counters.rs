@@ -164,7 +164,7 @@ impl NatsCounters {
     }
 
     /// Adds and returns the sum, whatever it is.
-    async fn add(&self, key: &Key, n: i64) -> Result<i128> {
+    async fn add(&self, key: &Key, n: i128) -> Result<i128> {
         let addition = Addition::new(&self.0, key, n);
         match self.0.publish(&addition).await {
             Ok(Ok(ack)) => self.0.sum_of(&ack, &addition.call).await,
@@ -209,7 +209,7 @@ impl Inner {
 }
 
 impl<'a> Addition<'a> {
-    fn new(counters: &'a Inner, key: &Key, n: i64) -> Self {
+    fn new(counters: &'a Inner, key: &Key, n: i128) -> Self {
         let subject = counters.subject(key);
         let number = counters.operations.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number:x}", counters.writer);
@@ -371,15 +371,13 @@ impl Counters for NatsCounters {
     }
 
     async fn fetch_add(&self, key: &Key, n: i64) -> Result<i64> {
+        let n = i128::from(n);
         let sum = self.add(key, n).await.map_err(|error| self.about(error, key))?;
         if let Ok(sum) = i64::try_from(sum) {
             return Ok(sum);
         }
         // The server counts on beyond what a sum may be, so what was added is taken back.
-        if let Some(back) = n.checked_neg() {
-            let taken = self.add(key, back).await;
-            taken.map_err(|error| self.about(error.outcome_unknown(), key))?;
-        }
+        self.add(key, -n).await.map_err(|error| self.about(error.outcome_unknown(), key))?;
         Err(self.about(
             Error::new(ErrorKind::LimitExceeded, ADD)
                 .because("the sum is out of range")

@@ -194,7 +194,7 @@ cases! { $ __kv_counter = kv::counter;
     /// A sum that does not fit is refused, and the counter stays as it was.
     async fn counters_refuse_sums_out_of_range(f) {
         let counters = f.backend.counters(&fresh_bucket()).await.unwrap();
-        for (end, beyond) in [(i64::MAX, 1), (i64::MIN, -1)] {
+        for (end, beyond) in [(i64::MAX, 1), (i64::MIN, -1), (-1, i64::MIN)] {
             let name = key(format!("n{beyond}"));
             assert_eq!(counters.fetch_add(&name, end).await.unwrap(), end);
             let refused = kind(counters.fetch_add(&name, beyond).await);
