@@ -221,8 +221,11 @@ impl Run {
         drop(self.writer.take());
         drop(self.replicator.take());
         let at = History::go_on(&self.source.path()).at;
-        let still = self.source.stilled();
         let mut replicator = begun(self.place.role(), self.source.dir());
+        // The first sync may have to switch to WAL mode, which needs the lock.
+        replicator.tell("sync");
+        replicator.line();
+        let still = self.source.stilled();
         replicator.tell("sync");
         replicator.line();
         self.acknowledged = at;
