@@ -4,10 +4,10 @@
 //! another operator computes, is evaluated on demand. Nothing here waits: a value of a store that
 //! is not there yet is asked for, and its operator stands aside until the next pass.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::Options;
 use crate::error::Diagnostic;
 use crate::expr::{Call, Expr, Infix, Reference, Segment};
 use crate::fetch::{Fetched, Request};
@@ -16,7 +16,9 @@ use crate::op::Phase;
 use crate::plan::{self, Index};
 use crate::scalar;
 use crate::scan::Found;
+use crate::stamp::Stamp;
 use crate::tree::{At, DEPTH_MAX, Node, Step, Value, path_text, shown};
+use crate::{Missing, Options};
 
 /// Values that operators may copy in one evaluation: a bomb of nested grabs ends here.
 const COPIES_MAX: usize = 10_000_000;
@@ -29,6 +31,8 @@ const ON_DEMAND_MAX: usize = 32;
 pub(crate) enum Fault {
     /// `||` goes on with the next alternative.
     Failed(String),
+    /// A value of a store is not there: as [`Fault::Failed`], but [`Options::missing`] has a say.
+    Absent(String),
     /// An outage or a mistake that no alternative hides.
     Hard(String),
     /// What it reads failed, and was told already.
@@ -94,6 +98,10 @@ pub(crate) struct Machine<'a> {
     pub(crate) errors: Vec<(Vec<Step>, At, String)>,
     pub(crate) warnings: Vec<(Vec<Step>, At, String)>,
     pub(crate) sites: Vec<Site>,
+    /// The local files that operators have asked for, there or not.
+    pub(crate) files: BTreeMap<PathBuf, Stamp>,
+    /// What was read of stores, there or not.
+    pub(crate) used: BTreeSet<Request>,
     /// Addresses that `static_ips` gave out, and to whom.
     pub(crate) claimed: HashMap<String, String>,
     /// Kept if there is one.
@@ -117,6 +125,8 @@ impl<'a> Machine<'a> {
             errors: Vec::new(),
             warnings: Vec::new(),
             sites: Vec::new(),
+            files: BTreeMap::new(),
+            used: BTreeSet::new(),
             claimed: HashMap::new(),
             trace: None,
             index: Index::default(),
@@ -158,6 +168,16 @@ impl<'a> Machine<'a> {
         if !self.sites.iter().all(evaluated) {
             self.scan(Phase::Eval);
         }
+    }
+
+    /// A local file, remembered as read.
+    pub(crate) fn read_file(&mut self, path: &str) -> std::io::Result<Vec<u8>> {
+        let path = self.options.file_path(path);
+        // The stamp is older than the bytes: what changes in between is seen as a change.
+        let stamp = Stamp::of(&path);
+        let bytes = std::fs::read(&path);
+        self.files.entry(path).or_insert(stamp);
+        bytes
     }
 
     /// Asks for a value that the next pass needs.
@@ -228,12 +248,27 @@ impl<'a> Machine<'a> {
             }
             Err(Fault::Waiting) => State::Waiting,
             Err(Fault::Quiet) => State::Failed,
-            Err(Fault::Failed(message) | Fault::Hard(message)) => {
+            Err(Fault::Absent(_)) if self.options.missing != Missing::Error => {
+                self.keep_or_null(site);
+                State::Done
+            }
+            Err(Fault::Failed(message) | Fault::Absent(message) | Fault::Hard(message)) => {
                 let message = if secret { self.masked(message) } else { message };
                 self.errors.push((self.sites[site].path.clone(), at, message));
                 State::Failed
             }
         };
+    }
+
+    /// Leaves the operator as it stands, or null in its place, as the options say.
+    fn keep_or_null(&mut self, site: usize) {
+        let path = &self.sites[site].path;
+        if self.options.missing == Missing::Null
+            && let Some(place) = self.root.at_path_mut(path)
+        {
+            place.value = Value::Null;
+            place.raw = None;
+        }
     }
 
     fn bounded(&mut self, node: Node) -> Result<Node, Fault> {
@@ -346,7 +381,7 @@ impl<'a> Machine<'a> {
                 infix::apply(Infix::Sub, &Node::new(Value::Int(0)), &inner)?
             }
             Expr::Infix(Infix::Or, left, right) => match self.eval(left) {
-                Err(Fault::Failed(_)) => return self.eval(right),
+                Err(Fault::Failed(_) | Fault::Absent(_)) => return self.eval(right),
                 other => return other,
             },
             Expr::Infix(Infix::And, left, right) => {

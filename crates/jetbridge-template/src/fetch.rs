@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,6 +18,7 @@ use jetbridge_core::{
     Result,
 };
 
+use crate::stamp::Stamp;
 use crate::tree::{At, Step};
 
 /// Bytes of an object at most: it becomes one value of a document.
@@ -157,8 +159,10 @@ pub(crate) enum Answer {
         /// The message says all that can be found out.
         explained: bool,
     },
-    /// An outage, a permission, an absent bucket: no default hides it.
+    /// A permission, an absent bucket: no default hides it.
     Failed(String),
+    /// As [`Answer::Failed`], for want of a store that answers.
+    Outage(String),
 }
 
 /// What was read so far.
@@ -184,6 +188,16 @@ impl Fetched {
             })
     }
 
+    /// Forgets what `keep` does not hold for.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Request, &Answer) -> bool) {
+        self.answers.retain(|request, answer| keep(request, answer));
+    }
+
+    /// True if a store did not answer.
+    pub(crate) fn has_outage(&self) -> bool {
+        self.answers.values().any(|answer| matches!(answer, Answer::Outage(_)))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Request, &Answer)> {
         self.answers.iter()
     }
@@ -192,13 +206,28 @@ impl Fetched {
 /// The connections of one rendering, and what was read through them.
 pub(crate) struct Fetcher<'a> {
     sources: &'a dyn Sources,
-    stores: HashMap<Server, std::result::Result<Arc<dyn Backend>, String>>,
+    stores: HashMap<Server, std::result::Result<Arc<dyn Backend>, Answer>>,
     pub(crate) fetched: Fetched,
+    /// What the last evaluation read of it.
+    pub(crate) used: BTreeSet<Request>,
+    /// The local files that operators asked for, there or not.
+    pub(crate) files: BTreeMap<PathBuf, Stamp>,
 }
 
 impl<'a> Fetcher<'a> {
     pub(crate) fn new(sources: &'a dyn Sources) -> Self {
-        Self { sources, stores: HashMap::new(), fetched: Fetched::default() }
+        Self::resume(sources, Fetched::default())
+    }
+
+    /// Goes on from what an earlier rendering read.
+    pub(crate) fn resume(sources: &'a dyn Sources, fetched: Fetched) -> Self {
+        Self {
+            sources,
+            stores: HashMap::new(),
+            fetched,
+            used: BTreeSet::new(),
+            files: BTreeMap::new(),
+        }
     }
 
     /// Reads `requests`, with what was read of the same buckets before; true if something that
@@ -225,7 +254,7 @@ impl<'a> Fetcher<'a> {
                 let names: Vec<String> = names.into_iter().collect();
                 let answers = match store {
                     Some(Ok(store)) => read_bucket(&*store, kind, &bucket, &names).await,
-                    Some(Err(why)) => fail_all(&names, &why),
+                    Some(Err(why)) => vec![why; names.len()],
                     None => Vec::new(),
                 };
                 let request = move |name: String| Request {
@@ -286,14 +315,17 @@ impl<'a> Fetcher<'a> {
         let sources = self.sources;
         let opened = join_all(new.iter().map(|server| sources.open(server))).await;
         for (server, store) in new.into_iter().zip(opened) {
-            let store = store.map_err(|error| unopened(&server, &error));
+            let store = store.map_err(|error| failed(&error, unopened(&server, &error)));
             self.stores.insert(server, store);
         }
     }
 }
 
-fn fail_all(names: &[String], why: &str) -> Vec<Answer> {
-    names.iter().map(|_| Answer::Failed(why.to_owned())).collect()
+fn failed(error: &Error, message: String) -> Answer {
+    match error.kind() {
+        ErrorKind::Unavailable => Answer::Outage(message),
+        _ => Answer::Failed(message),
+    }
 }
 
 async fn read_bucket(
@@ -306,7 +338,9 @@ async fn read_bucket(
         Kind::Kv => "failed to access KV store",
         Kind::Object => "failed to access Object store",
     };
-    let failed = |error: &Error| fail_all(names, &format!("{label} '{bucket}': {}", chain(error)));
+    let failed = |error: &Error| {
+        vec![failed(error, format!("{label} '{bucket}': {}", chain(error))); names.len()]
+    };
     let name = match BucketName::parse(bucket) {
         Ok(name) => name,
         Err(error) => return failed(&error),
@@ -336,9 +370,10 @@ async fn read_keys(kv: &dyn Kv, names: &[String]) -> Vec<Answer> {
             return names
                 .iter()
                 .map(|name| {
-                    Answer::Failed(format!(
-                        "failed to get key '{name}' from store '{bucket}': {why}"
-                    ))
+                    failed(
+                        &error,
+                        format!("failed to get key '{name}' from store '{bucket}': {why}"),
+                    )
                 })
                 .collect();
         }
@@ -407,7 +442,7 @@ fn absent_key(request: &Request, why: &str) -> String {
 
 async fn read_object(objects: &dyn Objects, name: &str) -> Answer {
     let begin = format!("failed to get object '{name}' from bucket '{}'", objects.bucket());
-    let failed = |error: &Error| Answer::Failed(format!("{begin}: {}", chain(error)));
+    let failed = |error: &Error| failed(error, format!("{begin}: {}", chain(error)));
     let object = match ObjectName::parse(name) {
         Ok(name) => objects.get(&name, None).await,
         Err(error) => return failed(&error),

@@ -36,9 +36,11 @@ mod post;
 mod prescan;
 mod refs;
 mod render;
+mod renderer;
 mod scalar;
 mod scan;
 mod snippet;
+mod stamp;
 mod tree;
 mod typing;
 mod written;
@@ -51,8 +53,12 @@ pub use fan::fan;
 pub use fetch::{NoSources, OBJECT_BYTES_MAX, Server, Sources};
 pub use refs::{StoreRef, StoreValue, refs};
 pub use render::{
-    Input, Options, Origin, ReadValue, Rendered, StoreKind, Streams, document_count, json, merge,
-    render, strict_json,
+    Input, Missing, Options, Origin, ReadValue, Rendered, StoreKind, Streams, document_count, json,
+    merge, render, strict_json,
+};
+pub use renderer::{
+    Event, Preview, Reload, ReloadSignal, RenderFailure, RenderSpec, Renderer, Rendering, Stage,
+    Wait,
 };
 
 pub(crate) use render::Files;

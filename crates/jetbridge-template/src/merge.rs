@@ -15,7 +15,7 @@ use crate::tree::{At, Map, Node, Step, Value, path_text};
 pub(crate) const ID_KEY: &str = "name";
 
 /// What merging leaves for later, and what went wrong.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Merger {
     pub(crate) append: bool,
     pub(crate) id_key: Option<String>,

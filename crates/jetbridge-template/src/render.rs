@@ -1,7 +1,7 @@
 //! From inputs to a result: what callers use.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -50,8 +50,21 @@ pub enum Streams {
     Merge,
 }
 
+/// What a `(( nats … ))` without a default gives for what is not there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Missing {
+    /// An error.
+    #[default]
+    Error,
+    /// Null.
+    Null,
+    /// The operator itself, as it stands, for a later reader.
+    Keep,
+}
+
 /// How inputs are rendered. The default is what spruce does without flags, printed losslessly.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Options {
     /// Paths taken out of the result.
@@ -70,6 +83,8 @@ pub struct Options {
     pub style: Style,
     /// `(( nats … ))` gives `REDACTED` and reads nothing.
     pub redact: bool,
+    /// What a store's value that is not there gives.
+    pub missing: Missing,
     /// The key that elements of lists are told apart by; `name` if not given.
     pub array_merge_key: Option<String>,
     /// The variables that `$NAME` and `raw_env` see.
@@ -80,11 +95,11 @@ pub struct Options {
 }
 
 impl Options {
-    pub(crate) fn read_file(&self, path: &str) -> std::io::Result<Vec<u8>> {
-        let path = Path::new(path);
+    /// Where the file is that an operator calls `path`.
+    pub(crate) fn file_path(&self, path: &str) -> PathBuf {
         match &self.file_base {
-            Some(base) if path.is_relative() => std::fs::read(base.join(path)),
-            _ => std::fs::read(path),
+            Some(base) => base.join(path),
+            None => PathBuf::from(path),
         }
     }
 }
@@ -101,7 +116,7 @@ pub struct Rendered {
     pub warnings: Vec<Diagnostic>,
     /// What was read from stores, by server, bucket and name.
     pub reads: Vec<ReadValue>,
-    root: Node,
+    pub(crate) root: Node,
     files: Files,
     history: HashMap<Vec<Step>, Vec<At>>,
 }
@@ -201,7 +216,10 @@ pub(crate) async fn evaluate(
         // Each round starts anew: what was read meanwhile may have changed what came before.
         let round = {
             let mut machine = Machine::new(prepared.root.clone(), options, &fetcher.fetched);
-            if machine.run() {
+            let waits = machine.run();
+            fetcher.files.append(&mut machine.files);
+            fetcher.used = std::mem::take(&mut machine.used);
+            if waits {
                 Round::Reads(std::mem::take(&mut machine.requests))
             } else if fetcher.fetched.has_unexplained(&machine.errors) {
                 Round::Explains
@@ -287,6 +305,7 @@ fn finished(machine: Machine<'_>, files: &Files) -> Result<Node, Failure> {
 }
 
 /// The inputs merged, before any operator.
+#[derive(Clone)]
 pub(crate) struct Prepared {
     pub(crate) root: Node,
     pub(crate) files: Files,

@@ -16,7 +16,7 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
             );
         }
     };
-    let bytes = machine.options.read_file(&path).map_err(|error| {
+    let bytes = machine.read_file(&path).map_err(|error| {
         Fault::Failed(format!("tried to read file '{path}': could not be read - {error}"))
     })?;
     String::from_utf8(bytes)

@@ -24,7 +24,7 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
              (( nats \"obj:BUCKET/NAME\" ))"
         )));
     }
-    let bytes = machine.options.read_file(&path).map_err(|error| {
+    let bytes = machine.read_file(&path).map_err(|error| {
         Fault::Failed(format!(
             "unable to get any content using location {path}: it is not a file or usable URI: \
              {error}"

@@ -19,7 +19,7 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
     let request = request(call, &items)?;
     let result = read(machine, call, request);
     match (result, default) {
-        (Err(Fault::Failed(_)), Some(default)) => Ok(machine.eval(default)?.node),
+        (Err(Fault::Absent(_)), Some(default)) => Ok(machine.eval(default)?.node),
         (result, _) => result,
     }
 }
@@ -122,13 +122,14 @@ fn server(call: &Call, item: Option<&Item>) -> Result<Server, Fault> {
 
 fn read(machine: &mut Machine<'_>, call: &Call, request: Request) -> Result<Node, Fault> {
     machine.note_read(&request);
+    machine.used.insert(request.clone());
     let Some(answer) = machine.fetched.get(&request) else {
         machine.ask(request);
         return Err(Fault::Waiting);
     };
     match answer {
-        Answer::Absent { message, .. } => Err(Fault::Failed(message.clone())),
-        Answer::Failed(message) => Err(Fault::Hard(message.clone())),
+        Answer::Absent { message, .. } => Err(Fault::Absent(message.clone())),
+        Answer::Failed(message) | Answer::Outage(message) => Err(Fault::Hard(message.clone())),
         Answer::Found(found) => {
             if found.secret {
                 machine.taint(&String::from_utf8_lossy(&found.bytes));

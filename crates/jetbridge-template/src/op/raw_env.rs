@@ -25,7 +25,7 @@ fn value(machine: &mut Machine<'_>, expr: &Expr) -> Result<Node, Fault> {
             None => Err(Fault::Failed(format!("environment variable ${name} is not set"))),
         },
         Expr::Infix(Infix::Or, left, right) => match value(machine, left) {
-            Err(Fault::Failed(_)) => value(machine, right),
+            Err(Fault::Failed(_) | Fault::Absent(_)) => value(machine, right),
             other => other,
         },
         _ => Ok(machine.eval(expr)?.node),
