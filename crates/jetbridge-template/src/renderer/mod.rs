@@ -120,9 +120,11 @@ impl Renderer {
         Ok(preview::of(bytes, &rendered, &self.spec.options))
     }
 
-    /// Renders now and after every change, for ever; `tell` hears of each rendering. Drop it to
-    /// end it: the file is the old one or the new one then.
-    pub async fn follow(&mut self, mut tell: impl FnMut(Event)) {
+    /// Renders now and after every change, until `end` resolves; what is under way then is
+    /// finished. `tell` hears of each rendering. Dropped instead, it leaves the old file or the
+    /// new one.
+    pub async fn follow(&mut self, end: impl Future<Output = ()>, mut tell: impl FnMut(Event)) {
+        let mut end = std::pin::pin!(end);
         let mut backoff = Backoff::new(RETRY_WAITS.0, RETRY_WAITS.1);
         loop {
             let rendering = match self.listen() {
@@ -136,7 +138,11 @@ impl Renderer {
                 None
             };
             tell(Event::Rendered(rendering));
-            self.until_due(retry, &mut tell).await;
+            tokio::select! {
+                biased;
+                () = &mut end => return,
+                () = self.until_due(retry, &mut tell) => {}
+            }
         }
     }
 

@@ -107,7 +107,19 @@ impl fmt::Display for RenderFailure {
                 }
                 Ok(())
             }
-            Self::Step { stage, error } => write!(f, "{}: {error}", stage.as_str()),
+            Self::Step { stage, error } => {
+                let what = error.message().unwrap_or(error.kind().as_str());
+                write!(f, "{}: {what}", stage.as_str())?;
+                for (name, value) in error.facts() {
+                    write!(f, ", {name} {value}")?;
+                }
+                let mut cause = std::error::Error::source(error);
+                while let Some(next) = cause {
+                    write!(f, ": {next}")?;
+                    cause = next.source();
+                }
+                Ok(())
+            }
         }
     }
 }

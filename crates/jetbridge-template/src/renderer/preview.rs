@@ -130,7 +130,7 @@ mod tests {
     async fn secrets_of_both_sides_are_hidden() {
         let found = preview("a: 2\nurl: x:old-secret\nother: gone-secret\n").await;
         assert!(found.differs);
-        for line in ["-a: 2\n", "+a: 1\n", "-url: '*** (before)'\n", "-other: "] {
+        for line in ["-a: 2\n", "+a: 1\n", "-url: \"*** (before)\"\n", "-other: "] {
             assert!(found.diff.contains(line), "{line} is not in\n{}", found.diff);
         }
         assert!(!found.diff.contains("secret") && !found.diff.contains("hunter"), "{}", found.diff);

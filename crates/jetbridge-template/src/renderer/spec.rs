@@ -1,5 +1,6 @@
 //! What is rendered, where to, and what happens around it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::render::Options;
 const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// One file that is rendered.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct RenderSpec {
     /// Files, merged from left to right.
@@ -36,6 +37,16 @@ pub struct RenderSpec {
     pub directory: PathBuf,
     /// How long changes are gathered.
     pub wait: Wait,
+}
+
+/// From where to where: the options hold the variables of a process.
+impl fmt::Debug for RenderSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RenderSpec")
+            .field("from", &self.from)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RenderSpec {

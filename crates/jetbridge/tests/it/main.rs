@@ -6,4 +6,5 @@ mod directory;
 mod evo;
 mod guide;
 mod logins;
+mod render;
 mod templates;

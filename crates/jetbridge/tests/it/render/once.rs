@@ -1,0 +1,141 @@
+//! What happens around one swap.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use jetbridge::template::{Missing, Reload, ReloadSignal, Stage};
+
+use super::{Following, Rig, inode};
+
+fn shell(script: &str) -> Vec<String> {
+    ["sh", "-c", script].map(str::to_owned).to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_check_keeps_the_file_and_a_reload_comes_after_a_swap_alone() {
+    let rig = Rig::memory();
+    rig.put("config", "port", "80").await;
+    rig.write("t.yml", "port: (( nats \"kv:config/port\" as int ))\n");
+    let mut spec = rig.spec();
+    spec.check = Some(shell("grep -q 'port: [0-9]*$' {} || { echo no port; exit 1; }"));
+    spec.reload = Some(Reload::Command(shell("cat app.yml >> reloads")));
+    let mut following = Following::start(rig.renderer(spec));
+    following.written().await;
+    assert_eq!(
+        (rig.read("app.yml"), rig.read("reloads")),
+        ("port: 80\n".into(), "port: 80\n".into())
+    );
+
+    rig.write("t.yml", "port: (( concat \"x\" (nats \"kv:config/port\") ))\n");
+    let failure = following.failure().await;
+    assert!(
+        failure.starts_with("check: ") && failure.ends_with("exit status: 1: no port"),
+        "{failure}"
+    );
+    assert_eq!(
+        (rig.read("app.yml"), rig.read("reloads")),
+        ("port: 80\n".into(), "port: 80\n".into())
+    );
+
+    rig.write("t.yml", "port: (( nats \"kv:config/port\" as int ))\n");
+    rig.put("config", "port", "81").await;
+    following.written().await;
+    assert_eq!(rig.read("reloads"), "port: 80\nport: 81\n");
+    let names = std::fs::read_dir(rig.folder.path()).unwrap().count();
+    assert_eq!(names, 3, "nothing is left beside the file");
+}
+
+#[tokio::test]
+async fn equal_bytes_are_not_written_and_mode_and_backups_are_kept() {
+    let rig = Rig::memory();
+    rig.write("t.yml", "a: 1\n");
+    let mut spec = rig.spec();
+    spec.backups = 1;
+    spec.reload = Some(Reload::Command(shell("echo again >> reloads")));
+    let mut renderer = rig.renderer(spec);
+    assert!(renderer.render().await.written);
+    let path = rig.path("app.yml");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let before = inode(&path);
+    let rendering = renderer.render().await;
+    assert!(!rendering.written && !rendering.reloaded && rendering.failure.is_none());
+    assert_eq!(inode(&path), before);
+    rig.write("t.yml", "a: 22\n");
+    assert!(renderer.render().await.written);
+    assert_eq!((rig.read("app.yml"), rig.read("app.yml.1")), ("a: 22\n".into(), "a: 1\n".into()));
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o640);
+    assert_eq!(rig.read("reloads"), "again\nagain\n");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_an_error_null_or_kept() {
+    let rig = Rig::memory();
+    rig.put("config", "there", "x").await;
+    rig.write("t.yml", "a: (( nats \"kv:config/none\" ))\nb: (( nats \"kv:config/there\" ))\n");
+    rig.write("app.yml", "last good\n");
+    let rendering = rig.renderer(rig.spec()).render().await;
+    assert_eq!(rendering.failure.unwrap().stage(), Stage::Render);
+    assert_eq!(rig.read("app.yml"), "last good\n");
+    for (missing, expected) in [
+        (Missing::Null, "a: ~\nb: x\n"),
+        (Missing::Keep, "a: (( nats \"kv:config/none\" ))\nb: x\n"),
+    ] {
+        let mut spec = rig.spec();
+        spec.options.missing = missing;
+        assert!(rig.renderer(spec).render().await.written);
+        assert_eq!(rig.read("app.yml"), expected);
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_masked_in_what_a_check_says_and_in_a_preview() {
+    let rig = Rig::memory();
+    rig.put("secrets", "p", "hunter2").await;
+    rig.write("t.yml", "url: (( concat \"x:\" (nats \"kv:secrets/p\") ))\n");
+    rig.write("app.yml", "url: x:before1\n");
+    let mut spec = rig.spec();
+    spec.check = Some(shell("cat {} >&2; exit 3"));
+    let mut renderer = rig.renderer(spec);
+    let failure = renderer.render().await.failure.unwrap().to_string();
+    assert!(failure.contains("***") && !failure.contains("hunter2"), "{failure}");
+    let preview = renderer.preview().await.unwrap();
+    assert!(preview.differs && preview.diff.contains("+url: \"***\""), "{}", preview.diff);
+    assert!(!preview.diff.contains("hunter2") && !preview.diff.contains("before1"));
+    assert_eq!(rig.read("app.yml"), "url: x:before1\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_reaches_the_process_of_the_file_and_a_failed_reload_comes_again() {
+    let rig = Rig::memory();
+    rig.write("t.yml", "a: 1\n");
+    let mut spec = rig.spec();
+    spec.reload = Some(Reload::Signal { signal: ReloadSignal::Hangup, pid_file: rig.path("pid") });
+    let mut following = Following::start(rig.renderer(spec));
+    let failure = following.failure().await;
+    assert!(failure.starts_with("reload: "), "{failure}");
+    assert_eq!(rig.read("app.yml"), "a: 1\n");
+
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    rig.write("pid", &format!("{}\n", child.id()));
+    following
+        .next(|event| match event {
+            jetbridge::template::Event::Rendered(rendering) => rendering.reloaded.then_some(()),
+            _ => None,
+        })
+        .await;
+    let status = child.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_check_is_killed() {
+    let rig = Rig::memory();
+    rig.write("t.yml", "a: 1\n");
+    let mut spec = rig.spec();
+    spec.check = Some(shell("sleep 600"));
+    spec.command_timeout = std::time::Duration::from_millis(200);
+    let failure = rig.renderer(spec).render().await.failure.unwrap();
+    assert_eq!(failure.stage(), Stage::Check);
+    assert!(failure.to_string().contains("killed"), "{failure}");
+    assert!(!rig.path("app.yml").exists());
+}
