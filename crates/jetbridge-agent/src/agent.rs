@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use jetbridge::StoreSources;
 use jetbridge::limit::{Engine, LimiterSpec, StoreSpec};
 use jetbridge::settings::Environment;
 use jetbridge_core::{Backend, Clock, Error, Result, StopReport, SystemClock, Tasks};
@@ -22,6 +23,7 @@ use crate::limit::{Desk, LimitStoreSection, LimiterSection, refuse_what_cannot_b
 use crate::metrics::Metrics;
 use crate::status::{Overview, follow_connection};
 use crate::supervise::{Drained, Section, Supervisor};
+use crate::template::{TemplateSection, TemplateSpec};
 
 /// How much of the drain's time the connection keeps for itself: to flush and close.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -32,6 +34,8 @@ pub struct Agent {
     files: Vec<PathBuf>,
     environment: Environment,
     backend: Arc<dyn Backend>,
+    /// The stores that templates read: this one, and those that they name.
+    sources: Arc<StoreSources>,
     supervisor: Supervisor,
     running: BTreeMap<SectionId, Wanted>,
     http: Option<(HttpSpec, Http)>,
@@ -49,6 +53,7 @@ enum Wanted {
     Handler(HandlerSpec),
     LimitStore(StoreSpec),
     Limiter { spec: LimiterSpec, store: String, engine: Engine },
+    Template(TemplateSpec),
 }
 
 impl Wanted {
@@ -60,10 +65,11 @@ impl Wanted {
             Self::Handler(handler) => SectionId::new("handler", handler.name.clone()),
             Self::LimitStore(store) => SectionId::new("store", store.name.clone()),
             Self::Limiter { spec, .. } => SectionId::new("limiter", spec.id.clone()),
+            Self::Template(template) => SectionId::new("template", template.name.clone()),
         }
     }
 
-    fn section(&self, desk: &Desk) -> Arc<dyn Section> {
+    fn section(&self, desk: &Desk, sources: &Arc<StoreSources>) -> Arc<dyn Section> {
         let desk = desk.clone();
         match self {
             Self::Bucket(bucket) => Arc::new(bucket.clone()),
@@ -72,6 +78,9 @@ impl Wanted {
             Self::Limiter { spec, store, engine } => {
                 let (spec, store, engine) = (spec.clone(), store.clone(), *engine);
                 Arc::new(LimiterSection { spec, store, engine, desk })
+            }
+            Self::Template(spec) => {
+                Arc::new(TemplateSection { spec: spec.clone(), sources: Arc::clone(sources) })
             }
         }
     }
@@ -136,9 +145,13 @@ impl Agent {
             connection: follow_connection(&*backend, metrics.clone(), &tasks),
             files: files_seen,
         };
+        let sources = StoreSources::new(file.store.clone(), environment.clone())
+            .over(Arc::clone(&backend))
+            .in_background();
         let mut agent = Self {
             files,
             environment,
+            sources: Arc::new(sources),
             supervisor: Supervisor::new(Arc::clone(&backend), board, metrics),
             backend,
             running: BTreeMap::new(),
@@ -224,6 +237,8 @@ impl Agent {
         }
         self.desk.tasks().stop(CLOSE_GRACE).await;
         self.tasks.stop(CLOSE_GRACE).await;
+        // They are only read: what their closing reports was nobody's work.
+        self.sources.close(CLOSE_GRACE).await;
         let left = deadline.saturating_duration_since(Instant::now()).max(CLOSE_GRACE);
         let store = self.backend.close(left).await;
         UpReport { sections, store }
@@ -231,7 +246,7 @@ impl Agent {
 
     fn start_section(&mut self, wanted: Wanted) {
         let id = wanted.id();
-        self.supervisor.start(id.clone(), wanted.section(&self.desk));
+        self.supervisor.start(id.clone(), wanted.section(&self.desk, &self.sources));
         self.running.insert(id, wanted);
     }
 
@@ -267,7 +282,9 @@ impl Agent {
 fn wanted(file: UpFile) -> Vec<Wanted> {
     let limits = limits_wanted(&file);
     let buckets = file.buckets.into_iter().map(Wanted::Bucket);
-    buckets.chain(file.handlers.into_iter().map(Wanted::Handler)).chain(limits).collect()
+    let handlers = file.handlers.into_iter().map(Wanted::Handler);
+    let templates = file.templates.into_iter().map(Wanted::Template);
+    buckets.chain(handlers).chain(limits).chain(templates).collect()
 }
 
 /// The limiters, and before them the stores that they use.

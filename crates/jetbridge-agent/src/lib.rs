@@ -14,6 +14,7 @@ mod metrics;
 mod permissions;
 mod status;
 mod supervise;
+mod template;
 mod watch;
 
 pub use agent::{Agent, Reloaded, UpReport};
@@ -23,4 +24,5 @@ pub use file::UpFile;
 pub use handler::{HandlerSpec, Order, Source, Target};
 pub use http::HttpSpec;
 pub use supervise::Drained;
+pub use template::TemplateSpec;
 pub use watch::FileWatch;

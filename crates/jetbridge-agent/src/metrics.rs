@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use crate::board::{Board, State};
 use crate::limit::Desk;
+use crate::template::TemplateMetrics;
 
 /// What a handler's attempt came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,6 +65,7 @@ pub(crate) struct Metrics {
     dropped: Family<HandlerLabels, Counter>,
     connected: Gauge,
     sections: Family<SectionLabels, Gauge>,
+    pub(crate) templates: TemplateMetrics,
 }
 
 impl Debug for Metrics {
@@ -87,7 +89,9 @@ impl Metrics {
             dropped: Family::default(),
             connected: Gauge::default(),
             sections: Family::default(),
+            templates: TemplateMetrics::default(),
         };
+        metrics.templates.register(&mut registry);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program", version);
         registry.register("handler_attempts", "Attempts at messages", metrics.attempts.clone());
@@ -199,6 +203,7 @@ mod tests {
 
     use super::*;
     use crate::board::SectionId;
+    use crate::template::Came;
 
     #[test]
     fn the_text_has_every_series_with_its_labels() {
@@ -210,6 +215,7 @@ mod tests {
         metrics.died("mail");
         metrics.connected(1);
         metrics.dropped("mail", 2);
+        metrics.templates.came("app.yml", Came::Written, std::time::UNIX_EPOCH);
         let text = metrics.text(&board, &Desk::default()).unwrap();
         for line in [
             "jetbridge_handler_attempts_total{handler=\"mail\",outcome=\"failed\"} 1",
@@ -217,6 +223,8 @@ mod tests {
             "jetbridge_handler_in_flight{handler=\"mail\"} 1",
             "jetbridge_handler_duration_seconds_count{handler=\"mail\"} 1",
             "jetbridge_handler_dropped_total{handler=\"mail\"} 2",
+            "jetbridge_template_renderings_total{template=\"app.yml\",outcome=\"written\"} 1",
+            "jetbridge_template_written_timestamp_seconds{template=\"app.yml\"} ",
             "jetbridge_store_connected 1",
             "jetbridge_section_state{kind=\"handler\",name=\"mail\",state=\"running\"} 1",
             "jetbridge_section_state{kind=\"handler\",name=\"mail\",state=\"degraded\"} 0",

@@ -2,7 +2,8 @@
 
 use jetbridge::limit::Engine;
 use jetbridge::nats::{ConnectOptions, Permissions};
-use jetbridge_core::{BucketKind, Pattern, Result};
+use jetbridge::template::Server;
+use jetbridge_core::{BucketKind, BucketName, Pattern, Result};
 
 use crate::file::UpFile;
 use crate::handler::{Source, dead_letter_subjects};
@@ -12,7 +13,7 @@ impl UpFile {
     ///
     /// # Errors
     /// [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput) if a stream's name makes a
-    /// subject too long.
+    /// subject too long, or a template cannot be read.
     pub fn permissions(&self, options: &ConnectOptions) -> Result<Permissions> {
         let mut permissions = Permissions::new(options);
         for bucket in &self.buckets {
@@ -41,6 +42,38 @@ impl UpFile {
                     .publish(&keys);
             }
         }
+        for template in &self.templates {
+            let values = template.reads()?.into_iter().filter_map(|read| read.value);
+            for value in values.filter(|value| value.server == Server::Default) {
+                permissions.follow_bucket(value.kind, &BucketName::parse(&value.bucket)?);
+            }
+        }
         Ok(permissions)
+    }
+
+    /// What [`UpFile::permissions`] does not cover, a line each: what a template reads of other
+    /// servers, and what only shows when it runs.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput) if a template cannot be read.
+    pub fn not_covered(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for template in &self.templates {
+            for read in template.reads()? {
+                let name = &template.name;
+                match read.value {
+                    None => lines.push(format!(
+                        "what {} of template {name} reads shows when it runs",
+                        read.path
+                    )),
+                    Some(value) if value.server != Server::Default => lines.push(format!(
+                        "{} of template {name} reads bucket {} of {}",
+                        read.path, value.bucket, value.server
+                    )),
+                    Some(_covered) => {}
+                }
+            }
+        }
+        Ok(lines)
     }
 }

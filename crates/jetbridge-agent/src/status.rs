@@ -103,6 +103,9 @@ impl Overview {
                 "in_flight": self.metrics.in_flight(name),
             });
         }
+        if kind == "template" {
+            section["template"] = self.metrics.templates.json(name);
+        }
         section
     }
 }

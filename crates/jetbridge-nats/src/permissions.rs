@@ -85,6 +85,20 @@ impl Permissions {
             .call(&format!("CONSUMER.DELETE.{stream}.*"))
     }
 
+    /// As [`Permissions::read_bucket`], and to hear what changes.
+    pub fn follow_bucket(&mut self, kind: BucketKind, bucket: &BucketName) -> &mut Self {
+        let (stream, filters) = match kind {
+            BucketKind::Kv => (format!("KV_{bucket}"), format!("$KV.{bucket}.>")),
+            BucketKind::Object => (format!("OBJ_{bucket}"), format!("$O.{bucket}.M.>")),
+        };
+        self.publish.insert(format!("$JS.FC.{stream}.>"));
+        // Without a filter in the subject: servers of today take several of them in the request.
+        self.call(&format!("CONSUMER.CREATE.{stream}.*"))
+            .call(&format!("CONSUMER.CREATE.{stream}.*.{filters}"))
+            .call(&format!("CONSUMER.DELETE.{stream}.*"))
+            .read_bucket(kind, bucket)
+    }
+
     /// To look at a stream, and to make it if it is missing.
     pub fn ensure_stream(&mut self, stream: &StreamName) -> &mut Self {
         self.ensure(stream.as_str())

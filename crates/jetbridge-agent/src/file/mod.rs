@@ -5,6 +5,7 @@ mod buckets;
 mod handlers;
 mod http;
 mod join;
+mod templates;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,12 +21,14 @@ use serde::de::DeserializeOwned;
 use crate::bucket::BucketSection;
 use crate::handler::HandlerSpec;
 use crate::http::HttpSpec;
+use crate::template::TemplateSpec;
+use templates::Surroundings;
 
 /// How long `up` drains when it stops, if the file does not say.
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// What a file may hold at its top; `store` and `nats` are read where the store is found.
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "buckets",
     "drain_timeout",
     "fastapi",
@@ -35,6 +38,7 @@ const SECTIONS: [&str; 9] = [
     "nats",
     "store",
     "stores",
+    "templates",
 ];
 
 /// Everything that the files name.
@@ -51,6 +55,8 @@ pub struct UpFile {
     pub handlers: Vec<HandlerSpec>,
     /// Limiters, and the stores that they live in.
     pub limits: LimitFile,
+    /// Files that are kept true.
+    pub templates: Vec<TemplateSpec>,
     /// How long to drain, if they say.
     drain_timeout: Option<Duration>,
 }
@@ -77,7 +83,8 @@ impl UpFile {
         join::check(&trees, &mut problems);
         let mut file = Self::default();
         for (tree, folder) in &trees {
-            file.take(tree, folder, &mut problems);
+            let around = Surroundings { folder, environment };
+            file.take(tree, around, &mut problems);
         }
         let roots: Vec<&Node> = trees.iter().map(|(tree, _)| tree).collect();
         match LimitFile::read(&roots, environment) {
@@ -94,7 +101,7 @@ impl UpFile {
     }
 
     /// Takes what one file says.
-    fn take(&mut self, tree: &Node, folder: &Path, problems: &mut Vec<Error>) {
+    fn take(&mut self, tree: &Node, around: Surroundings<'_>, problems: &mut Vec<Error>) {
         self.store = std::mem::take(&mut self.store).file(tree);
         for entry in tree.entries() {
             let node = &entry.node;
@@ -105,23 +112,36 @@ impl UpFile {
                 }
                 "http" => self.http = keep(http::read(node), problems).or(self.http.take()),
                 "buckets" => buckets::read(node, &mut self.buckets, problems),
-                "handlers" => handlers::read(node, folder, &mut self.handlers, problems),
+                "handlers" => handlers::read(node, around.folder, &mut self.handlers, problems),
+                "templates" => templates::read(node, around, &mut self.templates, problems),
                 name if SECTIONS.contains(&name) || name.starts_with("NATS.") => {}
                 name => problems.push(unknown(entry, name)),
             }
         }
     }
 
-    /// Two handlers of one name would share their counters and could not be told apart.
+    /// Two sections of one name would share their counters and could not be told apart; two
+    /// templates of one file would undo each other's work.
     fn check_names(&self, problems: &mut Vec<Error>) {
+        let handlers = self.handlers.iter().map(|handler| ("handlers", &handler.name));
+        let templates = self.templates.iter().map(|template| ("templates", &template.name));
         let mut names = BTreeSet::new();
-        for handler in &self.handlers {
-            if !names.insert(&handler.name) {
-                let message = format!("two handlers are called `{}`", handler.name);
+        for (kind, name) in handlers.chain(templates) {
+            if !names.insert((kind, name)) {
                 problems.push(
                     Error::new(ErrorKind::InvalidInput, "settings.read")
-                        .because(message)
+                        .because(format!("two {kind} are called `{name}`"))
                         .hint("give each of them a `name`"),
+                );
+            }
+        }
+        let mut files = BTreeSet::new();
+        for template in &self.templates {
+            if !files.insert(&template.render.to) {
+                let to = template.render.to.display();
+                problems.push(
+                    Error::new(ErrorKind::InvalidInput, "settings.read")
+                        .because(format!("two templates write {to}")),
                 );
             }
         }
@@ -129,7 +149,7 @@ impl UpFile {
 }
 
 fn unknown(entry: &Entry, name: &str) -> Error {
-    let planned = ["components", "dbs", "templates"];
+    let planned = ["components", "dbs"];
     let message = if planned.contains(&name) {
         format!("{}: this version cannot run `{name}`", entry.place)
     } else {

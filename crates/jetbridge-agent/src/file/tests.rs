@@ -2,6 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::handler::{Order, Source, Target};
+use jetbridge::template::{Missing, Reload};
 
 /// Reads the texts as files `0.yml`, `1.yml`, …; problems come without their folder.
 fn read(texts: &[&str]) -> Result<UpFile, Vec<String>> {
@@ -72,6 +73,50 @@ fn what_is_wrong_is_said_with_its_place() {
         "http: {listen: '0.0.0.0:80'}",
         "0.yml:1:7: an address that other machines can reach needs a token",
     );
+}
+
+#[test]
+fn a_template_is_read_with_its_paths_beside_the_file() {
+    let file = read(&["
+templates:
+  - {from: [base.yml, /etc/prod.yml], to: /etc/app/config.yml, mode: '0640',
+     check: [app, --check, '{}'], reload: [systemctl, reload, app], wait: 200ms..5s}
+  - {name: second, from: t.yml, to: out.yml, reload: {signal: HUP, pid_file: pid}, backup: 3,
+     missing: null, secret: [secrets], timeout: 5s}
+"])
+    .unwrap();
+    let [first, second] = &file.templates[..] else { panic!("two: {:?}", file.templates) };
+    assert_eq!(first.name, "/etc/app/config.yml");
+    assert!(first.render.from[0].is_absolute() && first.render.from[0].ends_with("base.yml"));
+    assert_eq!(first.render.from[1], Path::new("/etc/prod.yml"));
+    assert_eq!((first.render.mode, first.render.backups), (Some(0o640), 0));
+    assert_eq!(first.render.wait.min, Duration::from_millis(200));
+    assert_eq!((second.name.as_str(), second.render.backups), ("second", 3));
+    assert!(
+        matches!(&second.render.reload, Some(Reload::Signal { pid_file, .. }) if pid_file.ends_with("pid"))
+    );
+    assert_eq!(second.render.options.missing, Missing::Null);
+    assert_eq!(second.render.command_timeout, Duration::from_secs(5));
+}
+
+#[test]
+fn what_is_wrong_with_a_template_is_said() {
+    let one = |more: &str| format!("templates: [{{from: a, to: b{more}}}]");
+    check_problem(&one(", mode: rw"), "0.yml:1:13: `mode` is written in octal, as \"0640\"");
+    check_problem(
+        &one(", wait: 2s..1s"),
+        "0.yml:1:13: the first time of `wait` is longer than the second",
+    );
+    check_problem(&one(", check: []"), "0.yml:1:13: `check` is a program and its arguments");
+    check_problem("templates: [{from: [], to: b}]", "0.yml:1:13: `from` names no file");
+    check_problem(
+        "templates: [{from: b, to: b}]",
+        "0.yml:1:13: `to` is one of `from`: a template is never written over",
+    );
+    let twice = read(&["templates: [{from: a, to: b}, {name: x, from: a, to: b}]"]).unwrap_err();
+    assert!(twice[0].starts_with("two templates write ") && twice[0].ends_with('b'), "{twice:?}");
+    let odd = read(&[&one(", signal: X")]).unwrap_err();
+    assert!(odd[0].contains("unknown key `signal`"), "{odd:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::rig::{Rig, WITHIN};
 
 /// Status and body of a GET.
-async fn get(address: SocketAddr, path: &str, token: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str, token: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"

@@ -7,3 +7,4 @@ mod limits;
 mod permissions;
 mod reload;
 mod rig;
+mod templates;

@@ -20,7 +20,11 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), text).await
+    }
+
+    /// As [`Rig::start`], in a folder that holds something already.
+    pub(crate) async fn start_in(folder: tempfile::TempDir, text: &str) -> Self {
         let path = folder.path().join("up.yml");
         std::fs::write(&path, text).unwrap();
         let environment = Environment::default();

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jetbridge::settings::{parse_duration, parse_size};
+use jetbridge::template::Wait;
 use jetbridge_core::{Error, Pattern};
 
 /// A name of any kind, parsed by its own type.
@@ -31,6 +32,22 @@ pub(crate) fn span(raw: &str) -> Result<Duration, String> {
         Ok(Err(_range)) => Err("it is below zero or too long".to_owned()),
         Err(_not_a_number) => parse_duration(raw).map_err(|error| sentence(&error)),
     }
+}
+
+/// How long changes are gathered: `200ms..5s`, or one span for both.
+pub(crate) fn wait(raw: &str) -> Result<Wait, String> {
+    let (min, max) = raw.split_once("..").unwrap_or((raw, raw));
+    let span = |text: &str| parse_duration(text).map_err(|error| sentence(&error));
+    match (span(min)?, span(max)?) {
+        (min, max) if min > max => Err("the first is longer than the second".to_owned()),
+        (min, max) => Ok(Wait { min, max }),
+    }
+}
+
+/// Permissions of a file, as `chmod` takes them in octal.
+pub(crate) fn mode(raw: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(raw, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| "write it in octal, such as 0640".to_owned())
 }
 
 /// A limit that may be none. `None` is "no limit".
@@ -127,6 +144,17 @@ mod tests {
         assert!(small_size_limit("3GiB").is_err());
         assert_eq!(count_limit("7"), Ok(Limit(Some(7))));
         assert!(count_limit("0").is_err() && count_limit("x").is_err());
+    }
+
+    #[test]
+    fn waits_and_modes_are_read_as_files_write_them() {
+        let milliseconds = Duration::from_millis;
+        let expected = Wait { min: milliseconds(200), max: milliseconds(5000) };
+        assert_eq!(wait("200ms..5s"), Ok(expected));
+        assert_eq!(wait("1s"), Ok(Wait { min: milliseconds(1000), max: milliseconds(1000) }));
+        assert!(wait("2s..1s").is_err() && wait("soon").is_err());
+        assert_eq!((mode("0640"), mode("640")), (Ok(0o640), Ok(0o640)));
+        assert!(mode("rw").is_err() && mode("77777").is_err());
     }
 
     #[test]

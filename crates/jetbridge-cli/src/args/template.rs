@@ -1,8 +1,12 @@
 //! `template`: words and flags of spruce and graft, and our own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use jetbridge::template::Wait;
+
+use super::parse;
 
 #[derive(Args, Debug)]
 pub(crate) struct Template {
@@ -22,6 +26,8 @@ pub(crate) enum Word {
     Diff(Diff),
     /// List what the templates can read of stores, without reading it
     Refs(Refs),
+    /// Keep a file what the templates say: checked, written as a whole, and told of
+    Render(Box<Render>),
     /// Say where one value comes from: file and line, operator, bucket, key and revision
     Explain(Explain),
 }
@@ -129,6 +135,64 @@ pub(crate) struct Refs {
     /// Print the least permissions to read it all, for nats-server's configuration
     #[arg(long)]
     pub(crate) permissions: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Render {
+    /// Files, merged from left to right; `-` is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The file to write; its mode and owner are kept, and it is left alone if nothing differs
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Go on: render again after every change of files and stores, until a signal
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Render once and end, which is the default
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) once: bool,
+    /// Show what would change, secrets hidden, and write nothing; exits with 1 if anything would
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) diff: bool,
+    /// Before it takes its place, the new file `{}` must pass this command of the shell
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) check: Option<String>,
+    /// Run this command of the shell after the file was replaced, and only then
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) reload: Option<String>,
+    /// How long a check or a reload may take
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse::positive_span)]
+    pub(crate) command_timeout: Duration,
+    /// Gather changes until there was none for MIN, at most MAX from the first
+    #[arg(long, value_name = "MIN..MAX", default_value = "0s..0s", value_parser = parse::wait)]
+    pub(crate) wait: Wait,
+    /// What a value of a store that is not there gives, where no default is written
+    #[arg(long, value_enum, default_value = "error")]
+    pub(crate) missing: Absence,
+    /// If a store does not answer and the file is there, warn and leave it: that is no failure
+    #[arg(long)]
+    pub(crate) last_known_good: bool,
+    /// The permissions of the file, such as 0640; those it has, or 0600 for a new one
+    #[arg(long, value_name = "MODE", value_parser = parse::mode)]
+    pub(crate) mode: Option<u32>,
+    /// Keep so many earlier files, as FILE.1 (the latest), FILE.2 and so on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) backup: usize,
+    #[command(flatten)]
+    pub(crate) how: How,
+    #[command(flatten)]
+    pub(crate) layout: Layout,
+}
+
+/// What is given for what is not there.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Absence {
+    /// An error; the file stays as it is
+    Error,
+    /// Null
+    Null,
+    /// The operator as it stands
+    Keep,
 }
 
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jetbridge::limit::LimiterSpec;
 use jetbridge::nats::ConnectOptions;
 use jetbridge::settings::{Environment, Location};
-use jetbridge_agent::{Source, UpFile};
+use jetbridge_agent::{Source, TemplateSpec, UpFile};
 use jetbridge_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -26,7 +26,8 @@ pub(crate) fn run(args: &Check, global: &Global, printer: &Printer) -> Result<St
             Location::Nats(options) => (**options).clone(),
             _ => ConnectOptions::default(),
         };
-        printer.value(&Block { permissions: file.permissions(&options)?.to_string() })?;
+        let permissions = file.permissions(&options)?.to_string();
+        printer.value(&Block { permissions, not_covered: file.not_covered()? })?;
         return Ok(Status::Done);
     }
     printer.value(&plan(&file, &place))?;
@@ -76,6 +77,11 @@ fn plan(file: &UpFile, place: &Place) -> Plan {
         detail: limiter_words(limiter),
     }));
     warnings.extend(file.limits.notes.iter().cloned());
+    sections.extend(file.templates.iter().map(|template| Line {
+        kind: "template",
+        name: template.name.clone(),
+        detail: template_words(template, &mut warnings),
+    }));
     Plan {
         store: place.location.to_string(),
         origin: place.origin.clone(),
@@ -110,6 +116,25 @@ fn handler_words(handler: &jetbridge_agent::HandlerSpec) -> String {
     };
     let (subject, to) = (&handler.subject, &handler.target);
     format!("{subject} from {from}, {} at once, to: {to}", handler.concurrency)
+}
+
+/// What it is made of and what it reads; a template that is wrong is a warning, because `up`
+/// waits for a better one.
+fn template_words(template: &TemplateSpec, warnings: &mut Vec<String>) -> String {
+    let paths: Vec<String> =
+        template.render.from.iter().map(|path| path.display().to_string()).collect();
+    let mut buckets: Vec<String> = Vec::new();
+    match template.reads() {
+        Ok(reads) => buckets.extend(reads.iter().map(|read| match &read.value {
+            Some(value) => format!("{} of {}", value.bucket, value.server),
+            None => format!("what {} names", read.path),
+        })),
+        Err(error) => warnings.push(error.message().unwrap_or_default().trim_end().to_owned()),
+    }
+    buckets.sort();
+    buckets.dedup();
+    let reads = if buckets.is_empty() { "no store".to_owned() } else { buckets.join(", ") };
+    format!("{} from {}, reads {reads}", template.render.to.display(), paths.join(", "))
 }
 
 /// What would run.
@@ -151,10 +176,14 @@ impl View for Plan {
 #[derive(Serialize)]
 struct Block {
     permissions: String,
+    not_covered: Vec<String>,
 }
 
 impl View for Block {
     fn text(&self, out: &mut Text) {
         out.line(&self.permissions);
+        for line in &self.not_covered {
+            out.line(format_args!("# not covered: {line}"));
+        }
     }
 }

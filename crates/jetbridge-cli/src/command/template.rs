@@ -2,6 +2,7 @@
 
 mod inputs;
 mod inquire;
+mod render;
 mod view;
 
 use std::path::PathBuf;
@@ -48,6 +49,7 @@ pub(crate) async fn run(args: Template, global: &Global, printer: &Printer) -> R
         Word::Json(args) => Task::Json(args),
         Word::Diff(args) => Task::Diff(args),
         Word::Refs(args) => return inquire::refs(&args, global, printer),
+        Word::Render(args) => return render::run(&args, global, printer).await,
         Word::Explain(args) => return inquire::explain(&args, global, printer).await,
     };
     perform(task, Manner::Own, global, printer).await
@@ -212,11 +214,16 @@ fn sources(
     StoreSources::new(request, environment).secret(&how.secret).timeout(global.timeout)
 }
 
-/// Says what is to be said about the stores, and closes them.
-async fn close(sources: &StoreSources, printer: &Printer) {
+/// Says what is to be said about the stores.
+fn remark(sources: &StoreSources, printer: &Printer) {
     let remarks = sources.remarks();
     remarks.warnings.iter().for_each(|warning| printer.warn(warning));
     remarks.notices.iter().for_each(|notice| printer.note(notice));
+}
+
+/// As [`remark`], and closes them.
+async fn close(sources: &StoreSources, printer: &Printer) {
+    remark(sources, printer);
     let _nothing_was_written = sources.close(CLOSE_GRACE).await;
 }
 

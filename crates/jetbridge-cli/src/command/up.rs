@@ -15,9 +15,11 @@ use crate::report::Status;
 /// Runs until SIGTERM or SIGINT; SIGHUP or a changed file reloads. A second signal cuts the
 /// drain short.
 pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result<Status> {
-    let Some(file) = read(&args.files, printer) else {
+    let Some(mut file) = read(&args.files, printer) else {
         return Ok(Status::Failed(ErrorKind::InvalidInput));
     };
+    // Templates that change a setting of the store mean the one that was found.
+    file.store = file.store.store(global.store.clone()).context(global.context.clone());
     let place = Place::find_with(global, file.store.clone())?.in_background();
     place.announce(printer);
     let interrupt = Interrupt::new();

@@ -12,11 +12,10 @@ use jetbridge::template::{Event, RenderSpec, Renderer};
 use jetbridge::{StoreSources, connect};
 use jetbridge_core::{
     Backend, BucketName, BucketSpec, Key, Kv, MemoryBackend, ObjectName, ObjectPut, Objects, Open,
-    PutOpts, body_of,
+    PutOpts, Tasks, body_of,
 };
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 /// Long enough for a slow machine; nothing waits for it to pass.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -104,17 +103,18 @@ impl Rig {
 /// A renderer that follows, and what it tells.
 struct Following {
     events: mpsc::UnboundedReceiver<Event>,
-    task: JoinHandle<()>,
+    tasks: Tasks,
 }
 
 impl Following {
     fn start(mut renderer: Renderer) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
-        let task = tokio::spawn(async move {
+        let tasks = Tasks::new();
+        tasks.spawn_until_stop(async move {
             let never = std::future::pending();
             renderer.follow(never, |event| drop(sender.send(event))).await;
         });
-        Self { events, task }
+        Self { events, tasks }
     }
 
     /// The next event that `wanted` takes.
@@ -149,7 +149,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.begin_stop();
     }
 }
 

@@ -87,7 +87,7 @@ async fn ends_right_and_is_never_partial(rig: Rig) {
     let (kv, objects) = (rig.kv("config").await, rig.objects("assets").await);
     let keys = ["a", "b"].map(|key| Key::parse(key).unwrap());
     let write = async |number: usize| {
-        if number % OBJECT_EVERY == 0 {
+        if number.is_multiple_of(OBJECT_EVERY) {
             insist(|| put_object(&*objects, "doc.txt", document(number))).await;
         }
         for key in &keys {
