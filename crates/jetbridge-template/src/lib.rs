@@ -3,8 +3,8 @@
 //!
 //! Merging and the classic operators behave as in spruce; `(( nats … ))`, `split`, infix
 //! arithmetic, ternaries and nested calls are those of graft. Everything but
-//! [`render`]'s reading of stores is a pure function of its inputs: nothing here reads the
-//! environment, prints, or knows how to connect.
+//! [`render`]'s reading of stores is a pure function of its inputs; [`Renderer`] keeps a file what
+//! it gives. Nothing here reads the environment, prints, or knows how to connect.
 //!
 //! ```
 //! use jetbridge_template::{Input, Options, merge};

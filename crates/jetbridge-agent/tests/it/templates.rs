@@ -159,3 +159,15 @@ async fn the_least_is_enough_on_nats_2_9_25() {
 async fn the_least_is_enough_on_nats_2_15_2() {
     the_least_is_enough(Release::Newest).await;
 }
+
+#[test]
+fn the_example_is_right_and_reads_what_it_says() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples/templates/up/jetbridge.yml");
+    let file = UpFile::read(&[path], &Environment::default()).unwrap();
+    let [template] = &file.templates[..] else { panic!("one template: {:?}", file.templates) };
+    let mut names: Vec<String> =
+        template.reads().unwrap().into_iter().map(|read| read.value.unwrap().name).collect();
+    names.sort();
+    assert_eq!(names, ["host", "port"]);
+}

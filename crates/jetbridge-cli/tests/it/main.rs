@@ -38,6 +38,7 @@ mod limit;
 mod object;
 mod options;
 mod page;
+mod render;
 mod sqlite;
 mod template;
 mod up;
