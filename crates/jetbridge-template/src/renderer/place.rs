@@ -77,7 +77,9 @@ impl Staged {
         spec: &RenderSpec,
     ) -> Result<Self> {
         // What a symbolic link leads to is replaced, not the link.
-        let target = fs::canonicalize(target).unwrap_or_else(|_absent| target.to_owned());
+        let target = fs::canonicalize(target)
+            .or_else(|_absent| std::path::absolute(target))
+            .map_err(|error| cannot("template.write", target, error))?;
         let path = neighbour(&target)?;
         let fail = |error| cannot("template.write", &path, error);
         let file = open_alone(&path)?;
