@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jetbridge::StoreSources;
 use jetbridge::limit::{Engine, LimiterSpec, StoreSpec};
-use jetbridge::settings::Environment;
+use jetbridge::settings::{DatabaseSpec, Environment};
 use jetbridge_core::{Backend, Clock, Error, Result, StopReport, SystemClock, Tasks};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::board::{Board, SectionId};
 use crate::bucket::BucketSection;
+use crate::database::DatabaseSection;
 use crate::file::UpFile;
 use crate::handler::HandlerSpec;
 use crate::http::{Http, HttpSpec};
@@ -54,6 +55,7 @@ enum Wanted {
     LimitStore(StoreSpec),
     Limiter { spec: LimiterSpec, store: String, engine: Engine },
     Template(TemplateSpec),
+    Database(DatabaseSection),
 }
 
 impl Wanted {
@@ -66,6 +68,7 @@ impl Wanted {
             Self::LimitStore(store) => SectionId::new("store", store.name.clone()),
             Self::Limiter { spec, .. } => SectionId::new("limiter", spec.id.clone()),
             Self::Template(template) => SectionId::new("template", template.name.clone()),
+            Self::Database(database) => SectionId::new("database", database.name()),
         }
     }
 
@@ -82,6 +85,7 @@ impl Wanted {
             Self::Template(spec) => {
                 Arc::new(TemplateSection { spec: spec.clone(), sources: Arc::clone(sources) })
             }
+            Self::Database(database) => Arc::new(database.clone()),
         }
     }
 }
@@ -281,10 +285,18 @@ impl Agent {
 
 fn wanted(file: UpFile) -> Vec<Wanted> {
     let limits = limits_wanted(&file);
+    let databases = file.databases.iter().flat_map(|part| {
+        let upkeep = part.upkeep.clone();
+        let section = move |spec: &DatabaseSpec| {
+            Wanted::Database(DatabaseSection { spec: spec.clone(), upkeep: upkeep.clone() })
+        };
+        part.list.iter().map(section).collect::<Vec<_>>()
+    });
+    let databases: Vec<Wanted> = databases.collect();
     let buckets = file.buckets.into_iter().map(Wanted::Bucket);
     let handlers = file.handlers.into_iter().map(Wanted::Handler);
     let templates = file.templates.into_iter().map(Wanted::Template);
-    buckets.chain(handlers).chain(limits).chain(templates).collect()
+    buckets.chain(handlers).chain(limits).chain(templates).chain(databases).collect()
 }
 
 /// The limiters, and before them the stores that they use.

@@ -6,6 +6,7 @@
 mod agent;
 mod board;
 mod bucket;
+mod database;
 mod file;
 mod handler;
 mod http;

@@ -6,6 +6,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::args::sqlite::Word;
 use crate::args::{Command, Global};
 
 /// What the targets of all our crates begin with.
@@ -25,6 +26,7 @@ impl Command {
     pub(crate) fn tone(&self) -> Tone {
         match self {
             Self::Up(_) => Tone::Service,
+            Self::Sqlite(args) if matches!(args.word, Word::Replicate(_)) => Tone::Service,
             Self::Check(_)
             | Self::Completions(_)
             | Self::Doctor

@@ -32,7 +32,20 @@ fn main() -> ExitCode {
     if let Some(name) = link::name(&arguments) {
         return link::main(name, &arguments);
     }
-    let arguments = args::sqlite::with_two_dashes(arguments);
+    if args::sqlite::is_litestream(&arguments) {
+        return as_litestream(arguments);
+    }
+    jetbridge(args::sqlite::with_two_dashes(arguments))
+}
+
+/// Under Litestream's name: its words, and 1 for whatever fails.
+fn as_litestream(mut arguments: Vec<OsString>) -> ExitCode {
+    arguments.insert(1, "sqlite".into());
+    let ended = jetbridge(args::sqlite::with_two_dashes(arguments));
+    if ended == ExitCode::SUCCESS { ended } else { ExitCode::FAILURE }
+}
+
+fn jetbridge(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(refused) => return report::usage(&refused, &arguments),

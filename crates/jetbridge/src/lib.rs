@@ -5,6 +5,7 @@ pub mod codec;
 mod connect;
 pub mod connector;
 pub mod limit;
+mod replicator;
 pub mod settings;
 mod sources;
 pub mod typed;
@@ -19,4 +20,5 @@ pub use jetbridge_template as template;
 
 pub use connect::{Target, connect};
 pub use connector::Connector;
+pub use replicator::Replicator;
 pub use sources::{Remarks, StoreSources};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jetbridge::limit::LimitFile;
 use jetbridge::settings::{
-    Entry, Environment, Expansion, GoDuration, Node, StoreRequest, Value, read_file,
+    Databases, Entry, Environment, Expansion, GoDuration, Node, StoreRequest, Value, read_file,
 };
 use jetbridge_core::{Error, ErrorKind};
 use serde::de::DeserializeOwned;
@@ -30,6 +30,7 @@ const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// What a file may hold at its top; `store` and `nats` are read where the store is found.
 const SECTIONS: [&str; 10] = [
     "buckets",
+    "dbs",
     "drain_timeout",
     "fastapi",
     "handlers",
@@ -57,6 +58,8 @@ pub struct UpFile {
     pub limits: LimitFile,
     /// Files that are kept true.
     pub templates: Vec<TemplateSpec>,
+    /// Databases that are replicated, as each file has them.
+    pub databases: Vec<Databases>,
     /// How long to drain, if they say.
     drain_timeout: Option<Duration>,
 }
@@ -85,6 +88,8 @@ impl UpFile {
         for (tree, folder) in &trees {
             let around = Surroundings { folder, environment };
             file.take(tree, around, &mut problems);
+            let databases = keep(Databases::section(tree, environment), &mut problems);
+            file.databases.extend(databases.flatten());
         }
         let roots: Vec<&Node> = trees.iter().map(|(tree, _)| tree).collect();
         match LimitFile::read(&roots, environment) {
@@ -115,6 +120,7 @@ impl UpFile {
                 "handlers" => handlers::read(node, around.folder, &mut self.handlers, problems),
                 "templates" => templates::read(node, around, &mut self.templates, problems),
                 name if SECTIONS.contains(&name) || name.starts_with("NATS.") => {}
+                name if tree.get("dbs").is_some() && Databases::knows(name) => {}
                 name => problems.push(unknown(entry, name)),
             }
         }
@@ -149,7 +155,7 @@ impl UpFile {
 }
 
 fn unknown(entry: &Entry, name: &str) -> Error {
-    let planned = ["components", "dbs"];
+    let planned = ["components"];
     let message = if planned.contains(&name) {
         format!("{}: this version cannot run `{name}`", entry.place)
     } else {

@@ -60,7 +60,6 @@ handlers:
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     check_problem("bukets: {}", "0.yml:1:1: there is no section `bukets`");
-    check_problem("dbs: []", "0.yml:1:1: this version cannot run `dbs`");
     check_problem("buckets:\n  b: {histroy: 5}", "0.yml:2:7: unknown key `histroy`");
     check_problem("buckets:\n  b: {history: 99}", "0.yml:2:6: `history` is 1 to 64, not 99");
     check_problem("handlers: [{subject: a}]", "0.yml:1:12: a handler has either `run` or `url`");

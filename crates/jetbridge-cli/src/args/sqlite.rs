@@ -18,6 +18,8 @@ pub(crate) struct Sqlite {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Word {
+    /// Replicate databases until told to stop
+    Replicate(Replicate),
     /// Restore a database from its replica: the newest state, a transaction's or a time's
     Restore(Restore),
     /// List the files of a replica
@@ -55,6 +57,31 @@ pub(crate) struct Which {
     pub(crate) path: String,
     #[command(flatten)]
     pub(crate) file: File,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Replicate {
+    /// A database, and the URL of its replica: nats://HOST:PORT/BUCKET[/PATH]; without them those
+    /// of the file
+    #[arg(value_name = "DB URL", num_args = 0..)]
+    pub(crate) named: Vec<String>,
+    /// To this bucket of the store, instead of a URL
+    #[arg(long, value_name = "BUCKET", value_parser = parse::name::<BucketName>)]
+    pub(crate) bucket: Option<BucketName>,
+    /// Where in the bucket
+    #[arg(long, value_name = "PATH", requires = "bucket", default_value = "")]
+    pub(crate) path: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+    /// Run this command, and end with it
+    #[arg(long, value_name = "COMMAND", conflicts_with = "once")]
+    pub(crate) exec: Option<String>,
+    /// Ship what is there now, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Restore databases first whose files are missing
+    #[arg(long)]
+    pub(crate) restore_if_db_not_exists: bool,
 }
 
 #[derive(Args, Debug)]
@@ -149,9 +176,10 @@ fn timestamp(raw: &str) -> Result<SystemTime, String> {
 }
 
 /// Flags that Litestream's users write with one dash.
-const ONE_DASH: [&str; 12] = [
+const ONE_DASH: [&str; 15] = [
     "-config",
     "-dry-run",
+    "-exec",
     "-force",
     "-if-db-not-exists",
     "-if-replica-exists",
@@ -159,10 +187,18 @@ const ONE_DASH: [&str; 12] = [
     "-json",
     "-level",
     "-no-expand-env",
+    "-once",
     "-parallelism",
+    "-restore-if-db-not-exists",
     "-timestamp",
     "-txid",
 ];
+
+/// True if the binary was started under Litestream's name.
+pub(crate) fn is_litestream(arguments: &[OsString]) -> bool {
+    let called = arguments.first().map(std::path::Path::new).and_then(std::path::Path::file_stem);
+    called.is_some_and(|name| name == "litestream")
+}
 
 /// Gives those flags behind the word `sqlite` the second dash that clap wants.
 pub(crate) fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {

@@ -76,6 +76,14 @@ fn plan(file: &UpFile, place: &Place) -> Plan {
         name: limiter.id.clone(),
         detail: limiter_words(limiter),
     }));
+    for databases in &file.databases {
+        sections.extend(databases.list.iter().map(|database| Line {
+            kind: "database",
+            name: database.source.path().display().to_string(),
+            detail: format!("replicated to {}", database.replica),
+        }));
+        warnings.extend(databases.warnings.iter().cloned());
+    }
     warnings.extend(file.limits.notes.iter().cloned());
     sections.extend(file.templates.iter().map(|template| Line {
         kind: "template",

@@ -2,6 +2,7 @@
 
 mod ltx;
 mod replica;
+mod replicate;
 mod restore;
 
 use jetbridge_core::Result;
@@ -14,6 +15,7 @@ use crate::report::Status;
 /// Does what the word behind `sqlite` says.
 pub(crate) async fn run(args: Sqlite, global: &Global, printer: &Printer) -> Result<Status> {
     match args.word {
+        Word::Replicate(args) => replicate::run(&args, global, printer).await,
         Word::Restore(args) => restore::run(&args, global, printer).await,
         Word::Ltx(args) => ltx::run(&args, global, printer).await,
         Word::Databases(args) => replica::list(&args, printer),

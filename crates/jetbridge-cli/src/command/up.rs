@@ -89,7 +89,7 @@ fn say_reloaded(reloaded: &Reloaded, printer: &Printer) {
 }
 
 /// Says what was left; anything abandoned is a no.
-fn conclude(report: &UpReport, printer: &Printer) -> Status {
+pub(super) fn conclude(report: &UpReport, printer: &Printer) -> Status {
     for (id, drained) in &report.sections {
         if drained.finished > 0 || drained.abandoned > 0 {
             printer.note(format_args!(

@@ -6,11 +6,14 @@ use jetbridge::sqlite::store::Replica;
 use jetbridge::sqlite::uplink::{FenceOptions, StoreUplink};
 use jetbridge::sqlite::{PageSize, Txid};
 
-use crate::binary::Store;
+use jetbridge_testkit::{Release, eventually};
+use rustix::process::Signal;
+
+use crate::binary::{Store, finish};
 
 const PATH: &str = "apps/one";
 
-on_every_store!(a_replica_is_restored_and_listed);
+on_every_store!(a_replica_is_restored_and_listed, a_database_is_replicated_until_told_to_stop,);
 
 /// Three pages, then the second one changed.
 async fn replica_on(store: &Store) -> Vec<u8> {
@@ -82,4 +85,64 @@ async fn databases_and_replicas_are_found_in_litestreams_file() {
     assert!(error.contains("database not found in config"), "{error}");
     let error = store.fails(2, "sqlite restore s3://bucket/db -o x").await;
     assert!(error.contains("`s3`"), "{error}");
+}
+
+/// What an application in another process prints.
+fn application(path: &str, script: &str) -> String {
+    let begin = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\n";
+    let script = format!("{begin}{script}");
+    let done = std::process::Command::new("python3").args(["-c", &script, path]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+}
+
+const CREATE: &str = "c.execute('PRAGMA journal_mode = WAL')\n\
+                      c.execute('CREATE TABLE t (a)')\n\
+                      c.execute(\"INSERT INTO t VALUES ('first')\")\nc.commit()";
+const INSERT: &str = "c.execute(\"INSERT INTO t VALUES (2)\")\nc.commit()";
+const COUNT: &str = "print(c.execute('SELECT count(*) FROM t').fetchone()[0])";
+
+async fn a_database_is_replicated_until_told_to_stop(store: Store) {
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    let said = store.does("sqlite replicate -once app.db --bucket backups --path p").await;
+    assert!(said.contains("app.db: shipped up to 0000000000000002"), "{said}");
+    let restore = "sqlite restore --bucket backups --path p -o out.db -force -integrity-check full";
+    store.does(restore).await;
+    assert_eq!(application(&store.path("out.db"), COUNT), "1");
+    let words = ["sqlite", "replicate", "app.db", "--bucket", "backups", "--path", "p"];
+    let running = store.start(&words);
+    application(&store.path("app.db"), INSERT);
+    eventually("the row is restored", std::time::Duration::from_secs(30), async || {
+        store.does(restore).await;
+        (application(&store.path("out.db"), COUNT) == "2").then_some(())
+    })
+    .await;
+    application(&store.path("app.db"), INSERT);
+    running.signal(Signal::TERM);
+    let (_lines, code) = running.end().await;
+    assert_eq!(code, 0);
+    store.does(restore).await;
+    assert_eq!(application(&store.path("out.db"), COUNT), "3", "what came last is shipped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_litestreams_name_its_words_are_taken() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    let url = format!("{}/backups", store.url());
+    let litestream = async |words: &[&str]| finish(store.linked("litestream", words), b"").await;
+    let said = litestream(&["replicate", "-once", "app.db", &url]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    let said = litestream(&["restore", "-o", "out.db", &url]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(application(&store.path("out.db"), COUNT), "1");
+    let said = litestream(&["restore", "-o", "out.db", &url]).await;
+    assert_eq!(said.code, 1, "{}", said.err);
+    let exec = "python3 -c \"import time; time.sleep(0.5)\"";
+    let said = litestream(&["replicate", "-exec", exec, "app.db", &url]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    let said = litestream(&["replicate", "-exec", "false", "app.db", &url]).await;
+    assert_eq!(said.code, 1, "{}", said.err);
 }

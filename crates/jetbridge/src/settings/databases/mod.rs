@@ -111,6 +111,22 @@ pub enum DatabaseSource {
     },
 }
 
+impl DatabaseSpec {
+    /// A database with Litestream's defaults.
+    pub fn new(path: PathBuf, replica: ReplicaSpec) -> Self {
+        Self {
+            source: DatabaseSource::File(path),
+            state: None,
+            poll: Duration::from_secs(1),
+            checkpoint_interval: Duration::from_secs(60),
+            checkpoint_pages: 1000,
+            busy: Duration::from_secs(1),
+            restore_if_missing: false,
+            replica,
+        }
+    }
+}
+
 impl DatabaseSource {
     /// The file or the directory.
     pub fn path(&self) -> &PathBuf {
@@ -257,6 +273,37 @@ impl Databases {
             shutdown_timeout: top.shutdown_sync_timeout.map_or(SHUTDOWN_DEFAULT, |it| it.0),
             warnings,
         })
+    }
+
+    /// One database, and the defaults of everything else.
+    pub fn of(database: DatabaseSpec) -> Self {
+        Self {
+            list: vec![database],
+            upkeep: Upkeep::default(),
+            addr: None,
+            exec: None,
+            shutdown_timeout: SHUTDOWN_DEFAULT,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads the `dbs:` of a file that has other sections as well, and what belongs to it; `None`
+    /// if it has none.
+    ///
+    /// # Errors
+    /// As [`Databases::read`].
+    pub fn section(root: &Node, environment: &Environment) -> Result<Option<Self>> {
+        if root.get("dbs").is_none() {
+            return Ok(None);
+        }
+        let entries = root.entries().iter().filter(|entry| Self::knows(&entry.name));
+        let value = Value::Map(entries.cloned().collect());
+        Self::read(&Node { value, place: root.place.clone() }, environment).map(Some)
+    }
+
+    /// True if `name` at the top of a file says something about databases.
+    pub fn knows(name: &str) -> bool {
+        AT_TOP.contains(&name) || IDLE_AT_TOP.contains(&name) || replica::is_key(name)
     }
 
     /// The database whose file is `path`.

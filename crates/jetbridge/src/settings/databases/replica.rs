@@ -1,5 +1,7 @@
 //! Where a replica is: a bucket, a path in it, and the server, if it says one.
 
+use std::fmt;
+
 use jetbridge_core::{BucketName, Error, ErrorKind, Result};
 use jetbridge_nats::ConnectOptions;
 
@@ -44,6 +46,16 @@ const ELSEWHERE: [&str; 14] = [
     "user",
     "webdav-url",
 ];
+
+impl fmt::Display for ReplicaSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(server) = &self.server {
+            write!(f, "{}/", server.servers.join(","))?;
+        }
+        let slash = if self.path.is_empty() { "" } else { "/" };
+        write!(f, "{}{slash}{}", self.bucket, self.path)
+    }
+}
 
 impl ReplicaSpec {
     /// A replica by its URL: `nats://HOST:PORT/BUCKET[/PATH]`.
@@ -133,6 +145,12 @@ fn place(
     };
     let path = path.filter(|_| rest.is_empty()).unwrap_or(rest);
     Some((bucket.to_owned(), path.trim_matches('/').to_owned()))
+}
+
+/// True if `name` is a key of a replica, of whatever kind.
+pub(super) fn is_key(name: &str) -> bool {
+    let ours = OWN.contains(&name) || Dialect::Litestream.knows(name);
+    ours || IDLE.contains(&name) || ELSEWHERE.contains(&name)
 }
 
 /// The entries that mean something for a replica on NATS; the others are warned of.
