@@ -28,7 +28,7 @@ use templates::Surroundings;
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// What a file may hold at its top; `store` and `nats` are read where the store is found.
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "buckets",
     "dbs",
     "drain_timeout",
