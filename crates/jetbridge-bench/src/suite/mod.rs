@@ -4,6 +4,7 @@ pub(crate) mod bus;
 pub(crate) mod kv;
 pub(crate) mod local;
 pub(crate) mod object;
+mod render;
 pub(crate) mod template;
 
 use std::fmt;
@@ -74,7 +75,10 @@ pub(crate) async fn run(suite: Suite, args: &Args, report: &mut Report) -> Outco
         Suite::Object => Box::pin(object::run(args, report)).await,
         Suite::Local => Box::pin(local::run(args, report)).await,
         Suite::Bus => Box::pin(bus::run(args, report)).await,
-        Suite::Template => Box::pin(template::run(args, report)).await,
+        Suite::Template => {
+            Box::pin(template::run(args, report)).await?;
+            Box::pin(render::run(args, report)).await
+        }
     }
 }
 
