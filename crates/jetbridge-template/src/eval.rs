@@ -230,8 +230,8 @@ impl<'a> Machine<'a> {
         let at = self.sites[site].at;
         self.sites[site].state = match result {
             Ok(mut node) => {
-                node.secret |= secret;
                 if secret {
+                    node.mark_secret();
                     self.remember_secret(&node);
                 }
                 let path = self.sites[site].path.clone();

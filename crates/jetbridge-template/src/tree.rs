@@ -187,6 +187,16 @@ impl Node {
             }
     }
 
+    /// Marks this and everything in it as secret: whoever reads a part of it reads a secret.
+    pub(crate) fn mark_secret(&mut self) {
+        self.secret = true;
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(Self::mark_secret),
+            Value::Map(map) => map.values_mut().for_each(Self::mark_secret),
+            _ => {}
+        }
+    }
+
     /// The child under `segment`: of a map by key, of a list by index or by the first of `name`,
     /// `key` and `id` that an element has it under. Returns how the child is really addressed.
     pub(crate) fn child(&self, segment: &str) -> Option<(Step, &Self)> {

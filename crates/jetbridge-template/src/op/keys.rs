@@ -21,9 +21,15 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
             _ => return Err(not_a_reference()),
         };
         let path = machine.reach(reference)?;
-        match machine.node(&path).and_then(Node::as_map) {
+        let node = machine.node(&path);
+        // The keys of a map that is written in a template are no secret, whatever its values are.
+        let secret = node.is_some_and(|node| node.secret);
+        match node.and_then(Node::as_map) {
             Some(map) => keys.extend(map.keys().cloned()),
             None => return Err(Fault::Failed(format!("{} is not a map", reference.text))),
+        }
+        if secret {
+            machine.taint("");
         }
     }
     keys.sort();

@@ -10,7 +10,7 @@ use jetbridge_core::{
     ObjectName, ObjectPut, Open, PutOpts, Result, body_of,
 };
 use jetbridge_template::{
-    Input, OBJECT_BYTES_MAX, Options, Rendered, Server, Sources, refs, render,
+    Input, OBJECT_BYTES_MAX, Options, Rendered, Server, Sources, explain, refs, render,
 };
 
 /// Stores by what names them.
@@ -266,6 +266,65 @@ async fn secrets_are_masked_in_errors_through_operators() {
     let text = "a: (( nats \"kv:secrets/api\" ))\nb: (( load (concat a \".yml\") ))\n";
     let error = stores.render(text).await.unwrap_err();
     assert!(error.contains("***"), "{error}");
+}
+
+/// `text` below a map and a list that come from a secret bucket.
+async fn below_secret_trees(text: &str) -> (Stores, String) {
+    let mut stores = seeded().await;
+    stores.key(DEFAULT, "secrets", "db", "user: app\npassword: s3cret\n").await;
+    stores.key(DEFAULT, "secrets", "list", "one,tw0").await;
+    let trees = "\
+db: (( nats \"kv:secrets/db\" ))
+parts: (( split \",\" (nats \"kv:secrets/list\") ))
+";
+    (stores, format!("{trees}{text}"))
+}
+
+#[tokio::test]
+async fn fields_and_keys_of_secret_trees_are_secret() {
+    let (stores, text) = below_secret_trees(
+        "\
+url: (( concat \"pg://app:\" db.password \"@h\" ))
+part: (( grab parts.1 ))
+names: (( keys db ))
+own: (( keys written ))
+written:
+  pw: (( grab db.password ))
+",
+    )
+    .await;
+    let rendered = stores.render(&text).await.unwrap();
+    assert!(rendered.text.contains("url: pg://app:s3cret@h\npart: tw0\n"), "{}", rendered.text);
+    let masked = "\
+db: \"***\"
+parts: \"***\"
+url: \"***\"
+part: \"***\"
+names: \"***\"
+own:
+  - pw
+written:
+  pw: \"***\"
+";
+    assert_eq!(rendered.masked, masked);
+}
+
+#[tokio::test]
+async fn errors_and_explanations_do_not_show_fields_of_secret_trees() {
+    let (stores, text) = below_secret_trees("").await;
+    for (operator, shown) in [
+        ("(( ips db.password 1 ))", "s3cret"),
+        ("(( ips parts.1 1 ))", "tw0"),
+        ("(( file db.password ))", "s3cret"),
+    ] {
+        let error = stores.render(&format!("{text}a: {operator}\n")).await.unwrap_err();
+        assert!(error.contains("$.a: ") && !error.contains(shown), "{operator}: {error}");
+    }
+    for path in ["db.password", "parts.1", "db"] {
+        let inputs = vec![Input::new("t.yml", text.clone())];
+        let explained = explain(inputs, path, &Options::default(), &stores).await.unwrap();
+        assert!(explained.value.contains("***"), "{path}: {}", explained.value);
+    }
 }
 
 #[tokio::test]

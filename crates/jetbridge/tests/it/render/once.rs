@@ -104,6 +104,17 @@ async fn secrets_are_masked_in_what_a_check_says_and_in_a_preview() {
     assert_eq!(rig.read("app.yml"), "url: x:before1\n");
 }
 
+#[tokio::test]
+async fn fields_of_secret_maps_are_masked_in_what_a_check_says() {
+    let rig = Rig::memory();
+    rig.put("secrets", "db", "user: app\npassword: hunter2\n").await;
+    rig.write("t.yml", "db: (( nats \"kv:secrets/db\" ))\n");
+    let mut spec = rig.spec();
+    spec.check = Some(shell("echo bad hunter2; exit 3"));
+    let failure = rig.renderer(spec).render().await.failure.unwrap().to_string();
+    assert!(failure.contains("bad ***") && !failure.contains("hunter2"), "{failure}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_reaches_the_process_of_the_file_and_a_failed_reload_comes_again() {
     let rig = Rig::memory();
