@@ -39,6 +39,12 @@ pub trait Sources: Send + Sync {
         let _unnamed = bucket;
         false
     }
+
+    /// True if there may be a bucket for which [`is_secret`](Self::is_secret) is true. Then what
+    /// a present file holds may be a secret too, and previews do not show it.
+    fn has_secrets(&self) -> bool {
+        true
+    }
 }
 
 /// No stores: every `(( nats … ))` fails, saying so.
@@ -50,6 +56,10 @@ pub struct NoSources;
 impl Sources for NoSources {
     async fn open(&self, _server: &Server) -> Result<Arc<dyn Backend>> {
         Err(Error::new(ErrorKind::Unavailable, "template.open").because("there is no store"))
+    }
+
+    fn has_secrets(&self) -> bool {
+        false
     }
 }
 

@@ -255,6 +255,10 @@ impl Sources for StoreSources {
     fn is_secret(&self, bucket: &str) -> bool {
         self.secret.contains(bucket)
     }
+
+    fn has_secrets(&self) -> bool {
+        !self.secret.is_empty()
+    }
 }
 
 impl fmt::Debug for StoreSources {

@@ -105,6 +105,10 @@ impl Sources for Marked {
     fn is_secret(&self, bucket: &str) -> bool {
         self.secret.contains(bucket)
     }
+
+    fn has_secrets(&self) -> bool {
+        !self.secret.is_empty()
+    }
 }
 
 /// Tells status, metrics and the log what happens to one file.

@@ -32,6 +32,7 @@ use self::command::Command;
 use self::files::FolderWatch;
 use self::follow::Follower;
 use self::place::{Present, Staged};
+use self::preview::Showing;
 use crate::fetch::{Answer, Fetched, Fetcher, Sources};
 use crate::render::{Input, Prepared, Rendered, evaluate, prepare};
 use crate::stamp::Stamp;
@@ -117,7 +118,8 @@ impl Renderer {
         let rendered = self.evaluated().await?;
         let present = place::present(&self.spec.to).map_err(RenderFailure::step(Stage::Read))?;
         let bytes = present.as_ref().map(|present| &present.bytes[..]);
-        Ok(preview::of(bytes, &rendered, &self.spec.options))
+        let showing = if self.sources.has_secrets() { Showing::Shared } else { Showing::All };
+        Ok(preview::of(bytes, showing, &rendered, &self.spec.options))
     }
 
     /// Renders now and after every change, until `end` resolves; what is under way then is

@@ -1,7 +1,8 @@
 //! What rendering would change, without secrets.
 //!
-//! What is in the new file is known by its path, and so is what the present file has there; a
-//! value that only the present file has may have been a secret, and is taken for one.
+//! Of the new file it is known what is secret. Of the present one it is not: it was made by other
+//! templates from other values, and what it holds may be anywhere. Where there are secrets at all,
+//! its values are shown only where the new file shows the same.
 
 use similar::TextDiff;
 
@@ -16,7 +17,7 @@ const CONTEXT_LINES: usize = 3;
 /// What stands for a secret.
 const HIDDEN: &str = "***";
 
-/// What stands for a secret that is to be replaced by another.
+/// What stands for a value of the present file that is to be replaced.
 const HIDDEN_BEFORE: &str = "*** (before)";
 
 /// What would change.
@@ -29,16 +30,30 @@ pub struct Preview {
     pub diff: String,
 }
 
+/// What the present file may show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Showing {
+    /// Everything: no value of a store is a secret.
+    All,
+    /// What the new file shows as well.
+    Shared,
+}
+
 /// Compares `present` with what was rendered.
-pub(super) fn of(present: Option<&[u8]>, rendered: &Rendered, options: &Options) -> Preview {
+pub(super) fn of(
+    present: Option<&[u8]>,
+    showing: Showing,
+    rendered: &Rendered,
+    options: &Options,
+) -> Preview {
     let differs = present != Some(rendered.text.as_bytes());
     if !differs {
         return Preview { differs, diff: String::new() };
     }
     let old = match present {
         None => String::new(),
-        Some(bytes) if rendered.root.has_secret() => masked(bytes, rendered, options),
-        Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Some(bytes) if showing == Showing::All => String::from_utf8_lossy(bytes).into_owned(),
+        Some(bytes) => masked(bytes, rendered, options),
     };
     let diff = TextDiff::from_lines(&old, &rendered.masked)
         .unified_diff()
@@ -59,7 +74,7 @@ fn masked(present: &[u8], rendered: &Rendered, options: &Options) -> String {
     }
 }
 
-/// Hides in `old` what is secret in `new`, and what `new` does not have.
+/// Hides in `old` what is secret in `new`, and what `new` does not have at its place.
 fn mask(old: &mut Node, new: Option<&Node>) {
     let Some(new) = new.filter(|new| !new.secret) else {
         let is_same = new.is_some_and(|new| same(old, new));
@@ -67,15 +82,15 @@ fn mask(old: &mut Node, new: Option<&Node>) {
     };
     match (&mut old.value, &new.value) {
         (Value::Map(old), Value::Map(new)) => {
-            old.iter_mut().for_each(|(key, node)| mask(node, new.get(key)));
+            return old.iter_mut().for_each(|(key, node)| mask(node, new.get(key)));
         }
         (Value::List(old), Value::List(new)) => {
-            old.iter_mut().enumerate().for_each(|(at, node)| mask(node, new.get(at)));
-        }
-        (Value::Map(_) | Value::List(_), _) | (_, Value::Map(_) | Value::List(_)) => {
-            hide(old, HIDDEN_BEFORE);
+            return old.iter_mut().enumerate().for_each(|(at, node)| mask(node, new.get(at)));
         }
         _ => {}
+    }
+    if !same(old, new) {
+        hide(old, HIDDEN_BEFORE);
     }
 }
 
@@ -115,22 +130,25 @@ mod tests {
     }
 
     async fn preview(present: &str) -> Preview {
+        preview_of("a: 1\nurl: (( concat \"x:\" (nats \"kv:secrets/p\") ))\n", present).await
+    }
+
+    async fn preview_of(template: &str, present: &str) -> Preview {
         let memory = Arc::new(MemoryBackend::new());
         let bucket = BucketName::parse("secrets").unwrap();
         let kv = memory.kv(&bucket, Open::ensure(BucketSpec::default())).await.unwrap();
         kv.put(&Key::parse("p").unwrap(), "hunter2".into(), PutOpts::new()).await.unwrap();
-        let text = "a: 1\nurl: (( concat \"x:\" (nats \"kv:secrets/p\") ))\n";
         let options = Options::default();
         let rendered =
-            render(vec![Input::new("t", text)], &options, &Secret(memory)).await.unwrap();
-        of(Some(present.as_bytes()), &rendered, &options)
+            render(vec![Input::new("t", template)], &options, &Secret(memory)).await.unwrap();
+        of(Some(present.as_bytes()), Showing::Shared, &rendered, &options)
     }
 
     #[tokio::test]
     async fn secrets_of_both_sides_are_hidden() {
         let found = preview("a: 2\nurl: x:old-secret\nother: gone-secret\n").await;
         assert!(found.differs);
-        for line in ["-a: 2\n", "+a: 1\n", "-url: \"*** (before)\"\n", "-other: "] {
+        for line in ["-a: \"*** (before)\"\n", "+a: 1\n", "-url: \"*** (before)\"\n", "-other: "] {
             assert!(found.diff.contains(line), "{line} is not in\n{}", found.diff);
         }
         assert!(!found.diff.contains("secret") && !found.diff.contains("hunter"), "{}", found.diff);
@@ -138,5 +156,34 @@ mod tests {
         assert_eq!((same.differs, same.diff.as_str()), (false, ""));
         let odd = preview("[no: yaml: old-secret\n").await;
         assert!(odd.differs && !odd.diff.contains("secret"), "{}", odd.diff);
+    }
+
+    #[tokio::test]
+    async fn what_was_a_secret_is_hidden_wherever_it_was() {
+        let secret = "(( nats \"kv:secrets/p\" ))";
+        for (template, present) in [
+            ("a: 1\n".to_owned(), "a: 1\npassword: old-secret\n"),
+            (format!("password: changeme\nt: {secret}\n"), "password: old-secret\nt: hunter2\n"),
+            (format!("l:\n  - plain\n  - {secret}\n"), "l:\n  - old-secret\n"),
+            (
+                format!("l:\n  - password: plain\n  - password: {secret}\n"),
+                "l:\n  - password: old-secret\n",
+            ),
+            ("l: [1, 2]\n".to_owned(), "l: old-secret\n"),
+            ("l: 1\n".to_owned(), "l: [old-secret]\n"),
+        ] {
+            let found = preview_of(&template, present).await;
+            let hides = !found.diff.contains("secret") && !found.diff.contains("hunter");
+            assert!(found.differs && hides && found.diff.contains("***"), "{}", found.diff);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_secret_buckets_everything_is_shown() {
+        let options = Options::default();
+        let inputs = vec![Input::new("t", "a: 1\n")];
+        let rendered = render(inputs, &options, &crate::NoSources::default()).await.unwrap();
+        let found = of(Some(b"a: 2 # why\n"), Showing::All, &rendered, &options);
+        assert!(found.diff.contains("-a: 2 # why\n+a: 1\n"), "{}", found.diff);
     }
 }
