@@ -488,7 +488,10 @@ impl<'a> Machine<'a> {
             let Some((step, _)) = node.and_then(|node| node.child(name)) else {
                 let scalar =
                     node.is_some_and(|node| node.as_map().is_none() && node.as_list().is_none());
-                let message = if scalar && !path.is_empty() {
+                let message = if self.secret {
+                    // A name on the way may be a part of a secret, which no mask would know.
+                    "it could not be found in the datastructure".to_owned()
+                } else if scalar && !path.is_empty() {
                     format!("`{}` is a scalar (not a map or a list)", path_text(&path))
                 } else {
                     let place = path_text(&path);
@@ -545,7 +548,9 @@ impl<'a> Machine<'a> {
                     match self.resolve(&reference) {
                         Ok(path) => match self.node(&path) {
                             Some(node) if node.as_map().is_none() && node.as_list().is_none() => {
-                                shown(node)
+                                let (name, secret) = (shown(node), node.secret);
+                                self.secret |= secret;
+                                name
                             }
                             _ => {
                                 return Err(Fault::Failed(format!(

@@ -13,7 +13,7 @@ use crate::merge::Merger;
 use crate::parse;
 use crate::patch;
 use crate::post;
-use crate::snippet::without_secrets;
+use crate::snippet::{without_logins, without_secrets};
 use crate::tree::{At, Node, Step, path_text};
 
 /// Rounds of reading at most: each is for paths that values of the round before made.
@@ -500,7 +500,7 @@ impl Files {
 
     pub(crate) fn diagnostics(&self, errors: &[(Vec<Step>, At, String)]) -> Vec<Diagnostic> {
         let one = |(path, at, message): &(Vec<Step>, At, String)| {
-            let mut diagnostic = Diagnostic::at(path_text(path), message.clone());
+            let mut diagnostic = Diagnostic::at(path_text(path), without_logins(message));
             diagnostic.place = self.place(*at);
             self.with_source(diagnostic)
         };

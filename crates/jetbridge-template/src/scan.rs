@@ -6,6 +6,7 @@ use crate::eval::{Site, State};
 use crate::expr::{Expr, Parsed};
 use crate::merge::body_of;
 use crate::op::Phase;
+use crate::snippet::without_secrets;
 use crate::tree::{At, Node, Step, Value};
 
 /// What is found, in the order of the document.
@@ -59,7 +60,7 @@ impl Found {
                     if let Some(literal) = expr.short_circuit() {
                         let what =
                             format!("literal \"{literal}\" short-circuits expression ({body})");
-                        self.warnings.push((self.path.clone(), at, what));
+                        self.warnings.push((self.path.clone(), at, without_secrets(&what)));
                     }
                     self.sites.push(Site {
                         path: self.path.clone(),
@@ -70,7 +71,7 @@ impl Found {
                 }
             }
             Ok(Parsed::Foreign) => {}
-            Err(message) => self.errors.push((self.path.clone(), at, message)),
+            Err(message) => self.errors.push((self.path.clone(), at, without_secrets(&message))),
         }
     }
 }

@@ -14,7 +14,8 @@ pub(crate) fn without_secrets(line: &str) -> String {
     without_values(&without_logins(line))
 }
 
-fn without_logins(line: &str) -> String {
+/// The line without the logins of its URLs.
+pub(crate) fn without_logins(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("://") {

@@ -328,6 +328,43 @@ async fn errors_and_explanations_do_not_show_fields_of_secret_trees() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_a_secret_is_not_shown() {
+    let mut stores = seeded().await;
+    stores.key(DEFAULT, "secrets", "dotted", "hunt.er2").await;
+    let text = "\
+token: (( nats \"kv:secrets/api\" ))
+dotted: (( nats \"kv:secrets/dotted\" ))
+table: {none: 1}
+";
+    for operator in ["(( grab table.[token] ))", "(( grab (concat \"table.\" dotted) ))"] {
+        let error = stores.render(&format!("{text}a: {operator}\n")).await.unwrap_err();
+        let hides = !error.contains("hunt") && !error.contains("er2");
+        assert!(error.contains("$.a: unable to resolve `") && hides, "{operator}: {error}");
+    }
+    let chosen = "token: (( nats \"kv:secrets/api\" ))\ntable:\n  hunter2: 1\n";
+    let rendered = stores.render(&format!("{chosen}a: (( grab table.[token] ))\n")).await.unwrap();
+    assert!(rendered.masked.ends_with("a: \"***\"\n"), "{}", rendered.masked);
+}
+
+#[tokio::test]
+async fn logins_of_operators_are_in_no_error_and_no_warning() {
+    let stores = seeded().await;
+    for operator in [
+        "(( nats \"kv:b/k\" \"nats://u:s3cret@h ))",
+        "(( nats \"kv:b/k\" \"nats://u:s3cret@h\" nats ))",
+        "(( nats \"kv:b/k\" { url: \"nats://h\", password: \"s3cret\" ))",
+        "(( ips \"nats://u:s3cret@h\" 1 ))",
+    ] {
+        let error = stores.render(&format!("a: {operator}\n")).await.unwrap_err();
+        assert!(error.contains("$.a: ") && !error.contains("s3cret"), "{operator}: {error}");
+    }
+    let text = "a: (( \"x\" || (nats \"kv:b/k\" \"nats://u:s3cret@h\") ))\n";
+    let warnings = stores.render(text).await.unwrap().warnings;
+    let shown: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert!(shown.len() == 1 && !shown[0].contains("s3cret"), "{shown:?}");
+}
+
+#[tokio::test]
 async fn an_object_over_the_limit_says_how_large_it_is() {
     let mut stores = seeded().await;
     let body: &'static [u8] = vec![b'x'; usize::try_from(OBJECT_BYTES_MAX).unwrap() + 1].leak();
