@@ -33,6 +33,7 @@ use self::files::FolderWatch;
 use self::follow::Follower;
 use self::place::{Present, Staged};
 use self::preview::Showing;
+use crate::error::Diagnostic;
 use crate::fetch::{Answer, Fetched, Fetcher, Sources};
 use crate::render::{Input, Prepared, Rendered, evaluate, prepare};
 use crate::stamp::Stamp;
@@ -70,7 +71,17 @@ pub struct Renderer {
     files: BTreeMap<PathBuf, Stamp>,
     fetched: Fetched,
     is_reload_due: bool,
+    /// Secrets of the file in place.
+    placed_secrets: Vec<String>,
     watching: Option<Watching>,
+}
+
+/// What became of the file.
+#[derive(Debug, Default)]
+struct Swap {
+    is_written: bool,
+    /// Why the new file may be the old one again after a crash.
+    warning: Option<Error>,
 }
 
 /// What hears of changes.
@@ -98,16 +109,23 @@ impl Renderer {
             files: BTreeMap::new(),
             fetched: Fetched::default(),
             is_reload_due: false,
+            placed_secrets: Vec::new(),
             watching: None,
         }
     }
 
     /// Renders now; writes if the result differs from the file.
     pub async fn render(&mut self) -> Rendering {
-        match self.evaluated().await {
+        let mut rendering = match self.evaluated().await {
             Ok(rendered) => self.put(rendered).await,
             Err(failure) => Rendering::failed(failure),
+        };
+        self.is_reload_due |= rendering.written;
+        // Also owed by an earlier rendering, whatever keeps the next file out.
+        if self.is_reload_due {
+            self.reload(&mut rendering).await;
         }
+        rendering
     }
 
     /// What [`Renderer::render`] would change; nothing is written.
@@ -238,25 +256,28 @@ impl Renderer {
         Ok(prepared)
     }
 
-    /// Puts what was rendered in place, and tells of it.
+    /// Puts what was rendered in place.
     async fn put(&mut self, rendered: Rendered) -> Rendering {
         let secrets = self.secrets(&rendered.root);
         let mut rendering = Rendering { warnings: rendered.warnings, ..Rendering::default() };
         match self.swap(rendered.text.into_bytes(), &secrets).await {
-            Ok(written) => rendering.written = written,
-            Err(failure) => {
-                rendering.failure = Some(failure);
-                return rendering;
+            Ok(swap) => {
+                self.placed_secrets = secrets;
+                rendering.written = swap.is_written;
+                rendering.warnings.extend(swap.warning.map(unsynced));
             }
+            Err(failure) => rendering.failure = Some(failure),
         }
-        self.is_reload_due |= rendering.written;
-        let Some(reload) = self.spec.reload.as_ref().filter(|_| self.is_reload_due) else {
-            return rendering;
-        };
+        rendering
+    }
+
+    /// Tells whoever reads the file that it is a new one. An earlier failure is what stays told.
+    async fn reload(&mut self, rendering: &mut Rendering) {
+        let Some(reload) = &self.spec.reload else { return };
         let file = std::path::absolute(&self.spec.to).unwrap_or_else(|_| self.spec.to.clone());
         let done = match reload {
             Reload::Command(words) => {
-                self.command("template.reload", &file, &secrets).run(words).await
+                self.command("template.reload", &file, &self.placed_secrets).run(words).await
             }
             Reload::Signal { signal, pid_file } => command::signal(*signal, pid_file),
         };
@@ -265,17 +286,19 @@ impl Renderer {
                 self.is_reload_due = false;
                 rendering.reloaded = true;
             }
-            Err(error) => rendering.failure = Some(RenderFailure::step(Stage::Reload)(error)),
+            Err(error) => {
+                let failure = RenderFailure::step(Stage::Reload)(error);
+                rendering.failure.get_or_insert(failure);
+            }
         }
-        rendering
     }
 
-    /// Writes, checks and swaps; false if the file has these bytes already.
-    async fn swap(&self, bytes: Vec<u8>, secrets: &[String]) -> Result<bool, RenderFailure> {
+    /// Writes, checks and swaps, unless the file has these bytes already.
+    async fn swap(&self, bytes: Vec<u8>, secrets: &[String]) -> Result<Swap, RenderFailure> {
         let spec = Arc::clone(&self.spec);
         let staged = on_disk(move || stage(&spec, &bytes)).await;
         let Some(staged) = staged.map_err(RenderFailure::step(Stage::Write))? else {
-            return Ok(false);
+            return Ok(Swap::default());
         };
         if let Some(words) = &self.spec.check {
             let checked = self.command("template.check", staged.path(), secrets).run(words).await;
@@ -283,8 +306,8 @@ impl Renderer {
         }
         let backups = self.spec.backups;
         let swapped = on_disk(move || staged.commit(backups)).await;
-        swapped.map_err(RenderFailure::step(Stage::Write))?;
-        Ok(true)
+        let warning = swapped.map_err(RenderFailure::step(Stage::Write))?;
+        Ok(Swap { is_written: true, warning })
     }
 
     fn command<'a>(
@@ -314,6 +337,14 @@ impl Renderer {
         texts.dedup();
         texts
     }
+}
+
+fn unsynced(error: Error) -> Diagnostic {
+    Diagnostic::top(format!(
+        "the new file is in place, but may be the old one again after a crash: its folder cannot \
+         be synced: {}",
+        RenderFailure::step(Stage::Write)(error)
+    ))
 }
 
 fn collect_secrets(node: &Node, texts: &mut Vec<String>) {

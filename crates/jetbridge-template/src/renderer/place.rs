@@ -105,14 +105,24 @@ impl Staged {
         &self.path
     }
 
-    /// Puts the new file in the target's place, keeping `backups` earlier ones.
-    pub(super) fn commit(mut self, backups: usize) -> Result<()> {
+    /// Puts the new file in the target's place, keeping `backups` earlier ones. From then on
+    /// nothing fails: the new file is what readers find. That its name may not survive a crash of
+    /// the machine is returned as a warning.
+    pub(super) fn commit(self, backups: usize) -> Result<Option<Error>> {
+        self.commit_with(backups, |folder| File::open(folder)?.sync_all())
+    }
+
+    fn commit_with(
+        mut self,
+        backups: usize,
+        sync: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<Option<Error>> {
         let fail = |error| cannot("template.write", &self.target, error);
         keep_backups(&self.target, backups).map_err(fail)?;
         fs::rename(&self.path, &self.target).map_err(fail)?;
         self.committed = true;
         let folder = self.target.parent().unwrap_or(Path::new("/"));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
+        Ok(sync(folder).err().map(|error| cannot("template.write", folder, error)))
     }
 }
 
@@ -255,5 +265,20 @@ mod tests {
         assert_eq!(second.kind(), ErrorKind::Conflict);
         first.commit(0).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"1");
+    }
+
+    #[test]
+    fn a_file_in_place_is_no_failure_though_its_folder_cannot_be_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        put(&target, b"1", &spec(&target));
+        let staged = Staged::write(&target, b"2", None, &spec(&target)).unwrap();
+        let warning = staged.commit_with(0, |_| Err(io::Error::other("no sync here"))).unwrap();
+        assert!(warning.unwrap().to_string().contains("write"));
+        assert_eq!(fs::read(&target).unwrap(), b"2");
+        let staged = Staged::write(&target, b"3", None, &spec(&target)).unwrap();
+        fs::remove_file(staged.path()).unwrap();
+        staged.commit_with(0, |_| Ok(())).unwrap_err();
+        assert_eq!(fs::read(&target).unwrap(), b"2");
     }
 }

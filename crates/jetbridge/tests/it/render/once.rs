@@ -138,6 +138,24 @@ async fn a_signal_reaches_the_process_of_the_file_and_a_failed_reload_comes_agai
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(1));
 }
 
+#[tokio::test]
+async fn an_owed_reload_is_done_though_the_next_file_fails() {
+    let rig = Rig::memory();
+    rig.write("t.yml", "a: 1\n");
+    let mut spec = rig.spec();
+    spec.reload = Some(Reload::Command(shell("test -e ready && echo again >> reloads")));
+    let mut renderer = rig.renderer(spec);
+    let first = renderer.render().await;
+    assert!(first.written && !first.reloaded);
+    rig.write("ready", "");
+    rig.write("t.yml", "a: (( grab none ))\n");
+    let second = renderer.render().await;
+    assert_eq!(second.failure.unwrap().stage(), Stage::Render);
+    assert!(second.reloaded && !second.written);
+    assert!(!renderer.render().await.reloaded, "it is done once");
+    assert_eq!(rig.read("reloads"), "again\n");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hanging_check_is_killed() {
     let rig = Rig::memory();
