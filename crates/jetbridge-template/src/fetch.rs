@@ -12,10 +12,10 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use jetbridge_core::{
-    Backend, BucketKind, BucketName, Error, ErrorKind, Key, Kv, ObjectName, Objects, Open, Read,
-    Result,
+    Backend, BucketKind, BucketName, Error, ErrorKind, Key, Kv, Link, ObjectInfo, ObjectName,
+    Objects, Open, Read, Result,
 };
 
 use crate::stamp::Stamp;
@@ -453,10 +453,14 @@ fn absent_key(request: &Request, why: &str) -> String {
 async fn read_object(objects: &dyn Objects, name: &str) -> Answer {
     let begin = format!("failed to get object '{name}' from bucket '{}'", objects.bucket());
     let failed = |error: &Error| failed(error, format!("{begin}: {}", chain(error)));
-    let object = match ObjectName::parse(name) {
-        Ok(name) => objects.get(&name, None).await,
+    let name = match ObjectName::parse(name) {
+        Ok(name) => name,
         Err(error) => return failed(&error),
     };
+    let (info, object) = join(objects.info(&name), objects.get(&name, None)).await;
+    if let Ok(Some(ObjectInfo { link: Some(link), .. })) = info {
+        return Answer::Failed(format!("{begin}: {}", refused(&link)));
+    }
     let object = match object {
         Ok(Some(object)) => object,
         Ok(None) => {
@@ -482,6 +486,15 @@ async fn read_object(objects: &dyn Objects, name: &str) -> Answer {
             secret: false,
         }),
         Err(error) => failed(&error),
+    }
+}
+
+/// A link is not followed: changes of its target are not heard of, and whether that is a secret
+/// says another bucket.
+fn refused(link: &Link) -> String {
+    match &link.name {
+        Some(name) => format!("it is a link: name what it leads to, obj:{}/{name}", link.bucket),
+        None => format!("it is a link to the bucket '{}'", link.bucket),
     }
 }
 

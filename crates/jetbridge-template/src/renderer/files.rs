@@ -1,20 +1,24 @@
 //! Tells when something has happened in the folders of some local files.
 //!
 //! Folders are watched, not files: editors and deployments replace files, and a watch on the old
-//! one would hear nothing more. Whether a file itself has changed says its stamp, also where it
-//! is reached through links that lead elsewhere now.
+//! one would hear nothing more. A folder that is replaced itself is watched again. What happens to
+//! links on the way is not heard here: whether a file has changed says its stamp.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use jetbridge_core::{Error, ErrorKind, Result};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
+/// Device and inode of a folder: another one may have its path later.
+type Identity = (u64, u64);
+
 /// Watches folders until it is dropped.
 #[derive(Debug)]
 pub(super) struct FolderWatch {
-    folders: BTreeSet<PathBuf>,
+    folders: BTreeMap<PathBuf, Identity>,
     watcher: RecommendedWatcher,
 }
 
@@ -28,23 +32,24 @@ impl FolderWatch {
             }
         })
         .map_err(|cause| cannot(cause, None))?;
-        Ok(Self { folders: BTreeSet::new(), watcher })
+        Ok(Self { folders: BTreeMap::new(), watcher })
     }
 
     /// Watches exactly the folders of `files` from now on.
     pub(super) fn set<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
-        let folders: BTreeSet<PathBuf> = files.filter_map(|file| folder(file)).collect();
-        for folder in self.folders.difference(&folders) {
+        let folders: BTreeMap<PathBuf, Identity> = files.filter_map(|file| folder(file)).collect();
+        let is_wanted = |folder: &PathBuf, known: &Identity| folders.get(folder) == Some(known);
+        for (folder, _) in self.folders.iter().filter(|(folder, known)| !is_wanted(folder, known)) {
             // A folder that is gone is not watched any more anyway.
             self.watcher.unwatch(folder).unwrap_or_default();
         }
-        self.folders.retain(|folder| folders.contains(folder));
-        for folder in folders {
-            if !self.folders.contains(&folder) {
+        self.folders.retain(|folder, known| is_wanted(folder, known));
+        for (folder, identity) in folders {
+            if !self.folders.contains_key(&folder) {
                 self.watcher
                     .watch(&folder, RecursiveMode::NonRecursive)
                     .map_err(|cause| cannot(cause, Some(&folder)))?;
-                self.folders.insert(folder);
+                self.folders.insert(folder, identity);
             }
         }
         Ok(())
@@ -52,9 +57,12 @@ impl FolderWatch {
 }
 
 /// The nearest folder of `file` that is there.
-fn folder(file: &Path) -> Option<PathBuf> {
+fn folder(file: &Path) -> Option<(PathBuf, Identity)> {
     let file = std::path::absolute(file).ok()?;
-    file.ancestors().skip(1).find(|folder| folder.is_dir()).map(Path::to_owned)
+    file.ancestors().skip(1).find_map(|folder| {
+        let found = std::fs::metadata(folder).ok().filter(std::fs::Metadata::is_dir)?;
+        Some((folder.to_owned(), (found.dev(), found.ino())))
+    })
 }
 
 fn cannot(cause: notify::Error, folder: Option<&Path>) -> Error {

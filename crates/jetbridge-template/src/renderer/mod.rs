@@ -43,6 +43,10 @@ use crate::tree::{Node, Value, shown};
 /// depend on anything.
 const RETRY_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How often files are looked at, whatever is heard of their folders: a link elsewhere on the way
+/// to a file may lead to another one without an event in any folder that is watched.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// Renders one file, once or again and again.
 ///
 /// ```
@@ -199,6 +203,7 @@ impl Renderer {
             tokio::select! {
                 _ = watching.changes.changed() => {}
                 () = sleep_until(retry) => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let deaf = watching.follower.trouble();
             if deaf != watching.deaf {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use jetbridge_core::{
-    Backend, BucketName, BucketSpec, DeleteOpts, Error, ErrorKind, Headers, Key, MemoryBackend,
-    ObjectName, ObjectPut, Open, PutOpts, Result, body_of,
+    Backend, BucketName, BucketSpec, DeleteOpts, Error, ErrorKind, Headers, Key, Link,
+    MemoryBackend, ObjectName, ObjectPut, Open, PutOpts, Result, body_of,
 };
 use jetbridge_template::{
     Input, OBJECT_BYTES_MAX, Options, Rendered, Server, Sources, explain, refs, render,
@@ -362,6 +362,22 @@ async fn logins_of_operators_are_in_no_error_and_no_warning() {
     let warnings = stores.render(text).await.unwrap().warnings;
     let shown: Vec<_> = warnings.iter().map(ToString::to_string).collect();
     assert!(shown.len() == 1 && !shown[0].contains("s3cret"), "{shown:?}");
+}
+
+#[tokio::test]
+async fn an_object_that_is_a_link_is_refused() {
+    let mut stores = seeded().await;
+    stores.object("secrets", "app", None, b"hunter2").await;
+    stores.object("public", "other", None, b"x").await;
+    let bucket = BucketName::parse("public").unwrap();
+    let objects = stores.store(DEFAULT).objects(&bucket, Open::existing()).await.unwrap();
+    let name = ObjectName::parse("app").unwrap();
+    let target = Link::object(BucketName::parse("secrets").unwrap(), name.clone());
+    objects.link(&name, target).await.unwrap();
+    let expected = "failed to get object 'app' from bucket 'public': it is a link: name what it \
+                    leads to, obj:secrets/app";
+    stores.fails("x: (( nats \"obj:public/app\" || 1 ))\n", expected).await;
+    stores.gives("x: (( nats \"obj:public/other\" ))\n", "x: x\n").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Files that are kept true: on servers, on the embedded store, in memory.
 
+mod links;
 mod once;
 mod storm;
 
