@@ -31,7 +31,7 @@ pub use self::spec::{Reload, ReloadSignal, RenderSpec, Wait};
 use self::command::Command;
 use self::files::FolderWatch;
 use self::follow::Follower;
-use self::place::{Present, Staged};
+use self::place::{Owed, Present, Staged};
 use self::preview::Showing;
 use crate::error::Diagnostic;
 use crate::fetch::{Answer, Fetched, Fetcher, Sources};
@@ -106,13 +106,15 @@ impl fmt::Debug for Renderer {
 impl Renderer {
     /// Does nothing yet.
     pub fn new(spec: RenderSpec, sources: Arc<dyn Sources>) -> Self {
+        let is_reload_due =
+            spec.reload.is_some() && Owed::beside(&spec.to).is_ok_and(|owed| owed.is_set());
         Self {
             spec: Arc::new(spec),
             sources,
             merged: None,
             files: BTreeMap::new(),
             fetched: Fetched::default(),
-            is_reload_due: false,
+            is_reload_due,
             placed_secrets: Vec::new(),
             watching: None,
         }
@@ -289,6 +291,9 @@ impl Renderer {
         match done {
             Ok(()) => {
                 self.is_reload_due = false;
+                if let Ok(owed) = Owed::beside(&self.spec.to) {
+                    owed.clear();
+                }
                 rendering.reloaded = true;
             }
             Err(error) => {
@@ -309,8 +314,8 @@ impl Renderer {
             let checked = self.command("template.check", staged.path(), secrets).run(words).await;
             checked.map_err(RenderFailure::step(Stage::Check))?;
         }
-        let backups = self.spec.backups;
-        let swapped = on_disk(move || staged.commit(backups)).await;
+        let (spec, was_due) = (Arc::clone(&self.spec), self.is_reload_due);
+        let swapped = on_disk(move || commit(staged, &spec, was_due)).await;
         let warning = swapped.map_err(RenderFailure::step(Stage::Write))?;
         Ok(Swap { is_written: true, warning })
     }
@@ -368,6 +373,20 @@ fn stage(spec: &RenderSpec, bytes: &[u8]) -> Result<Option<Staged>> {
         return Ok(None);
     }
     Staged::write(&spec.to, bytes, present.as_ref(), spec).map(Some)
+}
+
+/// Puts the new file in place, after a mark that its reload is owed.
+fn commit(staged: Staged, spec: &RenderSpec, was_due: bool) -> Result<Option<Error>> {
+    if spec.reload.is_none() {
+        return staged.commit(spec.backups);
+    }
+    let owed = Owed::beside(&spec.to)?;
+    owed.set()?;
+    let swapped = staged.commit(spec.backups);
+    if swapped.is_err() && !was_due {
+        owed.clear();
+    }
+    swapped
 }
 
 /// Runs `work` where waiting for a disk holds up nobody.

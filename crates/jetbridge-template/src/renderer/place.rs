@@ -76,11 +76,8 @@ impl Staged {
         present: Option<&Present>,
         spec: &RenderSpec,
     ) -> Result<Self> {
-        // What a symbolic link leads to is replaced, not the link.
-        let target = fs::canonicalize(target)
-            .or_else(|_absent| std::path::absolute(target))
-            .map_err(|error| cannot("template.write", target, error))?;
-        let path = neighbour(&target)?;
+        let target = led_to(target)?;
+        let path = neighbour(&target, "")?;
         let fail = |error| cannot("template.write", &path, error);
         let file = open_alone(&path)?;
         let staged = Self { path: path.clone(), target, _file: file, committed: false };
@@ -135,8 +132,41 @@ impl Drop for Staged {
     }
 }
 
-/// `.NAME.jetbridge` beside `NAME`.
-fn neighbour(target: &Path) -> Result<PathBuf> {
+/// What a symbolic link leads to is replaced, not the link.
+fn led_to(target: &Path) -> Result<PathBuf> {
+    fs::canonicalize(target)
+        .or_else(|_absent| std::path::absolute(target))
+        .map_err(|error| cannot("template.write", target, error))
+}
+
+/// The mark beside a file that its reload is owed. It outlives a process that ends between a swap
+/// and the reload: the next one finds the file as it should be, and would tell nobody.
+#[derive(Debug)]
+pub(super) struct Owed {
+    path: PathBuf,
+}
+
+impl Owed {
+    pub(super) fn beside(target: &Path) -> Result<Self> {
+        Ok(Self { path: neighbour(&led_to(target)?, "-reload")? })
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.path.exists()
+    }
+
+    pub(super) fn set(&self) -> Result<()> {
+        fs::write(&self.path, []).map_err(|error| cannot("template.write", &self.path, error))
+    }
+
+    /// What cannot be removed means one reload too many, later.
+    pub(super) fn clear(&self) {
+        fs::remove_file(&self.path).unwrap_or_default();
+    }
+}
+
+/// `.NAME.jetbridge` beside `NAME`, with `suffix` behind it.
+fn neighbour(target: &Path, suffix: &str) -> Result<PathBuf> {
     let Some(name) = target.file_name() else {
         let message = format!("{} is no name of a file", target.display());
         return Err(Error::new(ErrorKind::InvalidInput, "template.write").because(message));
@@ -144,6 +174,7 @@ fn neighbour(target: &Path) -> Result<PathBuf> {
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(".jetbridge");
+    hidden.push(suffix);
     Ok(target.with_file_name(hidden))
 }
 

@@ -156,6 +156,22 @@ async fn an_owed_reload_is_done_though_the_next_file_fails() {
     assert_eq!(rig.read("reloads"), "again\n");
 }
 
+#[tokio::test]
+async fn an_owed_reload_outlives_its_process() {
+    let rig = Rig::memory();
+    rig.write("t.yml", "a: 1\n");
+    let mut spec = rig.spec();
+    spec.reload = Some(Reload::Command(shell("test -e ready && echo again >> reloads")));
+    let first = rig.renderer(spec.clone()).render().await;
+    assert!(first.written && !first.reloaded);
+    rig.write("ready", "");
+    let second = rig.renderer(spec.clone()).render().await;
+    assert!(second.reloaded && !second.written);
+    assert!(!rig.renderer(spec).render().await.reloaded, "it is done once");
+    let names = std::fs::read_dir(rig.folder.path()).unwrap().count();
+    assert_eq!(names, 4, "nothing is left beside the file");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hanging_check_is_killed() {
     let rig = Rig::memory();
