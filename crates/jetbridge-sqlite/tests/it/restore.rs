@@ -135,3 +135,18 @@ pub(crate) async fn what_is_there_is_not_written_over(rig: &Rig) {
     std::fs::remove_file(&wal).unwrap();
     attempt().await.unwrap();
 }
+
+pub(crate) async fn what_came_meanwhile_is_not_written_over(rig: &Rig) {
+    written(rig).await;
+    let options = Options::new(rig.dir.path().join("out.db"));
+    let wal = rig.dir.path().join("out.db-wal");
+    let files = [&options.output, &wal];
+    // An application begins while the replica is read.
+    let begin = |_bytes| files.iter().for_each(|file| std::fs::write(file, "mine").unwrap());
+    let error = restore(&rig.replica(), &options, &begin).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    for file in files {
+        assert_eq!(std::fs::read(file).unwrap(), b"mine");
+    }
+    assert_eq!(std::fs::read_dir(rig.dir.path()).unwrap().count(), 2, "and no draft is left");
+}
