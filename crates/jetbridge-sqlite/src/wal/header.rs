@@ -12,8 +12,9 @@ const VERSION: u32 = 3_007_000;
 /// What of the header its own checksum covers.
 const CHECKED_BYTES: usize = 24;
 
-/// More restarts than that are taken for steps back: both count in 32 bits.
-const RESTARTS_MAX: u32 = u32::MAX / 2;
+/// More restarts than that between two looks are taken for another log: a log made anew begins
+/// with random salts, and is to be near by chance once in 67 million times only.
+const RESTARTS_MAX: u32 = 64;
 
 /// What a log says about itself. Two logs of one database with the same sequence and salts are
 /// the same log, and what was written to one is still there in the other.
@@ -22,7 +23,7 @@ const RESTARTS_MAX: u32 = u32::MAX / 2;
 pub struct Header {
     /// The size of each page.
     pub page_size: PageSize,
-    /// How often the log was restarted since it was made.
+    /// How often the connection that restarted the log last has done so, since it found it.
     pub sequence: u32,
     /// Two numbers that every frame of this log repeats: the first counts, the second is random.
     pub salts: [u32; 2],
@@ -74,13 +75,12 @@ impl Header {
         HEADER_BYTES as u64 + u64::from(frames) * self.frame_bytes()
     }
 
-    /// True if `later` is what restarting this log, once or more often, makes of it. A log that
-    /// was deleted and made anew begins with other salts.
+    /// True if `later` is what restarting this log, once or more often, makes of it: each restart
+    /// adds 1 to the first salt. A log that was deleted and made anew begins with other salts. The
+    /// sequence says nothing, since each connection counts its own.
     pub fn restarts_as(&self, later: &Self) -> bool {
-        let times = later.sequence.wrapping_sub(self.sequence);
-        (1..=RESTARTS_MAX).contains(&times)
-            && times == later.salts[0].wrapping_sub(self.salts[0])
-            && later.page_size == self.page_size
+        let times = later.salts[0].wrapping_sub(self.salts[0]);
+        (1..=RESTARTS_MAX).contains(&times) && later.page_size == self.page_size
     }
 
     /// The place at `offset`, given the header of the frame that ends there.

@@ -224,3 +224,23 @@ fn a_restarted_log_is_told_from_one_made_anew() {
     perform(&connection, Act::Insert(10));
     assert!(!third.restarts_as(&header(&path)));
 }
+
+#[test]
+fn a_log_is_the_same_whichever_connection_restarts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let header = |path: &Path| wal_of(path)[..].header().unwrap().unwrap();
+    let checkpointer = database(&path, 4096);
+    let writers = [Connection::open(&path).unwrap(), Connection::open(&path).unwrap()];
+    for writer in &writers {
+        perform(writer, Act::Insert(10));
+    }
+    let mut before = header(&path);
+    for turn in 0..6 {
+        perform(&checkpointer, Act::Checkpoint("PASSIVE"));
+        perform(&writers[turn % 2], Act::Insert(10));
+        let after = header(&path);
+        assert!(before.restarts_as(&after), "{turn}: {before:?} {after:?}");
+        before = after;
+    }
+}
