@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod ltx;
 mod page;
+mod probe;
 mod replication;
 pub mod restore;
 pub mod store;
@@ -12,5 +13,6 @@ pub mod uplink;
 pub mod wal;
 
 pub use page::{PageSize, Pgno};
+pub use probe::is_database;
 pub use replication::Replication;
 pub use txid::{Txid, TxidRange};

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::OPERATION;
 use super::source::blocking;
+use crate::probe::immutable;
 
 /// What SQLite is to check.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -40,9 +41,8 @@ pub(super) async fn run(path: PathBuf, integrity: Integrity) -> Result<()> {
     };
     blocking(move || {
         // Immutable: neither locks nor a WAL beside a file that nobody else knows of.
-        let url = format!("file:{}?immutable=1", escaped(&path.to_string_lossy()));
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        let said = Connection::open_with_flags(url, flags).and_then(|connection| {
+        let said = Connection::open_with_flags(immutable(&path), flags).and_then(|connection| {
             let mut statement = connection.prepare(pragma)?;
             let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
             rows.collect::<Result<Vec<String>, _>>()
@@ -58,9 +58,4 @@ pub(super) async fn run(path: PathBuf, integrity: Integrity) -> Result<()> {
         }
     })
     .await
-}
-
-/// A path within a URI.
-fn escaped(path: &str) -> String {
-    path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }

@@ -1,15 +1,12 @@
 //! The files of an entry of `dbs:`: the one that is named, or those of a directory.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use jetbridge_core::{Error, ErrorKind, Result};
+use jetbridge_sqlite::is_database;
 
 use crate::settings::DatabaseSource;
-
-/// What every SQLite database begins with.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// A database.
 #[derive(Debug, Eq, PartialEq)]
@@ -19,8 +16,7 @@ pub(super) struct Found {
     pub(super) below: String,
 }
 
-/// The files of `source`. Those of `known` are databases without being looked at: whoever closes
-/// a file takes the locks away that SQLite has on it in this process.
+/// The files of `source`. Those of `known` are databases without being asked again.
 pub(super) fn find(source: &DatabaseSource, known: &[PathBuf]) -> Result<Vec<Found>> {
     match source {
         DatabaseSource::File(path) => Ok(vec![Found { path: path.clone(), below: String::new() }]),
@@ -80,12 +76,7 @@ impl Search<'_> {
         if sidecar.iter().any(|suffix| path.to_string_lossy().ends_with(suffix)) {
             return false;
         }
-        if self.known.iter().any(|known| known == path) {
-            return true;
-        }
-        let mut magic = [0; MAGIC.len()];
-        let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-        read.is_ok() && magic == *MAGIC
+        self.known.iter().any(|known| known == path) || is_database(path)
     }
 }
 
@@ -112,7 +103,9 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let database = [MAGIC.as_slice(), &[0; 100]].concat();
+        // An empty database of one page of 4 KiB, as the file format has it.
+        let head = [b"SQLite format 3\0".as_slice(), &[16, 0, 1, 1, 0, 64, 32, 32]].concat();
+        let database = [head.as_slice(), &[0; 4096 - 24]].concat();
         put("b.db", &database);
         put("a.db", &database);
         put("a.db-wal", b"x");
