@@ -16,5 +16,6 @@ mod uplink;
 mod wake;
 
 pub use options::Options;
+pub use patience::Progress;
 pub use run::{Capture, Status};
 pub use uplink::{Delta, Head, Page, Pages, Scope, Touched, Uplink};

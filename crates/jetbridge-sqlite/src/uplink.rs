@@ -23,7 +23,7 @@ pub(crate) use ledger::Ledger;
 
 use self::encode::{Source, encode};
 use self::fence::Fence;
-use crate::capture::{Delta, Head, Page, Pages, Scope, Touched, Uplink};
+use crate::capture::{Delta, Head, Page, Pages, Progress, Scope, Touched, Uplink};
 use crate::ltx::{Decoder, HEADER_BYTES, Header, WalSpan};
 use crate::restore::{self, index};
 use crate::store::{Level, LtxFile, Manifest, Plan, Put, Replica, Target, reach};
@@ -115,7 +115,8 @@ impl StoreUplink {
             (Scope::Change, Pages::Held(pages)) => {
                 let wal = delta.wal.or(Some(NOWHERE_IN_THE_LOG));
                 let range = one(delta.txid)?;
-                self.ship_change(Header { wal, ..facts.header(range) }, &pages).await?;
+                self.ship_change(Header { wal, ..facts.header(range) }, &pages, &facts.progress)
+                    .await?;
                 Ok(delta.txid)
             }
             (Scope::Change, pages) => self.ship_parts(&facts, pages, head.next()).await,
@@ -123,10 +124,10 @@ impl StoreUplink {
         }
     }
 
-    async fn ship_change(&self, header: Header, pages: &[Page]) -> Result<()> {
+    async fn ship_change(&self, header: Header, pages: &[Page], progress: &Progress) -> Result<()> {
         let (range, time) = (header.range, header.time());
         let put = Put { level: Level::CAPTURED, range, time, base: None };
-        let file = self.replica.put(put, encode(header, pages)?.into()).await?;
+        let file = self.put(put, encode(header, pages)?, progress).await?;
         self.ledger.add(file);
         Ok(())
     }
@@ -164,12 +165,17 @@ impl StoreUplink {
             }
         };
         self.fence.hold().await?;
-        self.ledger.add(self.replica.put(put(leading.0), leading.1.into()).await?);
+        self.ledger.add(self.put(put(leading.0), leading.1, &facts.progress).await?);
         // Where Litestream takes its position from.
         let behind = last.next();
         let header = Header { wal: Some(NOWHERE_IN_THE_LOG), ..facts.header(one(behind)?) };
-        self.ship_change(header, &[]).await?;
+        self.ship_change(header, &[], &facts.progress).await?;
         Ok(behind)
+    }
+
+    async fn put(&self, put: Put, bytes: Vec<u8>, progress: &Progress) -> Result<LtxFile> {
+        let progress = progress.clone();
+        self.replica.put_told(put, bytes.into(), move || progress.tick()).await
     }
 
     async fn header_of(&self, file: &LtxFile) -> Result<Header> {
@@ -253,11 +259,17 @@ struct Facts {
     page_size: crate::PageSize,
     commit: Pgno,
     time: SystemTime,
+    progress: Progress,
 }
 
 impl Facts {
     fn of(delta: &Delta) -> Self {
-        Self { page_size: delta.page_size, commit: delta.commit, time: delta.time }
+        Self {
+            page_size: delta.page_size,
+            commit: delta.commit,
+            time: delta.time,
+            progress: delta.progress.clone(),
+        }
     }
 
     fn header(&self, range: TxidRange) -> Header {

@@ -17,6 +17,7 @@ use super::held::{Held, Read};
 use super::kept::FileId;
 use super::memory::{Cursor, Memory};
 use super::options::Options;
+use super::patience::Progress;
 use super::snapshot::{Digests, Snapshot, UNKNOWN, digests_in, digests_of};
 use super::start::{Found, Start, start};
 use super::uplink::{Delta, Head, Pages, Scope, Touched};
@@ -334,6 +335,7 @@ impl Engine {
             wal,
             scope,
             pages,
+            progress: Progress::default(),
         };
         let cursor = at.cursor(replica);
         self.pending = Some(Pending { cursor, digests, anew: scope == Scope::Base });

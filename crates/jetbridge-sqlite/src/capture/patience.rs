@@ -17,21 +17,28 @@ const SLOW: Duration = Duration::from_secs(4);
 /// a server which is only restarted is waited for.
 const STALLED: u32 = 8;
 
-/// Counts the pages that were taken from a delta.
+/// That a delta gets on: an uplink that takes longer than half a minute must say so.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress(Arc<AtomicU64>);
+pub struct Progress(Arc<AtomicU64>);
 
 impl Progress {
-    /// The same delta, whose pages are counted when they are read one by one.
+    /// Some more of it has gone out.
+    pub fn tick(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it got on.
+    pub fn ticks(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The same delta, which gets on too when its pages are read one by one.
     pub(super) fn of(delta: Delta) -> (Delta, Self) {
-        let progress = Self::default();
+        let progress = delta.progress.clone();
         let count = progress.clone();
         let pages = match delta.pages {
             Pages::Streamed(pages) => {
-                let counted = pages.inspect(move |_| {
-                    count.0.fetch_add(1, Ordering::Relaxed);
-                });
-                Pages::Streamed(counted.boxed())
+                Pages::Streamed(pages.inspect(move |_page| count.tick()).boxed())
             }
             held @ Pages::Held(_) => held,
         };
@@ -57,7 +64,7 @@ pub(super) async fn while_progress<T>(
         match tokio::time::timeout(SLOW, &mut call).await {
             Ok(done) => return done,
             Err(_elapsed) => {
-                let now = progress.0.load(Ordering::Relaxed);
+                let now = progress.ticks();
                 intervals = if now == seen { intervals + 1 } else { 0 };
                 seen = now;
             }
@@ -75,4 +82,28 @@ fn still(intervals: u32) -> Error {
     Error::new(ErrorKind::Unavailable, CAPTURE)
         .because(format!("the replica has not answered for {seconds} s"))
         .outcome_unknown()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ship(progress: &Progress, ticks: u32) -> Result<()> {
+        for _ in 0..ticks {
+            tokio::time::sleep(SLOW * 2).await;
+            progress.tick();
+        }
+        tokio::time::sleep(SLOW * 2 * STALLED).await;
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_gets_on_may_take_long_and_what_stands_still_may_not() {
+        let (progress, begun) = (Progress::default(), tokio::time::Instant::now());
+        let failed = while_progress(ship(&progress, 20), &progress, |_slow| ()).await;
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(progress.ticks(), 20);
+        assert!(begun.elapsed() >= SLOW * (40 + STALLED));
+        assert!(begun.elapsed() <= SLOW * (40 + STALLED + 2));
+    }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use jetbridge_core::Result;
 
+use super::patience::Progress;
 use crate::ltx::WalSpan;
 use crate::{PageSize, Pgno, Txid};
 
@@ -49,7 +50,8 @@ pub trait Uplink: fmt::Debug + Send + Sync + 'static {
     /// may come again after an error whose outcome is unknown, and is then acknowledged once more.
     ///
     /// The future may be dropped at any time, when it took too long: what it had begun must then
-    /// either not become durable, or be what [`Uplink::head`] says from then on.
+    /// either not become durable, or be what [`Uplink::head`] says from then on. It is not while
+    /// pages are read, or [`Delta::progress`] ticks, at least every half minute.
     ///
     /// # Errors
     /// [`Conflict`](jetbridge_core::ErrorKind::Conflict) if somebody else writes to the replica.
@@ -98,6 +100,8 @@ pub struct Delta {
     pub scope: Scope,
     /// The pages by ascending number, without the lock page.
     pub pages: Pages,
+    /// Where the uplink says that it gets on.
+    pub progress: Progress,
 }
 
 /// What a delta stands on.
@@ -135,7 +139,8 @@ impl Delta {
     #[must_use]
     pub fn again(&self) -> Option<Self> {
         let Pages::Held(pages) = &self.pages else { return None };
-        Some(Self { pages: Pages::Held(Arc::clone(pages)), ..*self })
+        let (pages, progress) = (Pages::Held(Arc::clone(pages)), self.progress.clone());
+        Some(Self { pages, progress, ..*self })
     }
 }
 

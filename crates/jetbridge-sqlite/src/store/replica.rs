@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jetbridge_core::{
     Body, DeleteOpts, Digest, Error, ErrorKind, Expect, Headers, ObjectInfo, ObjectName, ObjectPut,
-    Objects, Outcome, Result, Scope, body_of,
+    Objects, Outcome, Result, Scope,
 };
 use tokio::time::timeout;
 
@@ -24,6 +24,8 @@ pub const BASE_HEADER: &str = "Jetbridge-Base";
 /// How long the store may be silent before a request is given up and made again. Litestream has
 /// no limit here, and a server that was frozen leaves it stuck for ever.
 const STALL: Duration = Duration::from_secs(30);
+/// Bytes that are handed to the store at once: at 5 KB/s they are gone before it seems silent.
+const PIECE_BYTES: usize = 128 << 10;
 const DIRECTORY: &str = "ltx/";
 
 /// One replica: a place in a bucket of objects. Cheap to clone.
@@ -172,9 +174,19 @@ impl Replica {
     /// [`Conflict`](ErrorKind::Conflict) if it is there with other bytes, which another writer
     /// has put there.
     pub async fn put(&self, put: Put, bytes: Bytes) -> Result<LtxFile> {
+        self.put_told(put, bytes, || ()).await
+    }
+
+    /// As [`Replica::put`]; calls `moved` for each piece that the store takes.
+    pub(crate) async fn put_told(
+        &self,
+        put: Put,
+        bytes: Bytes,
+        moved: impl Fn() + Send + 'static,
+    ) -> Result<LtxFile> {
         let digest = Digest::of(&bytes);
         let name = self.name(put.level, put.range)?;
-        match self.store(put, body_of(bytes)).await {
+        match self.store(put, pieces(bytes).inspect(move |_piece| moved()).boxed()).await {
             Ok(file) => Ok(file),
             Err(error) if may_be_there(&error) => self.settle(&name, digest, error).await,
             Err(error) => Err(error),
@@ -274,6 +286,13 @@ pub(super) fn silent(operation: &'static str, what: impl fmt::Display) -> Error 
 
 fn unknown(error: Error) -> Error {
     if error.kind() == ErrorKind::Unavailable { error.outcome_unknown() } else { error }
+}
+
+/// `bytes` in pieces, so that a store that is slow is seen to get on.
+fn pieces(bytes: Bytes) -> Body {
+    let starts = (0..bytes.len()).step_by(PIECE_BYTES);
+    let pieces = starts.map(move |at| bytes.slice(at..bytes.len().min(at + PIECE_BYTES)));
+    stream::iter(pieces.map(Ok)).boxed()
 }
 
 fn may_be_there(error: &Error) -> bool {

@@ -24,7 +24,8 @@ macro_rules! row {
                 what_came_meanwhile_is_not_written_over);
             row!(@cases $row, uplink: what_is_shipped_is_restored,
                 what_is_large_is_cut_and_shown_whole, a_base_that_failed_is_no_part_of_the_chain,
-                a_delta_sent_twice_is_acknowledged_twice, what_was_touched_since_is_told,
+                a_delta_sent_twice_is_acknowledged_twice,
+                what_is_held_tells_that_it_gets_on, what_was_touched_since_is_told,
                 one_of_two_writers_wins_and_the_other_says_so);
             row!(@cases $row, captures: what_is_committed_is_restored,
                 a_writer_that_was_overtaken_says_so);

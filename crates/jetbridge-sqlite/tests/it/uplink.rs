@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use jetbridge_core::{Error, ErrorKind, Tasks};
-use jetbridge_sqlite::capture::{Delta, Page, Pages, Scope, Uplink as _};
+use jetbridge_sqlite::capture::{Delta, Page, Pages, Progress, Scope, Uplink as _};
 use jetbridge_sqlite::restore::{Options, Overwrite, restore};
 use jetbridge_sqlite::uplink::{FenceOptions, StoreUplink};
 use jetbridge_sqlite::{PageSize, Pgno, Txid};
@@ -46,6 +46,7 @@ pub(crate) fn delta(txid: Txid, commit: usize, scope: Scope, pages: Pages) -> De
         wal: None,
         scope,
         pages,
+        progress: Progress::default(),
     }
 }
 
@@ -156,6 +157,25 @@ pub(crate) async fn a_delta_sent_twice_is_acknowledged_twice(rig: &Rig) {
     check(rig, &history, Txid(4)).await;
 }
 
+pub(crate) async fn what_is_held_tells_that_it_gets_on(rig: &Rig) {
+    const PAGES: usize = 512;
+    let up = uplink(rig, "a", &Tasks::new());
+    // Pages that no compression makes smaller.
+    let mut noise = 1_u64;
+    let mut byte = || {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        noise.to_be_bytes()[0]
+    };
+    let page = |pgno| (pgno, (0..PAGE_SIZE.bytes()).map(|_| byte()).collect());
+    let all = pages((1..).map(page).take(PAGES));
+    let change = delta(Txid(1), PAGES, Scope::Change, held(all));
+    up.head().await.unwrap();
+    let progress = change.progress.clone();
+    up.ship(Delta { scope: Scope::Base, ..change }).await.unwrap();
+    let pieces = (PAGES * PAGE_SIZE.bytes()) as u64 / (128 << 10);
+    assert!(progress.ticks() >= pieces, "{} of {pieces}", progress.ticks());
+}
+
 pub(crate) async fn what_was_touched_since_is_told(rig: &Rig) {
     let tasks = Tasks::new();
     let up = uplink(rig, "a", &tasks);
@@ -229,5 +249,6 @@ pub(crate) fn file_delta(txid: Txid, before: &[u8], after: &[u8], size: PageSize
         wal: None,
         scope: if before.is_empty() { Scope::Base } else { Scope::Change },
         pages: streamed(changed.collect()),
+        progress: Progress::default(),
     }
 }
