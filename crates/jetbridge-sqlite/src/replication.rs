@@ -1,10 +1,12 @@
 //! Replication: a database is captured, shipped to its replica, and the replica kept in order.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
-use jetbridge_core::{Error, ErrorKind, Result, Tasks};
+use jetbridge_core::{Digest, Error, ErrorKind, Result, Tasks};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,6 +20,8 @@ use crate::uplink::{FenceOptions, StoreUplink};
 const OPERATION: &str = "sqlite.replicate";
 /// The file beside what the capture remembers that names this writer.
 const WRITER_FILE: &str = "writer";
+/// Names the machine, where there is such a file.
+const MACHINE_FILE: &str = "/etc/machine-id";
 
 /// A database that is being replicated. Dropping it does not stop it: [`Replication::close`]
 /// does.
@@ -84,23 +88,49 @@ impl Replication {
     }
 }
 
-/// Who writes: a name made up when the database is first replicated, and kept.
+/// Who writes: a name made up when the database is first replicated, and kept, with what does not
+/// travel with a copy of the directory. A copy is another writer.
 fn writer(state: &Path) -> Result<String> {
-    let failed = |cause: std::io::Error| {
+    let failed = |cause: io::Error| {
         Error::new(ErrorKind::InvalidInput, OPERATION)
             .because("what is remembered of a database cannot be written")
             .with("path", state.display())
             .caused_by(cause)
     };
     let path = state.join(WRITER_FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    let name = match fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() => name.trim().to_owned(),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {
+            fs::create_dir_all(state).map_err(failed)?;
+            let name = jetbridge_core::random::name();
+            fs::write(&path, format!("{name}\n")).map_err(failed)?;
+            sync_directory(&path)?;
+            name
+        }
+    };
+    let file = fs::metadata(&path).map_err(failed)?;
+    // Without one, the file alone tells copies on one machine apart.
+    let machine = fs::read_to_string(MACHINE_FILE).unwrap_or_default();
+    // Hashed: the identity of a machine is not to be shown to everybody who reads the bucket.
+    let place = format!("{}/{}/{}", machine.trim(), file.dev(), file.ino());
+    Ok(format!("{name}-{}", Digest::of(place.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_another_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, copy) = (dir.path().join("state"), dir.path().join("copy"));
+        let first = writer(&state).unwrap();
+        assert_eq!(writer(&state).unwrap(), first);
+        fs::create_dir(&copy).unwrap();
+        fs::copy(state.join(WRITER_FILE), copy.join(WRITER_FILE)).unwrap();
+        let other = writer(&copy).unwrap();
+        assert_ne!(other, first);
+        assert_eq!(writer(&copy).unwrap(), other);
     }
-    std::fs::create_dir_all(state).map_err(failed)?;
-    let name = jetbridge_core::random::name();
-    std::fs::write(&path, format!("{name}\n")).map_err(failed)?;
-    sync_directory(&path)?;
-    Ok(name)
 }
