@@ -13,6 +13,7 @@ use jetbridge_core::{
 use jetbridge_local::{LocalBackend, LocalOptions};
 
 use crate::measure::quantile;
+use crate::suite::limit::{Caller, serve};
 use crate::suite::{self, OBJECT_BYTES, object};
 use crate::{Outcome, facts};
 
@@ -31,6 +32,8 @@ pub(crate) enum Child {
     /// Watches a bucket of the embedded store; tells the quantiles of the delay of `count`
     /// changes, then goes on watching.
     Watch { directory: String, bucket: String, count: usize },
+    /// Is one process of a fleet of callers.
+    Limit(Caller),
 }
 
 impl Child {
@@ -45,6 +48,14 @@ impl Child {
                 bucket: bucket.to_owned(),
                 count: count.parse()?,
             },
+            ["limit", store, id, rate, burst, callers, time] => Self::Limit(Caller {
+                store: store.to_owned(),
+                id: id.to_owned(),
+                rate: rate.parse()?,
+                burst: burst.parse()?,
+                callers: callers.parse()?,
+                time: Duration::from_millis(time.parse()?),
+            }),
             _ => return Err("there is no such child".into()),
         })
     }
@@ -58,6 +69,7 @@ impl Child {
             Self::Watch { directory, bucket, count } => {
                 vec!["watch".to_owned(), directory.clone(), bucket.clone(), count.to_string()]
             }
+            Self::Limit(_) => return Err("a fleet starts its processes itself".into()),
         };
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("child").args(words).stdout(std::process::Stdio::piped()).kill_on_drop(true);
@@ -83,6 +95,7 @@ pub(crate) async fn run(child: Child) -> Outcome {
             println!("{before} {}", facts::peak_kib()?);
         }
         Child::Merge => println!("{}", suite::template::merge_once()?),
+        Child::Limit(caller) => serve(caller).await?,
         Child::Watch { directory, bucket, count } => watch(&directory, &bucket, count).await?,
     }
     Ok(())

@@ -29,7 +29,14 @@ const HOUSE: [(&str, &[&str], &[&str]); 14] = [
     ("jetbridge-cli", &["jetbridge", "jetbridge-agent", "jetbridge-core"], &["clap"]),
     (
         "jetbridge-bench",
-        &["jetbridge", "jetbridge-core", "jetbridge-local", "jetbridge-nats", "jetbridge-testkit"],
+        &[
+            "jetbridge",
+            "jetbridge-core",
+            "jetbridge-limit",
+            "jetbridge-local",
+            "jetbridge-nats",
+            "jetbridge-testkit",
+        ],
         &[],
     ),
     (

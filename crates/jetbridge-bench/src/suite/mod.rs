@@ -2,6 +2,7 @@
 
 pub(crate) mod bus;
 pub(crate) mod kv;
+pub(crate) mod limit;
 pub(crate) mod local;
 pub(crate) mod object;
 mod render;
@@ -39,13 +40,15 @@ pub(crate) enum Suite {
     Local,
     /// Messages through servers.
     Bus,
+    /// Limits over processes.
+    Limit,
     /// Templates.
     Template,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Kv, Self::Object, Self::Local, Self::Bus, Self::Template];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Kv, Self::Object, Self::Local, Self::Bus, Self::Limit, Self::Template];
 }
 
 impl fmt::Display for Suite {
@@ -55,6 +58,7 @@ impl fmt::Display for Suite {
             Self::Object => "object",
             Self::Local => "local",
             Self::Bus => "bus",
+            Self::Limit => "limit",
             Self::Template => "template",
         })
     }
@@ -65,7 +69,9 @@ impl FromStr for Suite {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|suite| suite.to_string() == text);
-        found.ok_or_else(|| format!("there is no suite `{text}`: kv, object, local, bus, template"))
+        found.ok_or_else(|| {
+            format!("there is no suite `{text}`: kv, object, local, bus, limit, template")
+        })
     }
 }
 
@@ -75,6 +81,7 @@ pub(crate) async fn run(suite: Suite, args: &Args, report: &mut Report) -> Outco
         Suite::Object => Box::pin(object::run(args, report)).await,
         Suite::Local => Box::pin(local::run(args, report)).await,
         Suite::Bus => Box::pin(bus::run(args, report)).await,
+        Suite::Limit => Box::pin(limit::run(args, report)).await,
         Suite::Template => {
             Box::pin(template::run(args, report)).await?;
             Box::pin(render::run(args, report)).await
