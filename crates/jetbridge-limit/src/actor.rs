@@ -313,8 +313,12 @@ impl Actor {
                 self.contention.ahead(&self.place.policy, plan.granted()),
             );
             let sent = Instant::now();
-            let written = self.place.write(seen.revision, plan.state.clone()).await?;
-            let Some(revision) = written else {
+            let written = self.place.write(seen.revision, plan.state.clone()).await;
+            if written.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
+                // They may have been put back already: they are rather lost than counted twice.
+                self.refunds.clear();
+            }
+            let Some(revision) = written? else {
                 // Nothing was written, so what was seen is still true; the feed brings the rest.
                 self.seen = self.feed.is_on().then_some(seen);
                 return Ok(false);

@@ -296,7 +296,7 @@ impl Limiter {
                 }
                 Err(_elapsed) => self.unavailable(),
             };
-            self.shared.breaker.failed(Instant::now());
+            self.shared.breaker.failed(begun, Instant::now());
             self.shared.tally.failed();
             return Ok(Decided::Unavailable(error));
         }

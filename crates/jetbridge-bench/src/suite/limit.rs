@@ -79,9 +79,8 @@ fn decisions_target(on: &str, processes: u32, callers: u32) -> Option<f64> {
 
 /// How much of a rate is given, on loopback.
 async fn shares(store: &str, on: &str, report: &mut Report) -> Outcome {
-    for rate in [10.0_f64, 100.0, 1000.0, 10_000.0] {
+    for (rate, burst) in [(10.0, 1), (100.0, 1), (1000.0, 10), (10_000.0, 100)] {
         for (processes, callers) in SHAPES {
-            let burst = (rate / 100.0).max(1.0) as u32;
             let fleet = Fleet { store, rate, burst, processes, callers, time: TIME };
             let summary = run_fleet(&fleet).await?;
             let name = format!("share of {rate}/s, {processes}×{callers}");
