@@ -1,7 +1,7 @@
 //! `sqlite`: replicas on every store, restored and listed as Litestream's users know it.
 
 use jetbridge::core::{BucketName, BucketSpec, Open, Tasks};
-use jetbridge::sqlite::capture::{Delta, Page, Pages, Scope, Uplink as _};
+use jetbridge::sqlite::capture::{Delta, Page, Pages, Progress, Scope, Uplink as _};
 use jetbridge::sqlite::store::Replica;
 use jetbridge::sqlite::uplink::{FenceOptions, StoreUplink};
 use jetbridge::sqlite::{PageSize, Txid};
@@ -32,6 +32,7 @@ async fn replica_on(store: &Store) -> Vec<u8> {
         wal: None,
         scope,
         pages: Pages::Held(pages.into()),
+        progress: Progress::default(),
     };
     let all = vec![page(1, 1), page(2, 2), page(3, 3)];
     uplink.ship(delta(1, Scope::Base, all)).await.unwrap();
