@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use jetbridge_core::{Error, ErrorKind, Key, Result};
 use tokio::sync::oneshot;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use crate::breaker::Breaker;
 use crate::decision::{Admission, Decision, OnError, Source};
 use crate::fallback::Local;
 use crate::limits::Limits;
-use crate::message::{Answer, Message, Reply, Request, Reserved};
+use crate::message::{Answer, Message, Replied, Reply, Request, Reserved};
 use crate::permit::Permit;
 use crate::policy::{LEASE_MAX, Policy};
 use crate::state::Ask;
@@ -20,6 +21,9 @@ use crate::tally::{Metrics, Tally};
 
 /// How long a caller waits for a store that does not answer, by default.
 const DEADLINE_DEFAULT: Duration = Duration::from_millis(250);
+/// So many deadlines a caller waits on while other processes are faster: 5 s by default. Whoever
+/// has won nothing by then is not served by this store.
+const RACES_MAX: u32 = 20;
 /// How long slots outlive their process, by default.
 const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 /// A shorter lease would be lost to a short stall of the process.
@@ -270,8 +274,7 @@ impl Limiter {
         let request = Request { cost, until, reply, queued: false };
         let (key, hash) = (&self.key, self.shared.hash.as_str());
         self.limits.send((key, hash), || self.place(), Message::Reserve(request));
-        let deadline = begun + self.opts.deadline;
-        let mut replied = timeout_at(deadline, answer).await;
+        let mut replied = self.reply(begun, answer).await;
         loop {
             let error = match replied {
                 Ok(Ok(Ok(Reply::Settled(answer)))) => {
@@ -300,6 +303,27 @@ impl Limiter {
             self.shared.tally.failed();
             return Ok(Decided::Unavailable(error));
         }
+    }
+
+    /// The reply, if it comes within the deadline. A lost race is an answer of the store: as long
+    /// as other processes are only faster, the deadline begins anew.
+    async fn reply(
+        &self,
+        begun: Instant,
+        mut answer: oneshot::Receiver<Replied>,
+    ) -> Result<Result<Replied, oneshot::error::RecvError>, Elapsed> {
+        let mut deadline = begun + self.opts.deadline;
+        let mut lost = self.shared.tally.conflicts();
+        for _ in 1..RACES_MAX {
+            let replied = timeout_at(deadline, &mut answer).await;
+            let so_far = self.shared.tally.conflicts();
+            if replied.is_ok() || so_far == lost {
+                return replied;
+            }
+            lost = so_far;
+            deadline += self.opts.deadline;
+        }
+        timeout_at(deadline, answer).await
     }
 
     /// Decides without the store.

@@ -80,6 +80,11 @@ impl Tally {
         self.conflicts.fetch_add(1, Relaxed);
     }
 
+    /// Races lost so far.
+    pub(crate) fn conflicts(&self) -> u64 {
+        self.conflicts.load(Relaxed)
+    }
+
     pub(crate) fn request(&self) {
         self.requests.fetch_add(1, Relaxed);
     }
@@ -110,7 +115,7 @@ impl Tally {
             total_wait_time_ms: total,
             avg_wait_time_ms: average,
             max_wait_time_ms: ms(self.wait_us_max.load(Relaxed)),
-            cas_failures: self.conflicts.load(Relaxed),
+            cas_failures: self.conflicts(),
             timeouts: self.denials.load(Relaxed),
             current_concurrent: positive(&self.slots),
             max_concurrent_reached: positive(&self.slots_max),

@@ -43,8 +43,8 @@ impl Refusal {
     }
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
+impl From<&Error> for Refusal {
+    fn from(error: &Error) -> Self {
         let status = match error.kind() {
             ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
             ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
@@ -52,6 +52,12 @@ impl From<Error> for Refusal {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, kind: error.kind().as_str(), message: error.to_string() }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
     }
 }
 
@@ -150,7 +156,8 @@ fn found<'a>(desk: &Desk, id: &'a str) -> Result<(Desked, Option<&'a str>), Refu
 }
 
 fn limiter(desked: &Desked, key: Option<&str>) -> Result<Option<Limiter>, Refusal> {
-    let Some(limiter) = &desked.limiter else { return Ok(None) };
+    let found = desked.limiter.as_ref().map_err(|error| Refusal::from(&**error))?;
+    let Some(limiter) = found else { return Ok(None) };
     Ok(Some(match key {
         Some(key) => limiter.key(key)?,
         None => limiter.clone(),

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use jetbridge::limit::{Engine, LimiterSpec};
+use jetbridge::limit::{Engine, Limiter, LimiterSpec, Limits};
 
-use super::{Desk, Desked};
+use super::{Desk, Desked, Found};
 use crate::board::State;
 use crate::supervise::{Context, Drained, Section};
 
@@ -26,18 +26,16 @@ impl Section for LimiterSection {
             let mut store = self.desk.store(&self.store);
             loop {
                 let limits = store.borrow_and_update().clone();
-                let limiter = limits.map(|limits| {
-                    limits.limiter_with(&self.spec.id, self.spec.policy, self.spec.opts)
-                });
+                let limiter = limits.and_then(|limits| self.limiter(limits));
                 match &limiter {
-                    Some(Ok(_)) => context.reporter.set(State::Running),
-                    Some(Err(error)) => context.reporter.degraded(error),
-                    None => context.reporter.degraded("its store is not open"),
+                    Ok(Some(_)) => context.reporter.set(State::Running),
+                    Ok(None) => context.reporter.degraded("its store is not open"),
+                    Err(error) => context.reporter.degraded(error),
                 }
                 self.desk.set_limiter(Desked {
                     spec: self.spec.clone(),
                     engine: self.engine,
-                    limiter: limiter.and_then(Result::ok),
+                    limiter,
                 });
                 tokio::select! {
                     changed = store.changed() => if changed.is_err() { break },
@@ -47,5 +45,14 @@ impl Section for LimiterSection {
             self.desk.remove_limiter(&self.spec.id);
             Drained::default()
         })
+    }
+}
+
+impl LimiterSection {
+    fn limiter(&self, limits: Option<Limits>) -> Found<Limiter> {
+        let open = |limits: Limits| {
+            limits.limiter_with(&self.spec.id, self.spec.policy, self.spec.opts).map_err(Arc::new)
+        };
+        limits.map(open).transpose()
     }
 }

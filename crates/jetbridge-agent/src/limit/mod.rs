@@ -27,13 +27,17 @@ use self::permits::Permits;
 /// How long starting waits for a store that could say that a limiter cannot be.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// What there is of a store or a limiter: nothing as long as the store has not answered, or why it
+/// cannot be.
+type Found<T> = std::result::Result<Option<T>, Arc<Error>>;
+
 /// The limiters that run. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Desk(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    stores: Mutex<BTreeMap<String, watch::Sender<Option<Limits>>>>,
+    stores: Mutex<BTreeMap<String, watch::Sender<Found<Limits>>>>,
     limiters: Mutex<BTreeMap<String, Desked>>,
     permits: Permits,
     durations: Durations,
@@ -44,21 +48,20 @@ struct Shared {
 pub(crate) struct Desked {
     pub(crate) spec: LimiterSpec,
     pub(crate) engine: Engine,
-    /// `None` until its store has answered.
-    pub(crate) limiter: Option<Limiter>,
+    pub(crate) limiter: Found<Limiter>,
 }
 
 impl Desk {
     /// The bucket of a store as soon as it is open.
-    fn store(&self, name: &str) -> watch::Receiver<Option<Limits>> {
+    fn store(&self, name: &str) -> watch::Receiver<Found<Limits>> {
         let mut stores = lock(&self.0.stores);
-        stores.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(None)).subscribe()
+        stores.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(Ok(None))).subscribe()
     }
 
-    fn set_store(&self, name: &str, limits: Option<Limits>) {
+    fn set_store(&self, name: &str, limits: Found<Limits>) {
         let mut stores = lock(&self.0.stores);
-        let store = stores.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(None));
-        store.send_replace(limits);
+        let store = stores.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(Ok(None)));
+        drop(store.send_replace(limits));
     }
 
     fn set_limiter(&self, desked: Desked) {

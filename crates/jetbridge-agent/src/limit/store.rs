@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jetbridge::limit::{Limits, StoreSpec, connect_store, open_store};
 use jetbridge::settings::Location;
-use jetbridge_core::{Backend, Backoff, Result};
+use jetbridge_core::{Backend, Backoff, Error, ErrorKind, Result};
 
 use super::Desk;
 use crate::board::State;
@@ -31,7 +31,7 @@ impl Section for LimitStoreSection {
                 tokio::select! {
                     opened = self.open(&context) => match opened {
                         Ok((limits, own)) => return self.keep(limits, own, &context).await,
-                        Err(error) => context.reporter.degraded(error),
+                        Err(error) => self.tell(error, &context),
                     },
                     _deadline = context.stop.begins() => return Drained::default(),
                 }
@@ -59,16 +59,24 @@ impl LimitStoreSection {
         }
     }
 
+    /// Only a store that does not answer is an outage, for which limiters have a policy.
+    fn tell(&self, error: Error, context: &Context) {
+        context.reporter.degraded(&error);
+        let is_outage = error.kind() == ErrorKind::Unavailable;
+        let found = if is_outage { Ok(None) } else { Err(Arc::new(error)) };
+        self.desk.set_store(&self.spec.name, found);
+    }
+
     async fn keep(
         &self,
         limits: Limits,
         own: Option<Arc<dyn Backend>>,
         context: &Context,
     ) -> Drained {
-        self.desk.set_store(&self.spec.name, Some(limits.clone()));
+        self.desk.set_store(&self.spec.name, Ok(Some(limits.clone())));
         context.reporter.set(State::Running);
         context.stop.begins().await;
-        self.desk.set_store(&self.spec.name, None);
+        self.desk.set_store(&self.spec.name, Ok(None));
         let mut abandoned = limits.close(CLOSE_GRACE).await;
         if let Some(own) = own {
             abandoned += own.close(CLOSE_GRACE).await.tasks_abandoned;

@@ -193,6 +193,30 @@ async fn a_changed_limiter_leaves_the_others_and_their_slots_alone() {
     assert!(rig.stop().await.0.is_clean());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_be_is_no_outage() {
+    let text = "http: {listen: '127.0.0.1:0'}\n\
+                stores: {s: {engine: nats, auto_create: false}}\n\
+                limiters: {api: {store: s, period: 1h, on_error: open}}";
+    let rig = Rig::start(text).await;
+    let address = rig.agent.http_address().unwrap();
+    eventually("the store's refusal", WITHIN, async || {
+        let refused = post(address, "/v1/limits/api/acquire").await;
+        (refused.json()["kind"] == "not found").then(|| assert_eq!(refused.status, 503))
+    })
+    .await;
+    assert_eq!(post(address, "/v1/limits/api/peek").await.json()["kind"], "not found");
+
+    let bucket = BucketName::parse("rate_limits").unwrap();
+    rig.backend.create_bucket(BucketKind::Kv, &bucket, &BucketSpec::default()).await.unwrap();
+    eventually("the store decides", WITHIN, async || {
+        let decided = post(address, "/v1/limits/api/acquire").await;
+        (decided.json()["source"] == "store").then_some(())
+    })
+    .await;
+    assert!(rig.stop().await.0.is_clean());
+}
+
 #[tokio::test]
 async fn a_bucket_that_forgets_too_soon_is_refused_at_the_start() {
     let folder = tempfile::tempdir().unwrap();

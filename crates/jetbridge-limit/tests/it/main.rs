@@ -7,6 +7,7 @@ mod contention;
 mod faults;
 mod fleet;
 mod layer;
+mod races;
 mod refunds;
 mod rig;
 mod slots;

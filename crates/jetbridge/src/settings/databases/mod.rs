@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jetbridge_core::Result;
+use jetbridge_sqlite::upkeep::{Deletion, UpkeepOptions};
 use serde::Deserialize;
 
 pub use replica::ReplicaSpec;
@@ -58,14 +59,14 @@ pub struct Upkeep {
 
 impl Default for Upkeep {
     fn default() -> Self {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
+        let options = UpkeepOptions::default();
         Self {
-            levels: vec![Duration::from_secs(30), minutes(5), minutes(60)],
-            snapshot_interval: minutes(24 * 60),
-            snapshot_retention: minutes(24 * 60),
-            captured_retention: minutes(5),
-            captured_check: Duration::from_secs(15),
-            deletes: true,
+            levels: options.levels,
+            snapshot_interval: options.snapshot_interval,
+            snapshot_retention: options.snapshot_retention,
+            captured_retention: options.captured_retention,
+            captured_check: options.captured_check,
+            deletes: options.deletion == Deletion::Enabled,
         }
     }
 }
