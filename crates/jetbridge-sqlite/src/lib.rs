@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod capture;
+pub mod follow;
 pub mod ltx;
 mod page;
 mod probe;

@@ -17,11 +17,12 @@ use jetbridge_core::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 pub use check::Integrity;
-pub(crate) use output::sync_directory;
-pub(crate) use source::{blocking, index};
+pub(crate) use image::Image;
+pub(crate) use output::{sync_directory, unwritten, with_suffix};
+pub(crate) use source::{Reading, blocking, fill_changed, index};
 
-use self::image::Image;
 use self::output::Output;
+use crate::follow::stamp;
 use crate::store::{LtxFile, Manifest, Plan, Replica, Target, plan};
 use crate::{PageSize, Pgno, Txid};
 
@@ -45,6 +46,18 @@ pub struct Options {
     pub integrity: Integrity,
     /// Large files that are read at once.
     pub parallelism: usize,
+    /// What becomes of the first page.
+    pub(crate) form: Form,
+}
+
+/// What the database is made for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Form {
+    /// To be what was captured, byte by byte.
+    #[default]
+    Exact,
+    /// To be followed: its first page says where it stands.
+    Followed,
 }
 
 impl Options {
@@ -56,6 +69,7 @@ impl Options {
             overwrite: Overwrite::No,
             integrity: Integrity::None,
             parallelism: PARALLELISM_DEFAULT,
+            form: Form::Exact,
         }
     }
 }
@@ -92,8 +106,8 @@ pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
 
 /// A failure, and the file it lies in.
 pub(crate) struct Failure {
-    file: Option<LtxFile>,
-    error: Error,
+    pub(crate) file: Option<LtxFile>,
+    pub(crate) error: Error,
 }
 
 impl From<Error> for Failure {
@@ -128,13 +142,13 @@ pub async fn restore(
     let mut manifest = replica.manifest().await?;
     let mut broken: Vec<LtxFile> = Vec::new();
     let mut wanted = plan(&manifest, options.target)?;
-    let txid = wanted.txid;
+    let least = wanted.txid;
     let mut listings = 1;
     loop {
         let failure = match attempt(replica, &output, &wanted, (options, progress)).await {
             Ok(image) => {
                 let took = began.elapsed();
-                let (page_size, pages) = (image.page_size, image.pages);
+                let (txid, page_size, pages) = (wanted.txid, image.page_size, image.pages);
                 return Ok(Restored { txid, page_size, pages, took, broken });
             }
             Err(failure) => failure,
@@ -154,11 +168,11 @@ pub async fn restore(
         for file in &broken {
             manifest.remove(file.level, file.range);
         }
-        match plan(&manifest, Target::Txid(txid)) {
-            Ok(other) => wanted = other,
-            Err(_gap) => {
-                return Err(lost(replica, manifest, &file, txid, failure.error).await);
-            }
+        // What was asked for may have grown since; it must not shrink because something is lost.
+        match plan(&manifest, options.target) {
+            Ok(other) if other.txid >= least => wanted = other,
+            Ok(_less) => return Err(lost(replica, manifest, &file, least, failure.error).await),
+            Err(_gap) => return Err(lost(replica, manifest, &file, least, failure.error).await),
         }
         tracing::warn!(file = file.file_name(), level = %file.level, error = %failure.error,
             "a file is broken or gone; others make up for it");
@@ -172,7 +186,12 @@ async fn attempt(
     (options, progress): (&Options, Progress<'_>),
 ) -> Result<Image, Failure> {
     let mut draft = output.draft()?;
-    let image = source::fill(replica, plan, draft.file()?, (options.parallelism, progress)).await?;
+    let file = draft.file()?;
+    let reading = Reading { replica, plan, known: 0, parallelism: options.parallelism, progress };
+    let image = source::fill(reading, std::sync::Arc::clone(&file)).await?;
+    if options.form == Form::Followed {
+        stamp(&file, image.pages, plan.txid).map_err(unwritten)?;
+    }
     let (path, integrity) = (draft.path().to_owned(), options.integrity);
     check::run(path, integrity).await?;
     draft.publish().await?;

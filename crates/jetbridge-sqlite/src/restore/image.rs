@@ -18,9 +18,9 @@ const RUN_BYTES: usize = 1 << 20;
 /// A database of a known size, page by page claimed by the files that hold its newest version.
 /// Files are numbered from the newest, 0, on.
 #[derive(Debug)]
-pub(super) struct Image {
-    pub(super) page_size: PageSize,
-    pub(super) pages: Pgno,
+pub(crate) struct Image {
+    pub(crate) page_size: PageSize,
+    pub(crate) pages: Pgno,
     file: Arc<File>,
     /// One more than the number of the file that a page comes from; 0 for a page not claimed.
     owners: Vec<u32>,
@@ -49,6 +49,11 @@ impl Image {
         (1..=self.pages).find(|pgno| self.owner(*pgno) == 0 && *pgno != lock_page)
     }
 
+    /// The pages that some file has, ascending.
+    pub(crate) fn claimed(&self) -> impl Iterator<Item = Pgno> {
+        (1..=self.pages).filter(|pgno| self.owner(*pgno) != 0)
+    }
+
     /// Claims the pages of a file that no newer one has; returns how many those are.
     pub(super) fn claim(&mut self, number: u32, entries: &[IndexEntry]) -> u32 {
         entries.iter().map(|entry| u32::from(self.claim_page(number, entry.pgno))).sum()
@@ -65,6 +70,10 @@ impl Image {
             }
             _ => false,
         }
+    }
+
+    fn is_wanted(&self, pgno: Pgno) -> bool {
+        pgno <= self.pages && pgno != self.page_size.lock_page()
     }
 
     fn owner(&self, pgno: Pgno) -> u32 {
@@ -96,7 +105,7 @@ impl Image {
             if owner == number + 1 {
                 run.add(&self.file, pgno, &page)?;
                 written += 1;
-            } else if owner > number + 1 {
+            } else if owner > number + 1 || (owner == 0 && self.is_wanted(pgno)) {
                 return Err(misread(pgno));
             }
         }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::image::Image;
 use super::{Failure, OPERATION, Progress};
+use crate::Pgno;
 use crate::ltx::{Decoder, HEADER_BYTES, Header, PageIndex};
 use crate::store::{LtxFile, Plan, Replica};
 
@@ -33,13 +34,37 @@ enum Brought {
     Index(Box<(Header, PageIndex)>),
 }
 
-/// Puts the database together that `plan` leads to.
-pub(super) async fn fill(
-    replica: &Replica,
-    plan: &Plan,
+/// What is read, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) replica: &'a Replica,
+    pub(crate) plan: &'a Plan,
+    /// Pages of the database that the plan stands on.
+    pub(crate) known: Pgno,
+    /// Large files that are read at once.
+    pub(crate) parallelism: usize,
+    pub(crate) progress: Progress<'a>,
+}
+
+/// Puts the database together that a plan leads to.
+pub(super) async fn fill(reading: Reading<'_>, file: Arc<File>) -> Result<Image, Failure> {
+    let (image, large) = small(reading, file).await?;
+    write(reading, whole(image, reading.plan)?, large).await
+}
+
+/// Puts together what a plan changes: the pages of its files, and no others.
+pub(crate) async fn fill_changed(reading: Reading<'_>, file: Arc<File>) -> Result<Image, Failure> {
+    let (image, large) = small(reading, file).await?;
+    let image = image.ok_or_else(|| Error::new(ErrorKind::Internal, OPERATION))?;
+    write(reading, image, large).await
+}
+
+/// Takes the small files, newest first, and of large ones the indexes.
+async fn small(
+    reading: Reading<'_>,
     file: Arc<File>,
-    (parallelism, progress): (usize, Progress<'_>),
-) -> Result<Image, Failure> {
+) -> Result<(Option<Image>, Vec<Large>), Failure> {
+    let Reading { replica, plan, progress, .. } = reading;
     let newest_first: Vec<LtxFile> = plan.files.iter().rev().cloned().collect();
     let bringing = newest_first.clone().into_iter().map(|file| bring(replica, file));
     let mut brought = stream::iter(bringing).buffered(AHEAD);
@@ -54,9 +79,7 @@ pub(super) async fn fill(
         let content = content?;
         let mut at_hand = match image.take() {
             Some(image) => image,
-            None => {
-                begin(&content, Arc::clone(&file), plan.bytes()).map_err(Failure::of(&entry))?
-            }
+            None => begin(&content, Arc::clone(&file), reading).map_err(Failure::of(&entry))?,
         };
         match content {
             Brought::Whole(bytes) => {
@@ -68,19 +91,23 @@ pub(super) async fn fill(
                 progress(entry.bytes);
             }
             Brought::Index(index) => {
+                // One that has nothing new is read as well: only the whole shows that its index,
+                // which says so, is right.
                 let claimed = at_hand.claim(number, index.1.entries());
-                if claimed > 0 {
-                    large.push(Large { number, claimed, file: entry.clone() });
-                } else {
-                    progress(entry.bytes);
-                }
+                large.push(Large { number, claimed, file: entry.clone() });
                 image = Some(at_hand);
             }
         }
     }
-    let image = Arc::new(whole(image, plan)?);
-    let reading = large.into_iter().map(|it| it.read(replica, Arc::clone(&image), progress));
-    stream::iter(reading).buffer_unordered(parallelism.max(1)).try_collect::<()>().await?;
+    Ok((image, large))
+}
+
+/// Reads the large files and writes what the image has of them.
+async fn write(reading: Reading<'_>, image: Image, large: Vec<Large>) -> Result<Image, Failure> {
+    let Reading { replica, parallelism, progress, .. } = reading;
+    let image = Arc::new(image);
+    let reads = large.into_iter().map(|it| it.read(replica, Arc::clone(&image), progress));
+    stream::iter(reads).buffer_unordered(parallelism.max(1)).try_collect::<()>().await?;
     Arc::into_inner(image).ok_or_else(|| Error::new(ErrorKind::Internal, OPERATION).into())
 }
 
@@ -117,14 +144,15 @@ fn whole(image: Option<Image>, plan: &Plan) -> Result<Image, Failure> {
     }
 }
 
-/// An image of the size that the newest file says, which is believed as far as `bytes` of files
-/// can hold that many pages.
-fn begin(newest: &Brought, file: Arc<File>, bytes: u64) -> Result<Image> {
+/// An image of the size that the newest file says, which is believed as far as the pages that are
+/// known and the bytes of all files can hold that many.
+fn begin(newest: &Brought, file: Arc<File>, reading: Reading<'_>) -> Result<Image> {
     let header = match newest {
         Brought::Whole(bytes) => *Decoder::new(&bytes[..])?.header(),
         Brought::Index(index) => index.0,
     };
-    if u64::from(header.commit) > bytes / PAGE_FRAME_BYTES_MIN + 1 {
+    let held = u64::from(reading.known) + reading.plan.bytes() / PAGE_FRAME_BYTES_MIN + 1;
+    if u64::from(header.commit) > held {
         return Err(Error::new(ErrorKind::Corrupt, OPERATION)
             .because("the newest file has a larger database than there are pages")
             .with("pages", header.commit));

@@ -86,6 +86,21 @@ pub(crate) fn reach(manifest: &Manifest, target: Target) -> Plan {
     Plan { files, txid: reached }
 }
 
+/// Files that lead from the state at `from` on, as far as any do, with as little before it as
+/// possible; none if nothing does.
+pub(crate) fn reach_from(manifest: &Manifest, from: Txid) -> Plan {
+    let mut usable: Vec<&LtxFile> = manifest.usable().collect();
+    usable.sort_by_key(|file| (file.range.min(), file.range.max()));
+    let mut plan = Plan { files: Vec::new(), txid: from };
+    loop {
+        let begun = usable.partition_point(|file| file.range.min() <= plan.txid.next());
+        let next = usable[..begun].iter().rev().find(|file| file.range.extends(plan.txid));
+        let Some(next) = next else { return plan };
+        plan.txid = next.range.max();
+        plan.files.push((*next).clone());
+    }
+}
+
 /// What reaches furthest is best; of several that with the most before it, of the highest level,
 /// the oldest.
 fn rank(file: &LtxFile) -> impl Ord + use<> {

@@ -73,6 +73,11 @@ impl Replica {
         ObjectName::parse(format!("{path}{name}"))
     }
 
+    /// What the names of all files begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The bucket.
     pub(crate) fn objects(&self) -> &Arc<dyn Objects> {
         &self.objects

@@ -4,6 +4,7 @@ mod app;
 mod child;
 mod faults;
 mod folder;
+mod followed;
 mod history;
 mod hole;
 mod idle;

@@ -10,7 +10,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 
 use super::source::DEADLINE;
-use super::{killed, refusals};
+use super::{followed, killed, refusals};
 
 const ROLE_VARIABLE: &str = "JETBRIDGE_TEST_ROLE";
 /// Marks our lines among those of the test harness.
@@ -109,6 +109,8 @@ fn role() {
             "replicate" => killed::replicate(&directory).await,
             "replicate_nats" => killed::replicate_nats(&directory).await,
             "write" => killed::write(&directory),
+            "follow" => followed::follow(&directory).await,
+            "read" => followed::read(&directory),
             "refused" => refusals::refused(&directory).await,
             other => panic!("there is no role {other}"),
         }

@@ -25,7 +25,7 @@ use crate::rig::{BUCKET, connect};
 const CYCLES: u64 = 20;
 const CYCLES_ON_A_SERVER: u64 = 15;
 /// Where a child finds the server.
-const URL_FILE: &str = "url";
+pub(crate) const URL_FILE: &str = "url";
 
 /// Replicates into a folder.
 pub(crate) async fn replicate(dir: &Path) {
@@ -56,7 +56,7 @@ async fn answer_syncs(dir: &Path, uplink: Arc<dyn Uplink>) {
     }
 }
 
-async fn replica_at(url: &str) -> (NatsBackend, Replica) {
+pub(crate) async fn replica_at(url: &str) -> (NatsBackend, Replica) {
     let backend = connect(url).await;
     let bucket = BucketName::parse(BUCKET).unwrap();
     let objects = backend.objects(&bucket, Open::ensure(BucketSpec::default())).await.unwrap();
@@ -258,7 +258,7 @@ async fn on_a_server(release: Release, cycles: u64) {
 }
 
 /// Bits that look like chance and are the same in every run (SplitMix64).
-fn scattered(seed: u64) -> u32 {
+pub(crate) fn scattered(seed: u64) -> u32 {
     let mut bits = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,0 +1,294 @@
+//! The database that is followed into: read by anybody, written here alone.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jetbridge_core::{Error, ErrorKind, Result};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::OPERATION;
+use super::journal::Journal;
+use super::place::{HEAD_BYTES, place_of, stamp_head};
+use crate::restore::{Image, sync_directory, unwritten, with_suffix};
+use crate::{PageSize, Pgno, Txid};
+
+/// Beside the database: what is to be written, and the lock that only one follower has.
+const STAGING_SUFFIX: &str = ".jetbridge-follow";
+/// A journal before it has the name under which SQLite looks for it.
+const DRAFT_SUFFIX: &str = ".jetbridge-follow-journal";
+const JOURNAL_SUFFIX: &str = "-journal";
+/// Where Litestream keeps the position of what it follows.
+const POSITION_SUFFIX: &str = "-txid";
+/// How long readers may be in the way of one attempt. New ones wait meanwhile, as SQLite has it.
+const READERS_MAX: Duration = Duration::from_secs(5);
+/// Bytes of neighbouring pages that are written at once.
+const RUN_BYTES: usize = 1 << 20;
+
+/// Files that this process has followed into. They are not closed again: that would take away the
+/// locks of whoever reads the database in this process.
+static KEPT: Mutex<Vec<Arc<File>>> = Mutex::new(Vec::new());
+
+/// A database that is followed into.
+#[derive(Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    connection: Connection,
+    file: Arc<File>,
+    staging: Arc<File>,
+}
+
+/// What was written at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Applied {
+    /// The pages that differed.
+    pub(super) pages: u64,
+}
+
+/// What a database is like.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    page_size: PageSize,
+    pages: Pgno,
+}
+
+impl Database {
+    /// Opens one that was followed, and says where it stands.
+    pub(super) fn open(path: &Path) -> Result<(Self, Txid)> {
+        // SQLite looks for the journal beside the file, not beside a link to it.
+        let path = fs::canonicalize(path).map_err(unwritten)?;
+        let staging = lock(&with_suffix(&path, STAGING_SUFFIX))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        connection.busy_timeout(READERS_MAX).map_err(failed)?;
+        let file = kept(&path).map_err(unwritten)?;
+        let database = Self { path, connection, file, staging };
+        // What an earlier follower left half done is rolled back by this.
+        let locked = database.connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK");
+        locked.map_err(|cause| database.refused().caused_by(cause))?;
+        let txid = database.txid()?.ok_or_else(|| database.refused())?;
+        Ok((database, txid))
+    }
+
+    /// Where it stands.
+    pub(super) fn place(&self) -> Result<Txid> {
+        self.txid()?.ok_or_else(|| self.meddled_with())
+    }
+
+    fn meddled_with(&self) -> Error {
+        Error::new(ErrorKind::Conflict, OPERATION)
+            .because("somebody else wrote to the followed database, or replaced it")
+            .with("path", self.path.display())
+            .hint("use -force to restore it anew, and only read it then")
+    }
+
+    fn refused(&self) -> Error {
+        let text = format!(
+            "cannot resume follow mode: {} is no database that was followed, or somebody has \
+             written to it since",
+            self.path.display()
+        );
+        Error::new(ErrorKind::AlreadyExists, OPERATION)
+            .because(text)
+            .hint("name another output, or use -force to restore it anew")
+    }
+
+    fn txid(&self) -> Result<Option<Txid>> {
+        let mut head = [0; HEAD_BYTES];
+        match self.file.read_exact_at(&mut head, 0) {
+            Ok(()) => Ok(place_of(&head)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(unwritten(error)),
+        }
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        let mut bytes = [0; 2];
+        self.file.read_exact_at(&mut bytes, 16).map_err(unwritten)?;
+        let said = match u32::from(u16::from_be_bytes(bytes)) {
+            1 => PageSize::MAX,
+            said => said,
+        };
+        let page_size = PageSize::new(said).ok_or_else(|| self.refused())?;
+        let length = self.file.metadata().map_err(unwritten)?.len();
+        let pages = length / u64::from(said);
+        Ok(Shape { page_size, pages: Pgno::try_from(pages).map_err(|_huge| self.refused())? })
+    }
+
+    /// An empty file in which is put together what is to be written, and how many pages the
+    /// database has.
+    pub(super) fn stage(&self) -> Result<(Arc<File>, Pgno)> {
+        self.staging.set_len(0).map_err(unwritten)?;
+        Ok((Arc::clone(&self.staging), self.shape()?.pages))
+    }
+
+    /// Writes the pages of `image`, whose bytes are `staged`, which lead from `before` to `after`;
+    /// `None` if readers are in the way.
+    pub(super) fn apply(
+        &mut self,
+        (image, staged): (&Image, &File),
+        before: Txid,
+        after: Txid,
+    ) -> Result<Option<Applied>> {
+        let shape = self.shape()?;
+        if shape.page_size != image.page_size {
+            return Err(Error::new(ErrorKind::Conflict, OPERATION)
+                .because("the replica has pages of another size now")
+                .hint("use -force to restore the database anew"));
+        }
+        let draft = with_suffix(&self.path, DRAFT_SUFFIX);
+        let changed = self.prepare((image, staged), shape, (&draft, after))?;
+        match self.connection.execute_batch("BEGIN EXCLUSIVE") {
+            Ok(()) => {}
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let written = self.write((staged, image), &changed, (&draft, before));
+        // Gives the lock back: SQLite itself has written nothing. If we failed half-way, the
+        // journal is there, and the next who takes the lock rolls back.
+        self.connection.execute_batch("ROLLBACK").map_err(failed)?;
+        written?;
+        self.staging.set_len(0).map_err(unwritten)?;
+        self.note(after);
+        Ok(Some(Applied { pages: changed.len() as u64 }))
+    }
+
+    /// Writes the journal of what differs, and says which pages do.
+    fn prepare(
+        &self,
+        (image, staged): (&Image, &File),
+        shape: Shape,
+        (draft, after): (&Path, Txid),
+    ) -> Result<Vec<Pgno>> {
+        let page_size = shape.page_size;
+        let (mut old, mut new) = (vec![0; page_size.bytes()], vec![0; page_size.bytes()]);
+        let mut journal = Journal::create(draft, page_size, shape.pages).map_err(unwritten)?;
+        let mut changed = Vec::new();
+        // The first page says where the database stands, and so changes whatever else does.
+        self.file.read_exact_at(&mut old, 0).map_err(unwritten)?;
+        journal.add(1, &old).map_err(unwritten)?;
+        let claims_first = image.claimed().next() == Some(1);
+        let mut first = old.clone();
+        if claims_first {
+            staged.read_exact_at(&mut first, 0).map_err(unwritten)?;
+        }
+        stamp_head(&mut first, image.pages, after);
+        staged.write_all_at(&first, 0).map_err(unwritten)?;
+        changed.push(1);
+        for pgno in image.claimed().filter(|pgno| *pgno != 1) {
+            let offset = page_size.offset_of(pgno);
+            staged.read_exact_at(&mut new, offset).map_err(unwritten)?;
+            if pgno <= shape.pages {
+                self.file.read_exact_at(&mut old, offset).map_err(unwritten)?;
+                if old == new {
+                    continue;
+                }
+                journal.add(pgno, &old).map_err(unwritten)?;
+            }
+            changed.push(pgno);
+        }
+        let cut = image.pages.saturating_add(1)..=shape.pages;
+        for pgno in cut.filter(|pgno| *pgno != page_size.lock_page()) {
+            self.file.read_exact_at(&mut old, page_size.offset_of(pgno)).map_err(unwritten)?;
+            journal.add(pgno, &old).map_err(unwritten)?;
+        }
+        journal.finish().map_err(unwritten)?;
+        Ok(changed)
+    }
+
+    /// Writes under the lock: the journal gets its name, the pages their places, and when all is
+    /// on disk the journal goes, which is the moment when it counts.
+    fn write(
+        &self,
+        (staged, image): (&File, &Image),
+        changed: &[Pgno],
+        (draft, before): (&Path, Txid),
+    ) -> Result<()> {
+        let same = fs::metadata(&self.path).and_then(|named| {
+            let ours = self.file.metadata()?;
+            Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino()))
+        });
+        if !same.unwrap_or(false) || self.txid()? != Some(before) {
+            return Err(self.meddled_with());
+        }
+        let journal = with_suffix(&self.path, JOURNAL_SUFFIX);
+        fs::rename(draft, &journal).map_err(unwritten)?;
+        sync_directory(&journal)?;
+        let page_size = image.page_size;
+        let at_once = (RUN_BYTES / page_size.bytes()).max(1);
+        let mut left = changed;
+        while let Some(first) = left.first() {
+            let follows = |(at, pgno): &(usize, &Pgno)| **pgno as usize == *first as usize + at;
+            let run = left.iter().enumerate().take(at_once).take_while(follows).count();
+            let mut bytes = vec![0; run * page_size.bytes()];
+            staged.read_exact_at(&mut bytes, page_size.offset_of(*first)).map_err(unwritten)?;
+            self.file.write_all_at(&bytes, page_size.offset_of(*first)).map_err(unwritten)?;
+            left = &left[run..];
+        }
+        let length = u64::from(image.pages) * u64::from(page_size.get());
+        self.file.set_len(length).map_err(unwritten)?;
+        self.file.sync_all().map_err(unwritten)?;
+        fs::remove_file(&journal).map_err(unwritten)
+    }
+
+    /// Leaves the position where Litestream looks for it. Ours is in the first page.
+    fn note(&self, txid: Txid) {
+        let draft = with_suffix(&self.path, DRAFT_SUFFIX);
+        let noted = fs::write(&draft, format!("{txid}\n"))
+            .and_then(|()| fs::rename(&draft, with_suffix(&self.path, POSITION_SUFFIX)));
+        if let Err(error) = noted {
+            tracing::debug!(%error, "the position is not noted for others");
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        for suffix in [STAGING_SUFFIX, DRAFT_SUFFIX] {
+            // What is left takes room, and the next follower uses it.
+            fs::remove_file(with_suffix(&self.path, suffix)).unwrap_or_default();
+        }
+    }
+}
+
+/// The file that only one follower has locked.
+fn lock(path: &Path) -> Result<Arc<File>> {
+    loop {
+        let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let file = opened.map_err(unwritten)?;
+        file.try_lock().map_err(|_held| {
+            Error::new(ErrorKind::Conflict, OPERATION)
+                .because("another process follows into this database")
+                .with("lock", path.display())
+        })?;
+        // Who had it before may have removed it on the way out.
+        if file.metadata().map_err(unwritten)?.nlink() > 0 {
+            return Ok(Arc::new(file));
+        }
+    }
+}
+
+fn kept(path: &Path) -> io::Result<Arc<File>> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let named = fs::metadata(path)?;
+    let is_it = |file: &&Arc<File>| {
+        file.metadata().is_ok_and(|it| (it.dev(), it.ino()) == (named.dev(), named.ino()))
+    };
+    if let Some(file) = kept.iter().find(is_it) {
+        return Ok(Arc::clone(file));
+    }
+    let file = Arc::new(File::options().read(true).write(true).open(path)?);
+    kept.push(Arc::clone(&file));
+    Ok(file)
+}
+
+fn failed(cause: rusqlite::Error) -> Error {
+    Error::new(ErrorKind::InvalidInput, OPERATION)
+        .because("the followed database cannot be written")
+        .caused_by(cause)
+}
