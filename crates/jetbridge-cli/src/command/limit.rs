@@ -92,6 +92,8 @@ async fn open(limits: &LimitFile, place: Option<&Place>, printer: &Printer) -> R
 fn refused(error: &Error, printer: &Printer) -> Status {
     let words = match error.kind() {
         ErrorKind::Unavailable if error.operation() != "limit.open" => Some("Connection refused"),
+        // Its facts say what is wrong: how long a bucket remembers, for one.
+        ErrorKind::InvalidInput => None,
         _ => error.message().filter(|_| error.operation() == "limit.open"),
     };
     printer.error(&Begun::with(words, error));

@@ -2,23 +2,48 @@
 
 use std::time::Duration;
 
-use jetbridge_testkit::{Release, eventually};
+use jetbridge_testkit::Release;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::binary::Store;
+use crate::binary::{Running, Store};
 
-const WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 
 /// rate-sync's file, for a store that the environment names.
-fn lay_out(store: &Store, limiters: &str) {
+pub(crate) fn lay_out(store: &Store, limiters: &str) {
     let text = format!("[stores.s]\nengine = \"nats\"\nauto_create = true\n{limiters}");
     std::fs::write(store.path("rate-sync.toml"), text).unwrap();
 }
 
-async fn json(store: &Store, line: &str) -> Value {
+pub(crate) async fn json(store: &Store, line: &str) -> Value {
     serde_json::from_str(&store.does(&format!("--json {line}")).await).unwrap()
 }
+
+/// Where `up` listens, as it says.
+pub(crate) async fn address(up: &mut Running) -> String {
+    loop {
+        if let Some((_, address)) = up.note().await.split_once("http: http://") {
+            break address.to_owned();
+        }
+    }
+}
+
+/// Each case on the oldest and the newest server.
+macro_rules! on_both_servers {
+    ($($case:ident),+ $(,)?) => {
+        mod nats_2_9_25 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(jetbridge_testkit::Release::Oldest).await })+
+        }
+        mod nats_2_15_2 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(jetbridge_testkit::Release::Newest).await })+
+        }
+    };
+}
+
+pub(crate) use on_both_servers;
 
 async fn permits_are_given_over_processes(store: Store) {
     lay_out(
@@ -141,47 +166,4 @@ async fn another_policy_on_a_key_is_one_line_with_the_word() {
     assert!(said.err.contains("policy"), "{said:?}");
     let said = store.run(&["limit", "acquire", "api"]).await;
     assert_eq!(said.err, "", "it is converted");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn up_serves_limiters_and_fails_as_it_is_told() {
-    let store = Store::nats(Release::Oldest).await;
-    std::fs::write(
-        store.path("up.yml"),
-        "http: {listen: '127.0.0.1:0'}\nstores: {s: {engine: nats, auto_create: true}}\n\
-         limiters:\n  a: {store: s, rate_per_second: 1000, burst: 100}\n  \
-         b: {store: s, rate_per_second: 1000, burst: 100, fail_closed: true}\n  \
-         c: {store: s, period: 1h, burst: 4, on_error: {local: 0.5}}\n",
-    )
-    .unwrap();
-    let mut up = store.start(&["up", "up.yml"]);
-    let address = loop {
-        if let Some((_, address)) = up.note().await.split_once("http: http://") {
-            break address.to_owned();
-        }
-    };
-    let acquire = async |id: &str| {
-        crate::up::ask(&address, "POST", &format!("/v1/limits/{id}/acquire")).await
-    };
-    for id in ["a", "b", "c"] {
-        eventually("the store decides", WITHIN, async || {
-            acquire(id).await.contains("\"source\":\"store\"").then_some(())
-        })
-        .await;
-    }
-    store.server().kill();
-    for (id, status, source) in [("a", 200, "open"), ("b", 503, "closed"), ("c", 200, "local")] {
-        let said = acquire(id).await;
-        assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{id}: {said}");
-        assert!(said.contains(&format!("\"source\":\"{source}\"")), "{id}: {said}");
-    }
-    store.server().restart().await;
-    for id in ["a", "b"] {
-        eventually("the store decides again", WITHIN, async || {
-            acquire(id).await.contains("\"source\":\"store\"").then_some(())
-        })
-        .await;
-    }
-    up.signal(Signal::TERM);
-    assert_eq!(up.end().await.1, 0);
 }

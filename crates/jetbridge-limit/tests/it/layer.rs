@@ -1,12 +1,13 @@
 //! Requests through the layer.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use jetbridge_core::{Backend, MemoryBackend};
-use jetbridge_limit::http::{ByHeader, Everybody, LimitLayer};
+use jetbridge_core::{Backend, Clock as _, MemoryBackend, SystemClock};
+use jetbridge_limit::http::{ByClient, ByHeader, ByPeer, Everybody, KeyOf, LimitLayer};
 use jetbridge_limit::{LimiterOpts, OnError, Policy};
 use jetbridge_testkit::{Faults, Odds};
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
@@ -78,4 +79,68 @@ async fn a_slot_is_held_until_the_service_answers_and_without_a_store_it_is_503(
     .await;
     faults.change(Odds { before_apply: 1000, ..Odds::default() });
     assert_eq!(service.clone().oneshot(request("")).await.unwrap().status(), 503);
+}
+
+/// How many of the requests, each from a peer and through proxies, are answered, with one permit
+/// for each client.
+async fn answered(keys: impl KeyOf, requests: &[(&str, &str)]) -> Vec<u16> {
+    let limits = open(Arc::new(MemoryBackend::new())).await;
+    let limiter = limits.limiter_with("api", Policy::per_period(1, HOUR).unwrap(), strict());
+    let inner =
+        service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(String::new())) });
+    let service = LimitLayer::new(limiter.unwrap(), keys).layer(inner);
+    let mut answered = Vec::new();
+    for (peer, forwarded) in requests {
+        let mut request = Request::builder().extension(peer.parse::<SocketAddr>().unwrap());
+        if !forwarded.is_empty() {
+            request = request.header("x-forwarded-for", *forwarded);
+        }
+        let request = request.body(()).unwrap();
+        answered.push(service.clone().oneshot(request).await.unwrap().status().as_u16());
+    }
+    answered
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_peer_or_by_the_client_that_a_trusted_proxy_names() {
+    let requests = [
+        ("10.0.0.1:1000", "203.0.113.1"),
+        ("10.0.0.1:2000", "203.0.113.2"),
+        ("10.0.0.2:1000", "203.0.113.1"),
+        // Nobody's proxy: what it says about others is its own invention.
+        ("198.51.100.7:1000", "203.0.113.3"),
+        ("198.51.100.7:2000", "203.0.113.4"),
+    ];
+    let by_peer = answered(ByPeer, &requests).await;
+    assert_eq!(by_peer, [200, 429, 200, 200, 429]);
+    let by_client = ByClient::behind(["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(answered(by_client, &requests).await, [200, 200, 429, 200, 429]);
+    assert_eq!(answered(Everybody, &requests).await, [200, 429, 429, 429, 429]);
+}
+
+#[tokio::test]
+async fn every_answer_has_both_kinds_of_fields() {
+    let limits = open(Arc::new(MemoryBackend::new())).await;
+    let policy = Policy::per_period(6, Duration::from_secs(60)).unwrap().burst(3).unwrap();
+    let limiter = limits.limiter_with("api", policy, strict()).unwrap();
+    let inner =
+        service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(String::new())) });
+    let service = LimitLayer::new(limiter, Everybody).cost(3).layer(inner);
+    let unix = || {
+        let now = SystemClock.now();
+        now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+    };
+    for (status, after) in [(200, 30), (429, 30)] {
+        let before = unix();
+        let answer = service.clone().oneshot(request("")).await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert_eq!(header(&answer, "ratelimit-policy"), Some("\"api\";q=3;w=30"));
+        assert_eq!(header(&answer, "ratelimit"), Some(format!("\"api\";r=0;t={after}").as_str()));
+        assert_eq!(header(&answer, "x-ratelimit-limit"), Some("3"));
+        assert_eq!(header(&answer, "x-ratelimit-remaining"), Some("0"));
+        let reset: u64 = header(&answer, "x-ratelimit-reset").unwrap().parse().unwrap();
+        assert!((before + after - 1..=unix() + after + 1).contains(&reset), "{reset}, {before}");
+        let retry = (status == 429).then(|| after.to_string());
+        assert_eq!(header(&answer, "retry-after"), retry.as_deref());
+    }
 }

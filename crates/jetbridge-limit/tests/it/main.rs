@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod api;
 mod composite;
 mod contention;
 mod faults;
 mod fleet;
+mod golden;
 mod layer;
 mod races;
 mod refunds;
@@ -25,6 +27,9 @@ macro_rules! row {
                 a_slot_that_comes_back_wakes_another_process,
                 the_slots_of_a_dead_process_come_back, a_denial_of_either_charges_neither,
                 cancelled_calls_leave_no_slot);
+            row!(@cases $row, api: a_stream_is_throttled, several_permits_are_taken_together,
+                a_wait_that_is_too_short_is_denied_at_once, a_permit_is_a_guard,
+                waiters_are_served_in_order, a_cancelled_waiters_slot_goes_to_the_next);
             row!(@cases $row, composite: nothing_is_charged_unless_all_agree,
                 one_of_several_is_enough);
         }
