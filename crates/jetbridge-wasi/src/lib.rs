@@ -6,6 +6,8 @@ mod ctx;
 mod cursors;
 mod dialect;
 mod fault;
+#[cfg(feature = "host")]
+pub mod host;
 mod imports;
 mod stores;
 mod swap;

@@ -5,6 +5,8 @@ pub mod codec;
 mod connect;
 pub mod connector;
 pub mod limit;
+#[cfg(feature = "wasi")]
+mod links;
 mod replicator;
 pub mod settings;
 mod sources;
@@ -17,8 +19,12 @@ pub use jetbridge_local as local;
 pub use jetbridge_nats as nats;
 pub use jetbridge_sqlite as sqlite;
 pub use jetbridge_template as template;
+#[cfg(feature = "wasi")]
+pub use jetbridge_wasi as wasi;
 
 pub use connect::{Target, connect};
 pub use connector::Connector;
+#[cfg(feature = "wasi")]
+pub use links::Links;
 pub use replicator::Replicator;
 pub use sources::{Remarks, StoreSources};

@@ -22,6 +22,7 @@ const HOUSE: [(&str, &[&str], &[&str]); 14] = [
             "jetbridge-nats",
             "jetbridge-sqlite",
             "jetbridge-template",
+            "jetbridge-wasi",
         ],
         &[],
     ),

@@ -1,0 +1,333 @@
+//! What guests of wasi:keyvalue find behind the identifiers they open: links, in the properties
+//! that wasmCloud's provider has and in ours.
+//!
+//! A link that names no server is on the default store. Those that name one share a connection
+//! for each distinct way to it, which is closed with the last of them. Links come and go while
+//! guests run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jetbridge_core::{
+    Backend, BucketName, BucketSpec, CounterEncoding, Error, ErrorKind, Result, StopReport, Storage,
+};
+use jetbridge_wasi::{DEFAULT_STORE, Link, Stores};
+use tokio::sync::Mutex;
+
+use crate::connect::connect;
+use crate::settings::{
+    Dialect, Entry, Environment, Location, Node, Place, Source, parse_duration, read,
+};
+
+/// The properties of a link beside those of its connection.
+const OWN: [&str; 7] = [
+    "counter_encoding",
+    "key_encoding",
+    "read_consistency",
+    "history",
+    "max_age",
+    "replicas",
+    "storage",
+];
+/// How long closing a connection may take: acknowledgements of a slow server.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// Links by name, on a default store and on those that they name.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> jetbridge::Result<()> {
+/// use jetbridge::settings::Environment;
+/// use jetbridge::Links;
+///
+/// let store = jetbridge::connect("memory:").await?;
+/// let links = Links::new(Environment::default()).over(store);
+/// let properties = [("bucket", "counters"), ("enable_bucket_auto_create", "true")];
+/// links.add("default", &properties.map(|(n, v)| (n.to_owned(), v.to_owned()))).await?;
+/// assert_eq!(links.stores().identifiers(), ["default"]);
+/// assert!(links.remove("default").await.is_ok_and(|was_there| was_there));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Links {
+    environment: Environment,
+    default_store: Option<Arc<dyn Backend>>,
+    /// Properties of every link, unless it says otherwise.
+    provider: Vec<(String, String)>,
+    stores: Stores,
+    opened: Mutex<Opened>,
+}
+
+#[derive(Default)]
+struct Opened {
+    connections: Vec<Connection>,
+    /// Which connection a link is on.
+    places: BTreeMap<String, Location>,
+}
+
+struct Connection {
+    location: Location,
+    store: Arc<dyn Backend>,
+}
+
+/// A link as its properties describe it.
+struct Described {
+    /// The server it names; `None` for the default store.
+    location: Option<Location>,
+    bucket: BucketName,
+    create: Option<BucketSpec>,
+    encoding: CounterEncoding,
+    raw_keys: bool,
+    maybe_stale: bool,
+    warnings: Vec<String>,
+}
+
+impl Links {
+    /// No links. Without a default store a link that names no server is on the one that
+    /// wasmCloud's page prints, `0.0.0.0:4222`, which is dialled as this machine.
+    pub fn new(environment: Environment) -> Self {
+        Self {
+            environment,
+            default_store: None,
+            provider: Vec::new(),
+            stores: Stores::new(),
+            opened: Mutex::default(),
+        }
+    }
+
+    /// The default store is `store`, which stays its owner's to close.
+    #[must_use]
+    pub fn over(mut self, store: Arc<dyn Backend>) -> Self {
+        self.default_store = Some(store);
+        self
+    }
+
+    /// Properties that hold for every link which does not set them itself.
+    #[must_use]
+    pub fn provider(mut self, properties: &[(String, String)]) -> Self {
+        self.provider = properties.to_vec();
+        self
+    }
+
+    /// What guests open.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// Puts a link behind `name`, in place of an earlier one, and connects if no other link has
+    /// its connection.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a property that is unknown or cannot be
+    /// read, and as [`connect`].
+    pub async fn add(&self, name: &str, properties: &[(String, String)]) -> Result<()> {
+        let name = canonical(name);
+        let described = self.describe(name, properties)?;
+        for warning in &described.warnings {
+            tracing::warn!("link {name}: {warning}");
+        }
+        let mut opened = self.opened.lock().await;
+        let store = match (&described.location, &self.default_store) {
+            (None, Some(store)) => Arc::clone(store),
+            (None, None) => return Err(unplaced(name)),
+            (Some(location), _) => opened.connection(location).await?,
+        };
+        self.stores.add(name, described.link(store));
+        let before = match described.location {
+            Some(location) => opened.places.insert(name.to_owned(), location),
+            None => opened.places.remove(name),
+        };
+        if before.is_some() {
+            opened.close_unused().await;
+        }
+        Ok(())
+    }
+
+    /// Takes a link away and leaves the others; its connection is closed with its last link.
+    /// `false` if it was not there.
+    ///
+    /// # Errors
+    /// None so far: a connection that does not close in time is a warning in the log.
+    pub async fn remove(&self, name: &str) -> Result<bool> {
+        let name = canonical(name);
+        let mut opened = self.opened.lock().await;
+        let removed = self.stores.remove(name);
+        opened.places.remove(name);
+        opened.close_unused().await;
+        Ok(removed)
+    }
+
+    /// Takes every link away, closes what was connected to, and reports on each.
+    pub async fn close(&self, grace: Duration) -> Vec<StopReport> {
+        for name in self.stores.identifiers() {
+            self.stores.remove(&name);
+        }
+        let mut opened = self.opened.lock().await;
+        opened.places.clear();
+        let mut reports = Vec::new();
+        for connection in opened.connections.drain(..) {
+            reports.push(connection.store.close(grace).await);
+        }
+        reports
+    }
+
+    /// Connections that links have opened.
+    pub async fn connections(&self) -> usize {
+        self.opened.lock().await.connections.len()
+    }
+
+    fn describe(&self, name: &str, properties: &[(String, String)]) -> Result<Described> {
+        let provider = entries("the provider", &self.provider);
+        let own = entries(&format!("link {name}"), properties);
+        let sources =
+            [&provider, &own].map(|entries| Source::new(Dialect::Link, entries).also_known(&OWN));
+        let settings = read(Dialect::Link, &sources, &self.environment)?.patient();
+        let named = settings.server_place.is_some();
+        let location = if named || self.default_store.is_none() {
+            let mut connect = settings.connect;
+            connect.name.get_or_insert_with(|| "jetbridge".to_owned());
+            Some(Location::Nats(Box::new(connect)))
+        } else {
+            None
+        };
+        let bucket = settings.bucket.as_deref().unwrap_or(name);
+        let properties = Own { name, entries: [&own, &provider] };
+        let spec = properties.spec()?;
+        Ok(Described {
+            location,
+            bucket: BucketName::parse(bucket)?,
+            create: settings.auto_create.unwrap_or(false).then_some(spec),
+            encoding: properties.encoding()?,
+            raw_keys: properties.choice("key_encoding", ["escaped", "raw"])? == 1,
+            maybe_stale: properties.choice("read_consistency", ["fresh", "stale"])? == 1,
+            warnings: settings.warnings,
+        })
+    }
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").field("stores", &self.stores).finish_non_exhaustive()
+    }
+}
+
+impl Opened {
+    async fn connection(&mut self, location: &Location) -> Result<Arc<dyn Backend>> {
+        if let Some(known) = self.connections.iter().find(|known| known.location == *location) {
+            return Ok(Arc::clone(&known.store));
+        }
+        let store = connect(location).await?;
+        self.connections.push(Connection { location: location.clone(), store: Arc::clone(&store) });
+        Ok(store)
+    }
+
+    async fn close_unused(&mut self) {
+        let places = &self.places;
+        let unused: Vec<_> = self
+            .connections
+            .extract_if(.., |it| !places.values().any(|place| *place == it.location))
+            .collect();
+        for connection in unused {
+            if !connection.store.close(CLOSE_GRACE).await.is_clean() {
+                tracing::warn!("{}: left before all was answered", connection.store);
+            }
+        }
+    }
+}
+
+impl Described {
+    fn link(&self, store: Arc<dyn Backend>) -> Link {
+        let mut link = Link::new(store, self.bucket.clone()).counter_encoding(self.encoding);
+        if let Some(spec) = &self.create {
+            link = link.create(spec.clone());
+        }
+        if self.raw_keys {
+            link = link.raw_keys();
+        }
+        if self.maybe_stale {
+            link = link.maybe_stale();
+        }
+        link
+    }
+}
+
+fn canonical(name: &str) -> &str {
+    if name.is_empty() { DEFAULT_STORE } else { name }
+}
+
+fn entries(place: &str, properties: &[(String, String)]) -> Vec<Entry> {
+    let place = Place::argument(place);
+    let entry = |(name, text): &(String, String)| Entry {
+        name: name.clone(),
+        place: place.clone(),
+        node: Node::scalar(text, place.clone()),
+    };
+    properties.iter().map(entry).collect()
+}
+
+fn unplaced(name: &str) -> Error {
+    Error::new(ErrorKind::Internal, "wasi.link")
+        .because("a link without a store")
+        .with("link", name)
+}
+
+/// The properties of [`OWN`]: the link's over the provider's.
+struct Own<'a> {
+    name: &'a str,
+    entries: [&'a [Entry]; 2],
+}
+
+impl Own<'_> {
+    fn text(&self, property: &str) -> Option<&str> {
+        let all = self.entries.iter().flat_map(|entries| entries.iter());
+        let mut found = all.filter(|entry| entry.name.eq_ignore_ascii_case(property));
+        found.next().and_then(|entry| entry.node.text())
+    }
+
+    /// The place of the property's value among `choices`, of which the first is the default.
+    fn choice<const N: usize>(&self, property: &str, choices: [&str; N]) -> Result<usize> {
+        let Some(text) = self.text(property) else { return Ok(0) };
+        let found = choices.iter().position(|choice| choice.eq_ignore_ascii_case(text));
+        found.ok_or_else(|| self.refuse(property, text, &format!("one of {}", choices.join(", "))))
+    }
+
+    fn encoding(&self) -> Result<CounterEncoding> {
+        let choice = self.choice("counter_encoding", ["decimal", "be64", "le64"])?;
+        Ok([CounterEncoding::Decimal, CounterEncoding::Be64, CounterEncoding::Le64][choice])
+    }
+
+    fn spec(&self) -> Result<BucketSpec> {
+        let mut spec = BucketSpec::default();
+        if let Some(history) = self.number("history")? {
+            spec.history = history;
+        }
+        if let Some(replicas) = self.number("replicas")? {
+            spec.replicas = replicas;
+        }
+        if let Some(text) = self.text("max_age") {
+            let age = parse_duration(text)
+                .map_err(|_reason| self.refuse("max_age", text, "a duration such as 24h"))?;
+            spec.max_age = Some(age);
+        }
+        if self.choice("storage", ["file", "memory"])? == 1 {
+            spec.storage = Storage::Memory;
+        }
+        Ok(spec)
+    }
+
+    fn number(&self, property: &str) -> Result<Option<u8>> {
+        let Some(text) = self.text(property) else { return Ok(None) };
+        let number = text.parse::<u8>().ok().filter(|number| *number > 0);
+        number.map(Some).ok_or_else(|| self.refuse(property, text, "a number from 1"))
+    }
+
+    fn refuse(&self, property: &str, text: &str, wanted: &str) -> Error {
+        Error::new(ErrorKind::InvalidInput, "wasi.link")
+            .because(format!("the property is not {wanted}"))
+            .with("link", self.name)
+            .with("property", property)
+            .with("value", text)
+    }
+}
