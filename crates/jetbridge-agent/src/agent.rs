@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jetbridge::StoreSources;
 use jetbridge::limit::{Engine, LimiterSpec, StoreSpec};
-use jetbridge::settings::{DatabaseSpec, Environment};
+use jetbridge::settings::{DatabaseSpec, Environment, Location, resolve};
 use jetbridge_core::{Backend, Clock, Error, Result, StopReport, SystemClock, Tasks};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::board::{Board, SectionId};
 use crate::bucket::BucketSection;
+use crate::component::{ComponentSection, ComponentSpec, Routes};
 use crate::database::DatabaseSection;
 use crate::file::UpFile;
 use crate::handler::HandlerSpec;
@@ -42,6 +43,9 @@ pub struct Agent {
     http: Option<(HttpSpec, Http)>,
     overview: Overview,
     desk: Desk,
+    routes: Routes,
+    /// Where the store is, for links that say only how to log in there.
+    place: Location,
     files_state: watch::Sender<Option<String>>,
     drain_timeout: Duration,
     tasks: Tasks,
@@ -56,6 +60,7 @@ enum Wanted {
     Limiter { spec: LimiterSpec, store: String, engine: Engine },
     Template(TemplateSpec),
     Database(DatabaseSection),
+    Component(ComponentSpec),
 }
 
 impl Wanted {
@@ -69,11 +74,12 @@ impl Wanted {
             Self::Limiter { spec, .. } => SectionId::new("limiter", spec.id.clone()),
             Self::Template(template) => SectionId::new("template", template.name.clone()),
             Self::Database(database) => SectionId::new("database", database.name()),
+            Self::Component(spec) => SectionId::new("component", spec.name.clone()),
         }
     }
 
-    fn section(&self, desk: &Desk, sources: &Arc<StoreSources>) -> Arc<dyn Section> {
-        let desk = desk.clone();
+    fn section(&self, agent: &Agent) -> Arc<dyn Section> {
+        let desk = agent.desk.clone();
         match self {
             Self::Bucket(bucket) => Arc::new(bucket.clone()),
             Self::Handler(handler) => Arc::new(handler.clone()),
@@ -82,10 +88,16 @@ impl Wanted {
                 let (spec, store, engine) = (spec.clone(), store.clone(), *engine);
                 Arc::new(LimiterSection { spec, store, engine, desk })
             }
-            Self::Template(spec) => {
-                Arc::new(TemplateSection { spec: spec.clone(), sources: Arc::clone(sources) })
-            }
+            Self::Template(spec) => Arc::new(TemplateSection {
+                spec: spec.clone(),
+                sources: Arc::clone(&agent.sources),
+            }),
             Self::Database(database) => Arc::new(database.clone()),
+            Self::Component(spec) => Arc::new(ComponentSection {
+                spec: spec.clone(),
+                place: agent.place.clone(),
+                routes: agent.routes.clone(),
+            }),
         }
     }
 }
@@ -137,6 +149,8 @@ impl Agent {
         refuse_what_cannot_be(&file.limits, &backend).await?;
         let (metrics, board) = (Metrics::new(), Board::new(Arc::clone(&clock)));
         let desk = Desk::default();
+        let routes = Routes::new(metrics.components.clone());
+        let place = resolve(&file.store, &environment)?.location;
         let tasks = Tasks::new();
         let (files_state, files_seen) = watch::channel(None);
         let overview = Overview {
@@ -144,6 +158,7 @@ impl Agent {
             board: board.clone(),
             metrics: metrics.clone(),
             desk: desk.clone(),
+            routes: routes.clone(),
             started: clock.now(),
             clock,
             connection: follow_connection(&*backend, metrics.clone(), &tasks),
@@ -162,6 +177,8 @@ impl Agent {
             http: None,
             overview,
             desk,
+            routes,
+            place,
             files_state,
             drain_timeout: file.drain_timeout(),
             tasks,
@@ -250,7 +267,7 @@ impl Agent {
 
     fn start_section(&mut self, wanted: Wanted) {
         let id = wanted.id();
-        self.supervisor.start(id.clone(), wanted.section(&self.desk, &self.sources));
+        self.supervisor.start(id.clone(), wanted.section(self));
         self.running.insert(id, wanted);
     }
 
@@ -296,7 +313,9 @@ fn wanted(file: UpFile) -> Vec<Wanted> {
     let buckets = file.buckets.into_iter().map(Wanted::Bucket);
     let handlers = file.handlers.into_iter().map(Wanted::Handler);
     let templates = file.templates.into_iter().map(Wanted::Template);
-    buckets.chain(handlers).chain(limits).chain(templates).chain(databases).collect()
+    let components = file.components.into_iter().map(Wanted::Component);
+    let rest = templates.chain(databases).chain(components);
+    buckets.chain(handlers).chain(limits).chain(rest).collect()
 }
 
 /// The limiters, and before them the stores that they use.

@@ -17,6 +17,7 @@ use jetbridge_core::{Digest, Error, ErrorKind, Result, Secret, Tasks};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::component;
 use crate::limit;
 use crate::status::Overview;
 
@@ -92,7 +93,11 @@ fn router(spec: &HttpSpec, overview: Overview) -> Router {
         .merge(limit::routes(overview.desk.clone()))
         .layer(from_fn_with_state(spec.token.clone(), authorize));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
-    open.merge(guarded).with_state(overview)
+    let components = Router::new()
+        .fallback(component::answer)
+        .layer(from_fn_with_state(spec.token.clone(), authorize))
+        .with_state(overview.routes.clone());
+    open.merge(guarded).with_state(overview).fallback_service(components)
 }
 
 async fn authorize(

@@ -6,6 +6,7 @@
 mod agent;
 mod board;
 mod bucket;
+mod component;
 mod database;
 mod file;
 mod handler;
@@ -21,6 +22,7 @@ mod watch;
 pub use agent::{Agent, Reloaded, UpReport};
 pub use board::{SectionId, SectionStatus, State};
 pub use bucket::BucketSection;
+pub use component::ComponentSpec;
 pub use file::UpFile;
 pub use handler::{HandlerSpec, Order, Source, Target};
 pub use http::HttpSpec;

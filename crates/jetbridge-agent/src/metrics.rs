@@ -15,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::board::{Board, State};
+use crate::component::ComponentMetrics;
 use crate::limit::Desk;
 use crate::template::TemplateMetrics;
 
@@ -66,6 +67,7 @@ pub(crate) struct Metrics {
     connected: Gauge,
     sections: Family<SectionLabels, Gauge>,
     pub(crate) templates: TemplateMetrics,
+    pub(crate) components: ComponentMetrics,
 }
 
 impl Debug for Metrics {
@@ -90,8 +92,10 @@ impl Metrics {
             connected: Gauge::default(),
             sections: Family::default(),
             templates: TemplateMetrics::default(),
+            components: ComponentMetrics::default(),
         };
         metrics.templates.register(&mut registry);
+        metrics.components.register(&mut registry);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program", version);
         registry.register("handler_attempts", "Attempts at messages", metrics.attempts.clone());

@@ -1,5 +1,6 @@
 //! What the sections of a file need of a NATS account.
 
+use jetbridge::LinkPlan;
 use jetbridge::limit::Engine;
 use jetbridge::nats::{ConnectOptions, Permissions};
 use jetbridge::template::Server;
@@ -42,6 +43,13 @@ impl UpFile {
                     .publish(&keys);
             }
         }
+        for link in self.links()?.filter(|link| link.is_default()) {
+            let bucket = &link.bucket;
+            permissions
+                .ensure_bucket(BucketKind::Kv, bucket)
+                .follow_bucket(BucketKind::Kv, bucket)
+                .publish(&link.writes()?);
+        }
         for template in &self.templates {
             let values = template.reads()?.into_iter().filter_map(|read| read.value);
             for value in values.filter(|value| value.server == Server::Default) {
@@ -51,13 +59,27 @@ impl UpFile {
         Ok(permissions)
     }
 
+    /// Where the links of all components lead.
+    fn links(&self) -> Result<impl Iterator<Item = LinkPlan>> {
+        let mut plans = Vec::new();
+        for component in &self.components {
+            plans.extend(component.plan()?);
+        }
+        Ok(plans.into_iter())
+    }
+
     /// What [`UpFile::permissions`] does not cover, a line each: what a template reads of other
     /// servers, and what only shows when it runs.
     ///
     /// # Errors
     /// [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput) if a template cannot be read.
     pub fn not_covered(&self) -> Result<Vec<String>> {
-        let mut lines = Vec::new();
+        let elsewhere = self.links()?.filter(|link| !link.is_default());
+        let mut lines: Vec<String> = elsewhere
+            .map(|link| {
+                format!("link {} opens bucket {} of {}", link.name, link.bucket, link.location)
+            })
+            .collect();
         for template in &self.templates {
             for read in template.reads()? {
                 let name = &template.name;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::board::{Board, SectionStatus, State};
+use crate::component::Routes;
 use crate::limit::Desk;
 use crate::metrics::{Ended, Metrics};
 
@@ -22,6 +23,7 @@ pub(crate) struct Overview {
     pub(crate) board: Board,
     pub(crate) metrics: Metrics,
     pub(crate) desk: Desk,
+    pub(crate) routes: Routes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: SystemTime,
     pub(crate) connection: watch::Receiver<ConnectionState>,
@@ -105,6 +107,9 @@ impl Overview {
         }
         if kind == "template" {
             section["template"] = self.metrics.templates.json(name);
+        }
+        if kind == "component" {
+            section["component"] = self.metrics.components.json(name);
         }
         section
     }

@@ -11,6 +11,7 @@ pub(crate) mod parse;
 pub(crate) mod sqlite;
 pub(crate) mod stream;
 pub(crate) mod template;
+pub(crate) mod wasi;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     Template(template::Template),
     /// Replicate and restore SQLite databases, as Litestream does
     Sqlite(sqlite::Sqlite),
+    /// Run WebAssembly components that use wasi:keyvalue, on a store
+    Wasi(wasi::Wasi),
     /// Check connection, login, TLS, JetStream, permissions and clock: what fails, and why
     Doctor,
     /// Print a completion script for a shell

@@ -19,6 +19,7 @@ pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 pub(crate) mod up;
+pub(crate) mod wasi;
 
 use std::convert::Infallible;
 use std::sync::Arc;

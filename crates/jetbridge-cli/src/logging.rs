@@ -26,6 +26,7 @@ impl Command {
     pub(crate) fn tone(&self) -> Tone {
         match self {
             Self::Up(_) => Tone::Service,
+            Self::Wasi(args) if args.serves() => Tone::Service,
             Self::Sqlite(args) if matches!(args.word, Word::Replicate(_)) => Tone::Service,
             Self::Check(_)
             | Self::Completions(_)
@@ -34,7 +35,8 @@ impl Command {
             | Self::Man(_)
             | Self::OnStore(_)
             | Self::Sqlite(_)
-            | Self::Template(_) => Tone::Command,
+            | Self::Template(_)
+            | Self::Wasi(_) => Tone::Command,
         }
     }
 }

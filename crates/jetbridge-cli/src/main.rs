@@ -63,6 +63,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<Status> {
         Command::Limit(args) => block_on(command::limit::run(&args, &cli.global, printer)),
         Command::Template(args) => block_on(command::template::run(args, &cli.global, printer)),
         Command::Sqlite(args) => block_on(command::sqlite::run(args, &cli.global, printer)),
+        Command::Wasi(args) => block_on(command::wasi::run(args, &cli.global, printer)),
         Command::Doctor => block_on(command::doctor::run(&cli.global, printer)),
         Command::Completions(args) => command::completions::run(&args, printer),
         Command::Man(args) => command::man::run(&args, printer),

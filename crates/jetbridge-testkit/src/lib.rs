@@ -5,6 +5,7 @@ pub mod contract;
 pub mod counting;
 mod dice;
 pub mod fault;
+pub mod guest;
 pub mod jwt;
 pub mod proxy;
 pub mod server;

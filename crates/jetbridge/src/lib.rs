@@ -25,6 +25,6 @@ pub use jetbridge_wasi as wasi;
 pub use connect::{Target, connect};
 pub use connector::Connector;
 #[cfg(feature = "wasi")]
-pub use links::Links;
+pub use links::{LinkPlan, Links};
 pub use replicator::Replicator;
 pub use sources::{Remarks, StoreSources};

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jetbridge_core::{
-    Backend, BucketName, BucketSpec, CounterEncoding, Error, ErrorKind, Result, StopReport, Storage,
+    Backend, BucketName, BucketSpec, CounterEncoding, Error, ErrorKind, Pattern, Result,
+    StopReport, Storage,
 };
 use jetbridge_wasi::{DEFAULT_STORE, Link, Stores};
 use tokio::sync::Mutex;
 
 use crate::connect::connect;
 use crate::settings::{
-    Dialect, Entry, Environment, Location, Node, Place, Source, parse_duration, read,
+    Dialect, Entry, Environment, Location, NatsSettings, Node, Place, Source, parse_duration, read,
 };
 
 /// The properties of a link beside those of its connection.
@@ -39,11 +40,11 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> jetbridge::Result<()> {
-/// use jetbridge::settings::Environment;
 /// use jetbridge::Links;
+/// use jetbridge::settings::{Environment, Location};
 ///
 /// let store = jetbridge::connect("memory:").await?;
-/// let links = Links::new(Environment::default()).over(store);
+/// let links = Links::new(Environment::default()).over(store, Location::Memory);
 /// let properties = [("bucket", "counters"), ("enable_bucket_auto_create", "true")];
 /// links.add("default", &properties.map(|(n, v)| (n.to_owned(), v.to_owned()))).await?;
 /// assert_eq!(links.stores().identifiers(), ["default"]);
@@ -53,11 +54,46 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// ```
 pub struct Links {
     environment: Environment,
-    default_store: Option<Arc<dyn Backend>>,
+    /// Where links are that name no server.
+    place: Option<Location>,
+    /// Connections are made in the background, and outlive outages.
+    in_background: bool,
     /// Properties of every link, unless it says otherwise.
     provider: Vec<(String, String)>,
     stores: Stores,
     opened: Mutex<Opened>,
+}
+
+/// Where a link would be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LinkPlan {
+    /// The identifier that guests open.
+    pub name: String,
+    /// The store.
+    pub location: Location,
+    /// The bucket.
+    pub bucket: BucketName,
+    /// True if the bucket is made when it is missing.
+    pub creates: bool,
+    /// What contradicts itself or does nothing.
+    pub warnings: Vec<String>,
+    is_default: bool,
+}
+
+impl LinkPlan {
+    /// True if it is on the default store, with nothing of its own.
+    pub fn is_default(&self) -> bool {
+        self.is_default
+    }
+
+    /// The subjects that guests write.
+    ///
+    /// # Errors
+    /// None in practice: a bucket's name makes a legal pattern.
+    pub fn writes(&self) -> Result<Pattern> {
+        Pattern::parse(format!("$KV.{}.>", self.bucket))
+    }
 }
 
 #[derive(Default)]
@@ -70,12 +106,13 @@ struct Opened {
 struct Connection {
     location: Location,
     store: Arc<dyn Backend>,
+    /// Somebody else's to close.
+    lent: bool,
 }
 
 /// A link as its properties describe it.
 struct Described {
-    /// The server it names; `None` for the default store.
-    location: Option<Location>,
+    location: Location,
     bucket: BucketName,
     create: Option<BucketSpec>,
     encoding: CounterEncoding,
@@ -85,22 +122,39 @@ struct Described {
 }
 
 impl Links {
-    /// No links. Without a default store a link that names no server is on the one that
-    /// wasmCloud's page prints, `0.0.0.0:4222`, which is dialled as this machine.
+    /// No links. Those that name no server are on the one that wasmCloud's page prints,
+    /// `0.0.0.0:4222`, which is dialled as this machine.
     pub fn new(environment: Environment) -> Self {
         Self {
             environment,
-            default_store: None,
+            place: None,
+            in_background: false,
             provider: Vec::new(),
             stores: Stores::new(),
             opened: Mutex::default(),
         }
     }
 
-    /// The default store is `store`, which stays its owner's to close.
+    /// Links that name no server are on the store at `place`, which the first of them connects to.
     #[must_use]
-    pub fn over(mut self, store: Arc<dyn Backend>) -> Self {
-        self.default_store = Some(store);
+    pub fn at(mut self, place: Location) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Links that name no server are on `store`, which is at `place` and stays its owner's to
+    /// close.
+    #[must_use]
+    pub fn over(mut self, store: Arc<dyn Backend>, place: Location) -> Self {
+        let lent = Connection { location: place.clone(), store, lent: true };
+        self.opened.get_mut().connections.push(lent);
+        self.at(place)
+    }
+
+    /// Adds links also while their servers cannot be reached.
+    #[must_use]
+    pub fn in_background(mut self) -> Self {
+        self.in_background = true;
         self
     }
 
@@ -129,20 +183,36 @@ impl Links {
             tracing::warn!("link {name}: {warning}");
         }
         let mut opened = self.opened.lock().await;
-        let store = match (&described.location, &self.default_store) {
-            (None, Some(store)) => Arc::clone(store),
-            (None, None) => return Err(unplaced(name)),
-            (Some(location), _) => opened.connection(location).await?,
-        };
+        let store = opened.connection(&described.location).await?;
         self.stores.add(name, described.link(store));
-        let before = match described.location {
-            Some(location) => opened.places.insert(name.to_owned(), location),
-            None => opened.places.remove(name),
-        };
+        let before = opened.places.insert(name.to_owned(), described.location);
         if before.is_some() {
             opened.close_unused().await;
         }
         Ok(())
+    }
+
+    /// What a guest has that is linked to nothing: the bucket `default` of the default store, made
+    /// if it is missing.
+    pub fn default_link() -> (&'static str, [(String, String); 1]) {
+        (DEFAULT_STORE, [("enable_bucket_auto_create".to_owned(), "true".to_owned())])
+    }
+
+    /// Where a link would be, without connecting.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a property that is unknown or cannot be read.
+    pub fn plan(&self, name: &str, properties: &[(String, String)]) -> Result<LinkPlan> {
+        let name = canonical(name);
+        let described = self.describe(name, properties)?;
+        Ok(LinkPlan {
+            name: name.to_owned(),
+            is_default: self.place.as_ref() == Some(&described.location),
+            location: described.location,
+            bucket: described.bucket,
+            creates: described.create.is_some(),
+            warnings: described.warnings,
+        })
     }
 
     /// Takes a link away and leaves the others; its connection is closed with its last link.
@@ -167,7 +237,7 @@ impl Links {
         let mut opened = self.opened.lock().await;
         opened.places.clear();
         let mut reports = Vec::new();
-        for connection in opened.connections.drain(..) {
+        for connection in opened.connections.extract_if(.., |it| !it.lent) {
             reports.push(connection.store.close(grace).await);
         }
         reports
@@ -175,7 +245,7 @@ impl Links {
 
     /// Connections that links have opened.
     pub async fn connections(&self) -> usize {
-        self.opened.lock().await.connections.len()
+        self.opened.lock().await.connections.iter().filter(|it| !it.lent).count()
     }
 
     fn describe(&self, name: &str, properties: &[(String, String)]) -> Result<Described> {
@@ -184,14 +254,7 @@ impl Links {
         let sources =
             [&provider, &own].map(|entries| Source::new(Dialect::Link, entries).also_known(&OWN));
         let settings = read(Dialect::Link, &sources, &self.environment)?.patient();
-        let named = settings.server_place.is_some();
-        let location = if named || self.default_store.is_none() {
-            let mut connect = settings.connect;
-            connect.name.get_or_insert_with(|| "jetbridge".to_owned());
-            Some(Location::Nats(Box::new(connect)))
-        } else {
-            None
-        };
+        let location = self.location(&settings)?;
         let bucket = settings.bucket.as_deref().unwrap_or(name);
         let properties = Own { name, entries: [&own, &provider] };
         let spec = properties.spec()?;
@@ -204,6 +267,29 @@ impl Links {
             maybe_stale: properties.choice("read_consistency", ["fresh", "stale"])? == 1,
             warnings: settings.warnings,
         })
+    }
+
+    /// Where a link is. One that names no server, but how to log in or whom to trust, is on the
+    /// servers of the default store in a way of its own.
+    fn location(&self, settings: &NatsSettings) -> Result<Location> {
+        let mut connect = settings.connect.clone();
+        if settings.server_place.is_none() {
+            let nobodys = read(Dialect::Link, &[], &self.environment)?.patient().connect;
+            match &self.place {
+                Some(place) if connect == nobodys => return Ok(place.clone()),
+                Some(Location::Nats(place)) => connect.servers.clone_from(&place.servers),
+                _ => {}
+            }
+        }
+        connect.name.get_or_insert_with(|| "jetbridge".to_owned());
+        connect.connect_in_background = self.in_background;
+        Ok(Location::Nats(Box::new(connect)))
+    }
+
+    /// True if a link is on the default store.
+    pub async fn uses_default(&self) -> bool {
+        let opened = self.opened.lock().await;
+        opened.places.values().any(|place| Some(place) == self.place.as_ref())
     }
 }
 
@@ -219,7 +305,8 @@ impl Opened {
             return Ok(Arc::clone(&known.store));
         }
         let store = connect(location).await?;
-        self.connections.push(Connection { location: location.clone(), store: Arc::clone(&store) });
+        let (location, opened) = (location.clone(), Arc::clone(&store));
+        self.connections.push(Connection { location, store: opened, lent: false });
         Ok(store)
     }
 
@@ -227,7 +314,7 @@ impl Opened {
         let places = &self.places;
         let unused: Vec<_> = self
             .connections
-            .extract_if(.., |it| !places.values().any(|place| *place == it.location))
+            .extract_if(.., |it| !it.lent && !places.values().any(|place| *place == it.location))
             .collect();
         for connection in unused {
             if !connection.store.close(CLOSE_GRACE).await.is_clean() {
@@ -265,12 +352,6 @@ fn entries(place: &str, properties: &[(String, String)]) -> Vec<Entry> {
         node: Node::scalar(text, place.clone()),
     };
     properties.iter().map(entry).collect()
-}
-
-fn unplaced(name: &str) -> Error {
-    Error::new(ErrorKind::Internal, "wasi.link")
-        .because("a link without a store")
-        .with("link", name)
 }
 
 /// The properties of [`OWN`]: the link's over the provider's.

@@ -2,6 +2,7 @@
 //! once, each with its file, line and column.
 
 mod buckets;
+mod components;
 mod handlers;
 mod http;
 mod join;
@@ -19,6 +20,7 @@ use jetbridge_core::{Error, ErrorKind};
 use serde::de::DeserializeOwned;
 
 use crate::bucket::BucketSection;
+use crate::component::ComponentSpec;
 use crate::handler::HandlerSpec;
 use crate::http::HttpSpec;
 use crate::template::TemplateSpec;
@@ -28,8 +30,9 @@ use templates::Surroundings;
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// What a file may hold at its top; `store` and `nats` are read where the store is found.
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "buckets",
+    "components",
     "dbs",
     "drain_timeout",
     "fastapi",
@@ -58,6 +61,8 @@ pub struct UpFile {
     pub limits: LimitFile,
     /// Files that are kept true.
     pub templates: Vec<TemplateSpec>,
+    /// Guests of wasi:keyvalue.
+    pub components: Vec<ComponentSpec>,
     /// Databases that are replicated, as each file has them.
     pub databases: Vec<Databases>,
     /// How long to drain, if they say.
@@ -118,6 +123,7 @@ impl UpFile {
                 "http" => self.http = keep(http::read(node), problems).or(self.http.take()),
                 "buckets" => buckets::read(node, &mut self.buckets, problems),
                 "handlers" => handlers::read(node, around.folder, &mut self.handlers, problems),
+                "components" => components::read(node, around, &mut self.components, problems),
                 "templates" => templates::read(node, around, &mut self.templates, problems),
                 name if SECTIONS.contains(&name) || name.starts_with("NATS.") => {}
                 name if tree.get("dbs").is_some() && Databases::knows(name) => {}
@@ -131,8 +137,9 @@ impl UpFile {
     fn check_names(&self, problems: &mut Vec<Error>) {
         let handlers = self.handlers.iter().map(|handler| ("handlers", &handler.name));
         let templates = self.templates.iter().map(|template| ("templates", &template.name));
+        let components = self.components.iter().map(|component| ("components", &component.name));
         let mut names = BTreeSet::new();
-        for (kind, name) in handlers.chain(templates) {
+        for (kind, name) in handlers.chain(templates).chain(components) {
             if !names.insert((kind, name)) {
                 problems.push(
                     Error::new(ErrorKind::InvalidInput, "settings.read")
@@ -141,6 +148,7 @@ impl UpFile {
                 );
             }
         }
+        self.check_routes(problems);
         let mut files = BTreeSet::new();
         for template in &self.templates {
             if !files.insert(&template.render.to) {
@@ -152,17 +160,29 @@ impl UpFile {
             }
         }
     }
+
+    /// A path that two components answer is nobody's, and one that nobody listens for is useless.
+    fn check_routes(&self, problems: &mut Vec<Error>) {
+        let problem =
+            |message: String| Error::new(ErrorKind::InvalidInput, "settings.read").because(message);
+        let mut routes = BTreeSet::new();
+        for route in self.components.iter().filter_map(|component| component.route.as_ref()) {
+            if !routes.insert(route.trim_end_matches('/')) {
+                problems.push(problem(format!("two components have the route `{route}`")));
+            }
+        }
+        if let (Some(route), None) = (routes.first(), &self.http) {
+            problems.push(
+                problem(format!("nothing listens for the route `{route}/`"))
+                    .hint("say where: `http: {listen: 127.0.0.1:4280}`"),
+            );
+        }
+    }
 }
 
 fn unknown(entry: &Entry, name: &str) -> Error {
-    let planned = ["components"];
-    let message = if planned.contains(&name) {
-        format!("{}: this version cannot run `{name}`", entry.place)
-    } else {
-        format!("{}: there is no section `{name}`", entry.place)
-    };
     Error::new(ErrorKind::InvalidInput, "settings.read")
-        .because(message)
+        .because(format!("{}: there is no section `{name}`", entry.place))
         .hint(format!("there are {}", SECTIONS.join(", ")))
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jetbridge::limit::LimiterSpec;
 use jetbridge::nats::ConnectOptions;
 use jetbridge::settings::{Environment, Location};
-use jetbridge_agent::{Source, TemplateSpec, UpFile};
+use jetbridge_agent::{ComponentSpec, Source, TemplateSpec, UpFile};
 use jetbridge_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -90,6 +90,11 @@ fn plan(file: &UpFile, place: &Place) -> Plan {
         name: template.name.clone(),
         detail: template_words(template, &mut warnings),
     }));
+    sections.extend(file.components.iter().map(|component| Line {
+        kind: "component",
+        name: component.name.clone(),
+        detail: component_words(component, &mut warnings),
+    }));
     Plan {
         store: place.location.to_string(),
         origin: place.origin.clone(),
@@ -143,6 +148,26 @@ fn template_words(template: &TemplateSpec, warnings: &mut Vec<String>) -> String
     buckets.dedup();
     let reads = if buckets.is_empty() { "no store".to_owned() } else { buckets.join(", ") };
     format!("{} from {}, reads {reads}", template.render.to.display(), paths.join(", "))
+}
+
+/// Who calls it and what it is linked to; a link that is wrong is a warning, because `up` says so
+/// too and goes on.
+fn component_words(component: &ComponentSpec, warnings: &mut Vec<String>) -> String {
+    let mut words = vec![component.wasm.display().to_string()];
+    words.extend(component.route.iter().map(|route| format!("answers {route}")));
+    words.extend(component.watch.iter().map(|store| format!("watches \"{store}\"")));
+    match component.plan() {
+        Ok(plans) => words.extend(plans.into_iter().map(|plan| {
+            warnings.extend(plan.warnings.iter().cloned());
+            let place = match plan.is_default() {
+                true => String::new(),
+                false => format!(" of {}", plan.location),
+            };
+            format!("\"{}\" is bucket {}{place}", plan.name, plan.bucket)
+        })),
+        Err(error) => warnings.push(error.to_string()),
+    }
+    words.join(", ")
 }
 
 /// What would run.

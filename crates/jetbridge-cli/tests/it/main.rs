@@ -45,3 +45,4 @@ mod render;
 mod sqlite;
 mod template;
 mod up;
+mod wasi;

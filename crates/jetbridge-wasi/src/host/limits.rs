@@ -1,7 +1,8 @@
 //! What a guest may use up, and the errors that name it.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::future::Future;
+use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
@@ -9,7 +10,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 const MEMORY_BYTES_DEFAULT: usize = 512 * 1024 * 1024;
 /// Elements of a guest's tables: far beyond what compilers emit.
 const TABLE_ELEMENTS_MAX: usize = 1_000_000;
-/// How often a running guest is looked at: its overtime, and how long it keeps a thread.
+/// How long a guest that computes keeps a thread before others have it.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// What one instance of a guest may use.
@@ -63,24 +64,44 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
-/// The memory of one guest.
+impl Exceeded {
+    /// The limit's name.
+    pub(super) fn limit(self) -> &'static str {
+        match self {
+            Self::Memory { .. } => "memory",
+            Self::Table { .. } => "table",
+            Self::Time { .. } => "time",
+        }
+    }
+}
+
+/// The memory of one guest, all of its instances together.
 #[derive(Debug)]
 pub(super) struct Memory {
-    pub(super) bytes_max: usize,
+    bytes_max: usize,
+    bytes: usize,
+}
+
+impl Memory {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, bytes: 0 }
+    }
 }
 
 impl ResourceLimiter for Memory {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired <= self.bytes_max {
+        let wanted = self.bytes.saturating_add(desired.saturating_sub(current));
+        if wanted <= self.bytes_max {
+            self.bytes = wanted;
             return Ok(true);
         }
         // A plain no would let the guest fail in its own words, without the limit's name.
-        Err(Exceeded::Memory { wanted: desired, max: self.bytes_max }.into())
+        Err(Exceeded::Memory { wanted, max: self.bytes_max }.into())
     }
 
     fn table_growing(
@@ -96,12 +117,18 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// Ends the guest of `store` when `time` is over; until then it makes room for others each tick.
-pub(super) fn watch_time<T>(store: &mut Store<T>, time: Option<Duration>) {
-    let started = Instant::now();
+/// Makes the guest of `store` give way to others at each tick of the engine.
+pub(super) fn give_way<T>(store: &mut Store<T>) {
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(move |_| match time {
-        Some(max) if started.elapsed() > max => Err(Exceeded::Time { max }.into()),
-        _ => Ok(UpdateDeadline::Yield(1)),
-    });
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+}
+
+/// Runs a guest for as long as it may run, be it that it computes or that it waits.
+pub(super) async fn within<R>(
+    time: Option<Duration>,
+    guest: impl Future<Output = wasmtime::Result<R>>,
+) -> wasmtime::Result<R> {
+    let Some(max) = time else { return guest.await };
+    let ended = tokio::time::timeout(max, guest).await;
+    ended.unwrap_or_else(|_elapsed| Err(Exceeded::Time { max }.into()))
 }

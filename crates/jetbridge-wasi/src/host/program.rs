@@ -1,8 +1,6 @@
 //! A component that is ready to run, and running it as a command.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jetbridge_core::{Error, ErrorKind, Result, Tasks};
@@ -13,7 +11,8 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::cache;
-use super::limits::{Exceeded, Limits, Memory, TICK, watch_time};
+use super::clock::Clock;
+use super::limits::{Exceeded, Limits, Memory, give_way, within};
 use super::state::{NoRequests, State};
 use crate::{Dialect, Dialects, KeyvalueCtx, Watcher, add_to_linker};
 
@@ -27,7 +26,7 @@ const PROXY: &str = "wasi:http/incoming-handler@";
 pub struct HostOpts {
     /// What a guest may use.
     pub limits: Limits,
-    /// Where compiled components are kept; `None` compiles each time.
+    /// In whose directory `components` compiled ones are kept; `None` compiles each time.
     pub cache: Option<PathBuf>,
 }
 
@@ -37,7 +36,7 @@ pub struct Host {
     engine: Engine,
     opts: HostOpts,
     tasks: Tasks,
-    stopped: Arc<AtomicBool>,
+    clock: Clock,
 }
 
 impl Host {
@@ -51,27 +50,15 @@ impl Host {
         let engine = Engine::new(&config).map_err(|error| {
             Error::new(ErrorKind::Unsupported, "wasi.start").caused_by(told(error))
         })?;
-        let host = Self { engine, opts, tasks: Tasks::new(), stopped: Arc::default() };
-        host.tick();
-        Ok(host)
-    }
-
-    /// Makes running guests look at the time. On a thread of its own: guests may have all the
-    /// runtime's.
-    fn tick(&self) {
-        let (engine, stopped) = (self.engine.weak(), Arc::clone(&self.stopped));
-        let clock = tokio::task::spawn_blocking(move || {
-            while !stopped.load(Ordering::Acquire) {
-                std::thread::sleep(TICK);
-                let Some(engine) = engine.upgrade() else { break };
-                engine.increment_epoch();
-            }
-        });
-        self.tasks.spawn(async move {
-            if let Err(error) = clock.await {
+        let host = Self { engine, opts, tasks: Tasks::new(), clock: Clock::default() };
+        let (engine, clock) = (host.engine.clone(), host.clock.clone());
+        let ticking = tokio::task::spawn_blocking(move || clock.tick(&engine));
+        host.tasks.spawn(async move {
+            if let Err(error) = ticking.await {
                 tracing::error!("the clock of guests ended: {error}");
             }
         });
+        Ok(host)
     }
 
     /// Compiles a component and links it; `name` is what errors call it.
@@ -83,25 +70,30 @@ impl Host {
         let fail = |kind, error| {
             Error::new(kind, "wasi.load").with("component", name).caused_by(told(error))
         };
-        let component = cache::load(&self.engine, wasm, self.opts.cache.as_deref())
+        let component = cache::load(&self.engine, wasm, self.cache().as_deref())
             .map_err(|error| fail(ErrorKind::InvalidInput, error))?;
         let dialects = Dialects::of(&component, &self.engine)
             .map_err(|error| error.with("component", name))?;
         let pre = link(&self.engine, &component, &dialects)
             .map_err(|error| fail(ErrorKind::Unsupported, error))?;
-        Ok(Program { name: name.to_owned(), component, dialects, pre, limits: self.opts.limits })
+        let (limits, clock) = (self.opts.limits, self.clock.clone());
+        Ok(Program { name: name.to_owned(), component, dialects, pre, limits, clock })
+    }
+
+    fn cache(&self) -> Option<PathBuf> {
+        self.opts.cache.as_ref().map(|directory| directory.join("components"))
     }
 
     /// Stops what looks at the guests' time. Guests are ended by whoever runs them.
     pub async fn close(&self, grace: Duration) -> usize {
-        self.stopped.store(true, Ordering::Release);
+        self.clock.stop();
         self.tasks.stop(grace).await
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Release);
+        self.clock.stop();
     }
 }
 
@@ -130,7 +122,7 @@ pub enum Purpose {
 }
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "a command says one of these")]
 pub enum Ended {
     /// Well.
@@ -140,6 +132,8 @@ pub enum Ended {
         /// Its exit code, never 0.
         code: i32,
     },
+    /// In the middle: it did what no program may.
+    Trapped(Error),
 }
 
 /// A component that is compiled and linked.
@@ -149,7 +143,8 @@ pub struct Program {
     component: Component,
     dialects: Dialects,
     pub(super) pre: InstancePre<State>,
-    limits: Limits,
+    pub(super) limits: Limits,
+    clock: Clock,
 }
 
 impl Program {
@@ -189,8 +184,7 @@ impl Program {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if it is no command,
-    /// [`LimitExceeded`](ErrorKind::LimitExceeded) naming the limit that ended it, and
-    /// [`Corrupt`](ErrorKind::Corrupt) with the trap of one that failed.
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) naming the limit that ended it.
     pub async fn run(&self, ctx: KeyvalueCtx, args: &[String]) -> Result<Ended> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.inherit_stdio().arg(&self.name).args(args);
@@ -205,13 +199,16 @@ impl Program {
             let command = command.instantiate_async(&mut store).await?;
             command.wasi_cli_run().call_run(&mut store).await
         };
-        match ended.await {
+        match within(self.limits.time, ended).await {
             Ok(Ok(())) => Ok(Ended::Well),
             Ok(Err(())) => Ok(Ended::Badly { code: 1 }),
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(0)) => Ok(Ended::Well),
                 Some(I32Exit(code)) => Ok(Ended::Badly { code: *code }),
-                None => Err(self.ended(error)),
+                None => match self.ended(error) {
+                    limit if limit.kind() == ErrorKind::LimitExceeded => Err(limit),
+                    trap => Ok(Ended::Trapped(trap)),
+                },
             },
         }
     }
@@ -223,12 +220,13 @@ impl Program {
             http: WasiHttpCtx::new(),
             table: ResourceTable::new(),
             keyvalue: ctx.result_bytes_max(self.limits.result_bytes),
-            memory: Memory { bytes_max: self.limits.memory_bytes },
+            memory: Memory::new(self.limits.memory_bytes),
             hooks: NoRequests,
+            _running: self.clock.guest(),
         };
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
-        watch_time(&mut store, self.limits.time);
+        give_way(&mut store);
         store
     }
 
@@ -237,6 +235,7 @@ impl Program {
         if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
             return Error::new(ErrorKind::LimitExceeded, "wasi.run")
                 .because(exceeded.to_string())
+                .with("limit", exceeded.limit())
                 .with("component", &self.name);
         }
         Error::new(ErrorKind::Corrupt, "wasi.run")

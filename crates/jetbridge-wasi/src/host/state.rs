@@ -9,6 +9,7 @@ use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use super::clock::Running;
 use super::limits::Memory;
 use crate::{Keyvalue, KeyvalueCtx};
 
@@ -20,6 +21,7 @@ pub(super) struct State {
     pub(super) keyvalue: KeyvalueCtx,
     pub(super) memory: Memory,
     pub(super) hooks: NoRequests,
+    pub(super) _running: Running,
 }
 
 impl State {

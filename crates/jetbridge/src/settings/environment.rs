@@ -43,6 +43,16 @@ impl Environment {
             _ => PathBuf::from(path),
         }
     }
+
+    /// Where what can be made again is kept: `$XDG_CACHE_HOME/jetbridge`, else
+    /// `~/.cache/jetbridge`; `None` if neither is known.
+    pub fn cache_directory(&self) -> Option<PathBuf> {
+        let base = match self.get("XDG_CACHE_HOME") {
+            Some(cache) => PathBuf::from(cache),
+            None => self.expand_home("~/.cache"),
+        };
+        base.is_absolute().then(|| base.join("jetbridge"))
+    }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
@@ -79,5 +89,7 @@ mod tests {
             assert_eq!(environment.expand_home(path).to_str(), Some(expanded), "{path}");
         }
         assert_eq!(Environment::default().expand_home("~/x").to_str(), Some("~/x"));
+        assert_eq!(environment.cache_directory(), Some("/home/ada/.cache/jetbridge".into()));
+        assert_eq!(Environment::default().cache_directory(), None);
     }
 }

@@ -1,0 +1,194 @@
+//! `components:` — guests that watch and answer, their status, figures, reloads and permissions.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jetbridge::nats::ConnectOptions;
+use jetbridge::settings::Environment;
+use jetbridge_agent::UpFile;
+use jetbridge_core::{BucketName, BucketSpec, DeleteOpts, Key, Kv, Open, PutOpts, Read};
+use jetbridge_testkit::{eventually, guest};
+
+use crate::rig::{Rig, WITHIN};
+
+const HTTP: &str = "http: {listen: '127.0.0.1:0'}\nbuckets: {orders: {}, counters: {}}\n";
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, wasm: Vec<u8>| std::fs::write(folder.path().join(name), wasm);
+    write("w.wasm", guest::watcher()).unwrap();
+    write("h.wasm", guest::http()).unwrap();
+    folder
+}
+
+fn key(text: &str) -> Key {
+    Key::parse(text).unwrap()
+}
+
+impl Rig {
+    async fn kv(&self, bucket: &str) -> Arc<dyn Kv> {
+        let bucket = BucketName::parse(bucket).unwrap();
+        self.backend.kv(&bucket, Open::ensure(BucketSpec::default())).await.unwrap()
+    }
+
+    async fn ask(&self, path: &str) -> (u16, String) {
+        crate::http::get(self.agent.http_address().unwrap(), path, "").await
+    }
+
+    async fn says(&self, path: &str, words: &str) -> String {
+        eventually(words, WITHIN, async || {
+            let said = self.ask(path).await.1;
+            said.contains(words).then_some(said)
+        })
+        .await
+    }
+}
+
+async fn value(kv: &Arc<dyn Kv>, name: &str, wanted: Option<&str>) {
+    eventually(name, WITHIN, async || {
+        let entry = kv.get(&key(name), Read::Fresh).await.unwrap();
+        let value = entry.map(|entry| String::from_utf8(entry.value.to_vec()).unwrap());
+        (value.as_deref() == wanted).then_some(())
+    })
+    .await;
+}
+
+async fn put(kv: &Arc<dyn Kv>, name: &str, text: &'static str) {
+    kv.put(&key(name), text.into(), PutOpts::new()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_is_told_of_what_was_there_and_of_what_changes() {
+    let text = format!("{HTTP}components:\n  - {{wasm: w.wasm, watch: [orders]}}\n");
+    let rig = Rig::start_in(folder(), &text).await;
+    let orders = rig.kv("orders").await;
+    put(&orders, "a", "1").await;
+    value(&orders, "seen/a", Some("1")).await;
+    put(&orders, "a", "2").await;
+    value(&orders, "seen/a", Some("2")).await;
+    orders.delete(&key("a"), DeleteOpts::new()).await.unwrap();
+    value(&orders, "seen/a", None).await;
+    rig.says("/readyz", "ready").await;
+    let figures = rig.says("/metrics", "component_changes_total").await;
+    assert!(figures.contains("{component=\"w.wasm\",outcome=\"done\"}"), "{figures}");
+    let (report, folder) = rig.stop().await;
+    assert!(report.is_clean(), "{report:?}");
+
+    // A guest that was not there is told of the present values.
+    let rig = Rig::start_in(folder, &text).await;
+    let orders = rig.kv("orders").await;
+    put(&orders, "b", "3").await;
+    value(&orders, "seen/b", Some("3")).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_traps_is_told_again_and_then_passed_over() {
+    let text = format!("{HTTP}components:\n  - {{name: w, wasm: w.wasm, watch: [orders]}}\n");
+    let rig = Rig::start_in(folder(), &text).await;
+    let orders = rig.kv("orders").await;
+    put(&orders, "a", "1").await;
+    value(&orders, "seen/a", Some("1")).await;
+    put(&orders, "trap", "x").await;
+    put(&orders, "b", "2").await;
+    value(&orders, "seen/b", Some("2")).await;
+    let status = rig.says("/v1/status", "\"changes_passed_over\":1").await;
+    assert!(status.contains("\"changes_failed\":2"), "{status}");
+    rig.says("/readyz", "ready").await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_answers_below_its_route() {
+    let text = format!(
+        "{HTTP}components:\n  - {{name: h, wasm: h.wasm, route: /count, \
+         links: {{default: {{BUCKET: counters}}}}, limits: {{time: 300ms, memory: 16MiB}}}}\n"
+    );
+    let mut rig = Rig::start_in(folder(), &text).await;
+    rig.says("/readyz", "ready").await;
+    assert!(rig.ask("/count/a").await.1.contains("1\n"));
+    assert!(rig.ask("/count").await.1.contains("1\n"));
+    assert!(rig.ask("/count/a").await.1.contains("2\n"));
+    assert_eq!(rig.ask("/counted").await.0, 404);
+    let counters = rig.kv("counters").await;
+    value(&counters, "count/a", Some("2")).await;
+    let status = rig.says("/v1/status", "\"requests_done\":3").await;
+    assert!(status.contains("\"requests_failed\":0"), "{status}");
+
+    // A new file of the component is taken up, a removed section is gone.
+    std::fs::write(rig.path("h.wasm"), guest::watcher()).unwrap();
+    rig.says("/v1/status", "`route` needs a component that exports wasi:http").await;
+    assert_eq!(rig.ask("/count/a").await.0, 404);
+    std::fs::write(rig.path("h.wasm"), guest::http()).unwrap();
+    rig.says("/count/b", "1\n").await;
+    rig.rewrite(HTTP);
+    let reloaded = rig.agent.reload().await.unwrap();
+    assert_eq!(reloaded.stopped.len(), 1, "{reloaded:?}");
+    assert_eq!(rig.ask("/count/a").await.0, 404);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_not_there_is_said_and_waited_for() {
+    let text = "http: {listen: '127.0.0.1:0'}\n\
+                components:\n  - {name: w, wasm: w.wasm, watch: [later]}\n";
+    let rig = Rig::start_in(folder(), text).await;
+    rig.says("/v1/status", "no-such-store").await;
+    let later = rig.kv("later").await;
+    put(&later, "a", "1").await;
+    value(&later, "seen/a", Some("1")).await;
+    rig.says("/readyz", "ready").await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_guards_components_too() {
+    let text = "http: {listen: '127.0.0.1:0', token: s3cr3t}\n\
+                components:\n  - {name: h, wasm: h.wasm, route: /}\n";
+    let rig = Rig::start_in(folder(), text).await;
+    rig.says("/readyz", "ready").await;
+    assert_eq!(rig.ask("/a").await.0, 401);
+    let address = rig.agent.http_address().unwrap();
+    let (status, body) = crate::http::get(address, "/a", "s3cr3t").await;
+    assert!(status == 200 && body.contains("1\n"), "{status} {body}");
+    rig.stop().await;
+}
+
+fn read(text: &str) -> Result<UpFile, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("up.yml");
+    std::fs::write(&path, text).unwrap();
+    UpFile::read(&[path], &Environment::default())
+        .map_err(|problems| problems.iter().map(|it| format!("{it}\n")).collect::<String>())
+}
+
+#[test]
+fn what_is_wrong_is_found_when_the_file_is_read() {
+    for (section, words) in [
+        ("{wasm: a}", "needs `watch` or `route`"),
+        ("{wasm: a, route: x}", "begins with `/`"),
+        ("{wasm: a, route: /v1/x}", "`up` itself answers `/v1`"),
+        ("{wasm: a, route: /a}", "nothing listens for the route `/a/`"),
+        ("{wasm: a, watch: [b], limit: 1}", "limit"),
+        ("{wasm: a, watch: [b]}\n  - {wasm: a, watch: [c]}", "two components are called `a`"),
+    ] {
+        let problems = read(&format!("components:\n  - {section}\n")).unwrap_err();
+        assert!(problems.contains(words), "{section}: {problems}");
+    }
+    let file = read(&format!(
+        "{HTTP}components:\n  - {{wasm: a.wasm, route: /a, watch: [b], provider: {{bucket: c}}, \
+         links: {{x: {{enable_bucket_auto_create: true}}, y: {{bucket: 42}}, z: }}}}\n"
+    ))
+    .unwrap();
+    let component = &file.components[0];
+    assert!(component.wasm.is_absolute() && component.wasm.ends_with(Path::new("a.wasm")));
+    let plans = component.plan().unwrap();
+    let buckets: Vec<_> =
+        plans.iter().map(|it| (it.name.as_str(), it.bucket.as_str(), it.creates)).collect();
+    assert_eq!(
+        buckets,
+        [("b", "c", false), ("x", "c", true), ("y", "42", false), ("z", "c", false)]
+    );
+    let permissions = file.permissions(&ConnectOptions::default()).unwrap().to_string();
+    assert!(permissions.contains("$KV.c.>") && permissions.contains("$KV.42.>"), "{permissions}");
+}

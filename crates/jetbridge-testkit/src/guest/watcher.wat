@@ -1,0 +1,37 @@
+  ;; Keeps `seen/KEY` what KEY is, for every key without a `/`; the key `trap` is too much for it.
+  (import "wasi:keyvalue/store@0.2.0-draft" "[method]bucket.set"
+    (func $set (param i32 i32 i32 i32 i32 i32)))
+  (import "wasi:keyvalue/store@0.2.0-draft" "[method]bucket.delete"
+    (func $delete (param i32 i32 i32 i32)))
+  (import "wasi:keyvalue/store@0.2.0-draft" "[resource-drop]bucket" (func $drop (param i32)))
+  (data (i32.const 64) "seen/")
+  (func $is-seen (param $key i32) (param $length i32) (result i32)
+    (local.set $length (i32.add (local.get $key) (local.get $length)))
+    (loop $next
+      (if (i32.eq (local.get $key) (local.get $length)) (then (return (i32.const 0))))
+      (if (i32.eq (i32.load8_u (local.get $key)) (i32.const 47)) (then (return (i32.const 1))))
+      (local.set $key (i32.add (local.get $key) (i32.const 1)))
+      (br $next))
+    unreachable)
+  (func $name (param $key i32) (param $length i32)
+    (memory.copy (i32.const 69) (local.get $key) (local.get $length)))
+  (func (export "wasi:keyvalue/watcher@0.2.0-draft#on-set")
+    (param $bucket i32) (param $key i32) (param $length i32) (param $value i32) (param $size i32)
+    (if (i32.and (i32.eq (local.get $length) (i32.const 4))
+          (i32.eq (i32.load (local.get $key)) (i32.const 0x70617274))) (then unreachable))
+    (if (i32.eqz (call $is-seen (local.get $key) (local.get $length)))
+      (then
+        (call $name (local.get $key) (local.get $length))
+        (call $set (local.get $bucket) (i32.const 64) (i32.add (local.get $length) (i32.const 5))
+          (local.get $value) (local.get $size) (i32.const 2048))))
+    (call $drop (local.get $bucket))
+    (global.set $brk (i32.const 4096)))
+  (func (export "wasi:keyvalue/watcher@0.2.0-draft#on-delete")
+    (param $bucket i32) (param $key i32) (param $length i32)
+    (if (i32.eqz (call $is-seen (local.get $key) (local.get $length)))
+      (then
+        (call $name (local.get $key) (local.get $length))
+        (call $delete (local.get $bucket) (i32.const 64)
+          (i32.add (local.get $length) (i32.const 5)) (i32.const 2048))))
+    (call $drop (local.get $bucket))
+    (global.set $brk (i32.const 4096)))
