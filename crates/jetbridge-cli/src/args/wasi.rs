@@ -56,7 +56,7 @@ pub(crate) struct Serve {
 /// A component, and what it finds behind the identifiers that it opens.
 #[derive(Args, Debug)]
 pub(crate) struct Guest {
-    /// The component: a file of WebAssembly, binary or text
+    /// The file of the component
     pub(crate) component: PathBuf,
     /// What is behind an identifier that the component opens, one property at a time, in
     /// wasmCloud's words: `default:bucket=counters` [default: the bucket `default` of the store]

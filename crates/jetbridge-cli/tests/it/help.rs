@@ -3,7 +3,7 @@
 use crate::binary::{Store, finish};
 
 /// The families of words: one file of pages each.
-const FAMILIES: [&str; 7] = ["", "kv", "limit", "object", "sqlite", "stream", "template"];
+const FAMILIES: [&str; 8] = ["", "kv", "limit", "object", "sqlite", "stream", "template", "wasi"];
 
 /// Runs the word with `--help`.
 async fn page(store: &Store, word: &str) -> String {

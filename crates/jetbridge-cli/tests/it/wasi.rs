@@ -75,25 +75,16 @@ async fn links_are_what_a_command_opens(store: Store) {
 
 async fn a_component_answers_http_and_remembers(store: Store) {
     let component = lay_out(&store, "http.wasm", &guest::http());
-    let mut words = vec!["wasi", "serve", component.as_str(), "--listen", "127.0.0.1:0"];
-    words.extend(["--max-time", "500ms", "--max-memory", "64MiB"]);
+    let words = ["wasi", "serve", component.as_str(), "--listen", "127.0.0.1:0"];
     let (mut serving, address) = serve(&store, &words).await;
     assert_eq!(body(&ask(&address, "GET", "/a").await), "1\n");
     let answers = join_all((0..64).map(|_| ask(&address, "GET", "/many"))).await;
+    let sum = |answer: &String| body(answer).trim().parse::<u32>();
     let mut sums: Vec<u32> =
-        answers.iter().map(|answer| body(answer).trim().parse().unwrap()).collect();
+        answers.iter().map(|it| sum(it).unwrap_or_else(|_| panic!("{it}"))).collect();
     sums.sort_unstable();
     assert_eq!(sums, (1..=64).collect::<Vec<_>>(), "many at once, each counted once");
-    for (path, status, words) in [
-        ("/trap", 500, "the guest trapped"),
-        ("/loop", 504, "longer than its time limit of 500ms"),
-        ("/grow", 503, "over its limit of 67108864 bytes"),
-    ] {
-        let answer = ask(&address, "GET", path).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
-        assert!(body(&answer).contains(words), "{path}: {answer}");
-    }
-    assert_eq!(body(&ask(&address, "GET", "/a").await), "2\n", "others are not touched");
+    assert_eq!(body(&ask(&address, "GET", "/a").await), "2\n");
     serving.signal(Signal::TERM);
     while !serving.note().await.contains("draining") {}
     assert_eq!(serving.end().await, (Vec::new(), 0));
@@ -107,6 +98,27 @@ on_every_store! {
     a_command_counts_and_stdout_is_its_own,
     links_are_what_a_command_opens,
     a_component_answers_http_and_remembers,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_ends_badly_is_its_own_alone() {
+    let store = Store::local();
+    let component = lay_out(&store, "http.wasm", &guest::http());
+    let mut words = vec!["wasi", "serve", component.as_str(), "--listen", "127.0.0.1:0"];
+    words.extend(["--max-time", "1s", "--max-memory", "64MiB"]);
+    let (serving, address) = serve(&store, &words).await;
+    for (path, status, words) in [
+        ("/trap", 500, "the guest trapped"),
+        ("/loop", 504, "longer than its time limit of 1s"),
+        ("/grow", 503, "over its limit of 67108864 bytes"),
+    ] {
+        let answer = ask(&address, "GET", path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        assert!(body(&answer).contains(words), "{path}: {answer}");
+    }
+    assert_eq!(body(&ask(&address, "GET", "/a").await), "1\n", "others are not touched");
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end().await.1, 0);
 }
 
 /// A server of a component, and where it listens.
