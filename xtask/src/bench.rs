@@ -1,10 +1,10 @@
-//! The benchmarks: built with optimisations, beside the servers and the Go peer that they need.
+//! The benchmarks: built with optimisations, beside the servers and the peers that they need.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::process::{cargo, exists, root, run};
-use crate::{Outcome, servers};
+use crate::{Outcome, litestream, servers};
 
 const CRATE: &str = "jetbridge-bench";
 /// The crate of the command, which is measured as a whole process too.
@@ -14,6 +14,7 @@ const GO_PEER: &str = "natsgo";
 /// Runs the benchmarks with `arguments`, which are those of the program itself.
 pub(crate) fn run_with(arguments: &[String]) -> Outcome {
     servers::ensure(&servers::TESTED)?;
+    litestream::ensure()?;
     let go_peer = build_go_peer()?;
     run(&mut cargo(&["build", "--release", "--package", CRATE, "--package", COMMAND]))?;
     let program = root().join("target/release").join(CRATE);

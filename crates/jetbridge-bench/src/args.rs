@@ -23,6 +23,8 @@ pub(crate) enum Command {
 pub(crate) struct Args {
     pub(crate) suites: Vec<Suite>,
     pub(crate) rounds: usize,
+    /// Parts of a suite that has some; all if none is named.
+    pub(crate) only: Vec<String>,
     /// The program of `go/`.
     pub(crate) go_peer: PathBuf,
     /// Where the figures go, beside the table.
@@ -35,13 +37,15 @@ pub(crate) fn parse(words: Vec<String>) -> Outcome<Command> {
     {
         return Ok(Command::Child(Child::parse(rest)?));
     }
-    let (mut suites, mut rounds, mut go_peer, mut json) = (Vec::new(), ROUNDS_DEFAULT, None, None);
+    let (mut suites, mut rounds, mut only) = (Vec::new(), ROUNDS_DEFAULT, Vec::new());
+    let (mut go_peer, mut json) = (None, None);
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
             "--json" => json = Some(PathBuf::from(value()?)),
             "--go-peer" => go_peer = Some(PathBuf::from(value()?)),
+            "--only" => only.extend(value()?.split(',').map(str::to_owned)),
             "--rounds" => rounds = value()?.parse::<usize>()?.max(1),
             name => suites.push(name.parse()?),
         }
@@ -50,5 +54,5 @@ pub(crate) fn parse(words: Vec<String>) -> Outcome<Command> {
         suites = Suite::ALL.to_vec();
     }
     let go_peer = go_peer.ok_or("--go-peer is missing: run this by `cargo xtask bench`")?;
-    Ok(Command::Bench(Args { suites, rounds, go_peer, json }))
+    Ok(Command::Bench(Args { suites, rounds, only, go_peer, json }))
 }

@@ -30,12 +30,43 @@ pub(crate) fn version(package: &str) -> Outcome<&'static str> {
     Ok(rest.split('"').next().unwrap_or_default())
 }
 
+/// Clock ticks of a second, in which the system counts processor time.
+const TICKS: f64 = 100.0;
+
 /// The peak of this process's resident memory so far, in KiB.
 pub(crate) fn peak_kib() -> Outcome<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak = peak.and_then(|rest| rest.split_whitespace().next());
-    Ok(peak.ok_or("the system tells no peak of memory")?.parse()?)
+    memory_kib("self", Memory::Peak)
+}
+
+/// Which figure of a process's resident memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Memory {
+    Peak,
+    Now,
+}
+
+/// The resident memory of process `pid`, in KiB.
+pub(crate) fn memory_kib(pid: impl std::fmt::Display, which: Memory) -> Outcome<u64> {
+    let field = match which {
+        Memory::Peak => "VmHWM:",
+        Memory::Now => "VmRSS:",
+    };
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let found = status.lines().find_map(|line| line.strip_prefix(field));
+    let found = found.and_then(|rest| rest.split_whitespace().next());
+    Ok(found.ok_or("the system does not tell a process's memory")?.parse()?)
+}
+
+/// The processor time of process `pid` so far, in seconds.
+pub(crate) fn processor_seconds(pid: u32) -> Outcome<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the name, which may hold anything but stands in brackets.
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = rest.split_whitespace().skip(11);
+    let mut ticks = || -> Outcome<f64> {
+        Ok(fields.next().ok_or("the system does not tell processor time")?.parse()?)
+    };
+    Ok((ticks()? + ticks()?) / TICKS)
 }
 
 /// How often the threads of process `pid` were woken so far.

@@ -8,6 +8,8 @@ use crate::Outcome;
 pub(crate) const OURS: &str = "Jetbridge";
 /// The Rust client that we build on.
 pub(crate) const ASYNC_NATS: &str = "async-nats";
+/// Litestream's own binary.
+pub(crate) const LITESTREAM: &str = "Litestream";
 /// The Go client.
 pub(crate) const NATS_GO: &str = "nats.go";
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::args::Args;
-use crate::measure::{ASYNC_NATS, NATS_GO, OURS, Series, ratio};
+use crate::measure::{ASYNC_NATS, LITESTREAM, NATS_GO, OURS, Series, ratio};
 use crate::{Outcome, facts};
 
 /// What a measure is to reach.
@@ -11,6 +11,8 @@ use crate::{Outcome, facts};
 pub(crate) enum Target {
     /// So many times the peer's figure.
     Times(&'static str, f64),
+    /// The peer's figure divided by this, at most.
+    TimesLess(&'static str, f64),
     /// A figure of at least this.
     AtLeast(f64),
     /// A figure of at most this.
@@ -56,6 +58,7 @@ impl Row {
         let ours = self.of(OURS).map_or(f64::NAN, Series::median);
         match target {
             Target::Times(peer, times) => self.ratio(peer).is_some_and(|ratio| ratio >= times),
+            Target::TimesLess(peer, times) => self.ratio(peer).is_some_and(|it| it * times <= 1.0),
             Target::AtLeast(least) => ours >= least,
             Target::AtMost(most) => ours <= most,
         }
@@ -64,28 +67,24 @@ impl Row {
     fn target_text(&self, target: Target) -> String {
         let text = match target {
             Target::Times(peer, times) => format!("≥ {times}× {peer}"),
+            Target::TimesLess(peer, times) => format!("≤ 1/{times} {peer}"),
             Target::AtLeast(least) => format!("≥ {}", shown(least)),
             Target::AtMost(most) => format!("≤ {}", shown(most)),
         };
         format!("{text} {}", if self.is_reached(target) { "✓" } else { "✗" })
     }
 
-    fn cells(&self) -> Vec<String> {
+    fn cells(&self, peers: &[&str]) -> Vec<String> {
         let figure = |name| self.of(name).map_or(String::new(), |it| shown(it.median()));
         let times = |name| self.ratio(name).map_or(String::new(), |ratio| format!("{ratio:.2}×"));
         let targets: Vec<String> =
             self.targets.iter().map(|target| self.target_text(*target)).collect();
-        vec![
-            self.name.clone(),
-            self.on.clone(),
-            self.unit.to_owned(),
-            figure(OURS),
-            figure(ASYNC_NATS),
-            figure(NATS_GO),
-            times(ASYNC_NATS),
-            times(NATS_GO),
-            targets.join(", "),
-        ]
+        let mut cells =
+            vec![self.name.clone(), self.on.clone(), self.unit.to_owned(), figure(OURS)];
+        cells.extend(peers.iter().map(|peer| figure(peer)));
+        cells.extend(peers.iter().map(|peer| times(peer)));
+        cells.push(targets.join(", "));
+        cells
     }
 
     fn json(&self) -> Value {
@@ -102,13 +101,17 @@ impl Row {
             "unit": self.unit,
             "figures": figures,
             "targets": targets,
-            "times": { ASYNC_NATS: self.ratio(ASYNC_NATS), NATS_GO: self.ratio(NATS_GO) },
+            "times": {
+                ASYNC_NATS: self.ratio(ASYNC_NATS),
+                NATS_GO: self.ratio(NATS_GO),
+                LITESTREAM: self.ratio(LITESTREAM),
+            },
         })
     }
 }
 
-const HEAD: [&str; 9] =
-    ["measure", "on", "unit", OURS, ASYNC_NATS, NATS_GO, "× async-nats", "× nats.go", "target"];
+/// Those with columns of their own, if they take part.
+const PEERS: [&str; 3] = [ASYNC_NATS, NATS_GO, LITESTREAM];
 
 /// All measures of a run.
 #[derive(Debug)]
@@ -140,7 +143,7 @@ impl Report {
 
     /// Adds a measure and shows that the run goes on.
     pub(crate) fn add(&mut self, row: Row) {
-        eprintln!("  {}", row.cells().join(" | "));
+        eprintln!("  {}", row.cells(&PEERS).join(" | "));
         self.rows.push(row);
     }
 
@@ -152,12 +155,18 @@ impl Report {
 
     /// The measures, as a table that Markdown takes too.
     pub(crate) fn table(&self) -> String {
-        let mut lines = vec![HEAD.map(str::to_owned).to_vec()];
-        lines.extend(self.rows.iter().map(Row::cells));
+        let takes_part = |peer: &&str| self.rows.iter().any(|row| row.of(peer).is_some());
+        let peers: Vec<&str> = PEERS.into_iter().filter(takes_part).collect();
+        let mut head = ["measure", "on", "unit", OURS].map(str::to_owned).to_vec();
+        head.extend(peers.iter().map(|&peer| peer.to_owned()));
+        head.extend(peers.iter().map(|peer| format!("× {peer}")));
+        head.push("target".to_owned());
+        let mut lines = vec![head];
+        lines.extend(self.rows.iter().map(|row| row.cells(&peers)));
         let width = |column: usize| {
             lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
         };
-        let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+        let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
         lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
         let line = |cells: &Vec<String>| {
             let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
@@ -176,6 +185,9 @@ impl Report {
 
 /// A figure with about three digits that count.
 fn shown(figure: f64) -> String {
+    if figure.is_nan() {
+        return "failed".to_owned();
+    }
     if figure >= 10_000.0 {
         return format!("{:.1} k", figure / 1000.0);
     }
@@ -195,8 +207,8 @@ mod tests {
         assert!(!row.is_reached(Target::Times(ASYNC_NATS, 0.1)), "a peer that did not run");
         assert!(!row.is_reached(Target::AtMost(11_999.0)));
         let row = row.target(Target::Times(NATS_GO, 1.2)).target(Target::AtLeast(20_000.0));
-        let cells = row.cells();
+        let cells = row.cells(&PEERS);
         assert_eq!(cells[3], "12.0 k");
-        assert_eq!(cells[8], "≥ 1.2× nats.go ✓, ≥ 20.0 k ✗");
+        assert_eq!(cells[10], "≥ 1.2× nats.go ✓, ≥ 20.0 k ✗");
     }
 }

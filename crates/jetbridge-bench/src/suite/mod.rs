@@ -6,6 +6,7 @@ pub(crate) mod limit;
 pub(crate) mod local;
 pub(crate) mod object;
 mod render;
+mod sqlite;
 pub(crate) mod template;
 
 use std::fmt;
@@ -42,13 +43,15 @@ pub(crate) enum Suite {
     Bus,
     /// Limits over processes.
     Limit,
+    /// Replicas of databases.
+    Sqlite,
     /// Templates.
     Template,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Kv, Self::Object, Self::Local, Self::Bus, Self::Limit, Self::Template];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Kv, Self::Object, Self::Local, Self::Bus, Self::Limit, Self::Sqlite, Self::Template];
 }
 
 impl fmt::Display for Suite {
@@ -59,6 +62,7 @@ impl fmt::Display for Suite {
             Self::Local => "local",
             Self::Bus => "bus",
             Self::Limit => "limit",
+            Self::Sqlite => "sqlite",
             Self::Template => "template",
         })
     }
@@ -70,7 +74,7 @@ impl FromStr for Suite {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|suite| suite.to_string() == text);
         found.ok_or_else(|| {
-            format!("there is no suite `{text}`: kv, object, local, bus, limit, template")
+            format!("there is no suite `{text}`: kv, object, local, bus, limit, sqlite, template")
         })
     }
 }
@@ -82,6 +86,7 @@ pub(crate) async fn run(suite: Suite, args: &Args, report: &mut Report) -> Outco
         Suite::Local => Box::pin(local::run(args, report)).await,
         Suite::Bus => Box::pin(bus::run(args, report)).await,
         Suite::Limit => Box::pin(limit::run(args, report)).await,
+        Suite::Sqlite => Box::pin(sqlite::run(args, report)).await,
         Suite::Template => {
             Box::pin(template::run(args, report)).await?;
             Box::pin(render::run(args, report)).await

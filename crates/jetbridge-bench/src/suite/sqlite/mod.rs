@@ -1,0 +1,44 @@
+//! Replicas of databases beside Litestream's own binary: the same file, the same server, the same
+//! application, one process each. What is durable is told by the server, to a client that watches
+//! the bucket and reads from the files which commits they hold.
+
+mod arrivals;
+mod database;
+mod idle;
+mod lag;
+mod large;
+mod manifest;
+mod replicator;
+
+use jetbridge_testkit::{NatsServer, Release, ServerOptions};
+
+use crate::Outcome;
+use crate::args::Args;
+use crate::measure::LITESTREAM;
+use crate::report::Report;
+
+/// Where the databases go: their bytes are on this server.
+const RELEASE: Release = Release::Newest;
+/// What can be asked for by `--only`.
+const PARTS: [&str; 5] = ["sparse", "load", "large", "idle", "manifest"];
+
+pub(super) async fn run(args: &Args, report: &mut Report) -> Outcome {
+    if let Some(unknown) = args.only.iter().find(|it| !PARTS.contains(&it.as_str())) {
+        return Err(format!("there is no part `{unknown}`: {}", PARTS.join(", ")).into());
+    }
+    report.fact(LITESTREAM, replicator::LITESTREAM_VERSION);
+    for part in PARTS {
+        if !args.only.is_empty() && !args.only.iter().any(|it| it == part) {
+            continue;
+        }
+        let server = NatsServer::start(RELEASE, ServerOptions::new()).await;
+        match part {
+            "sparse" => lag::sparse(&server, report).await?,
+            "load" => lag::load(&server, report).await?,
+            "large" => large::run(&server, report).await?,
+            "idle" => idle::run(&server, report).await?,
+            _ => manifest::run(&server, report).await?,
+        }
+    }
+    Ok(())
+}
