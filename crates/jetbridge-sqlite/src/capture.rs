@@ -17,5 +17,6 @@ mod wake;
 
 pub use options::Options;
 pub use patience::Progress;
+pub(crate) use run::Rebase;
 pub use run::{Capture, Status};
 pub use uplink::{Delta, Head, Page, Pages, Scope, Touched, Uplink};

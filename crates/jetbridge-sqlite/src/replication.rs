@@ -50,7 +50,8 @@ impl Replication {
         let uplink = StoreUplink::new(replica, FenceOptions::new(writer), tasks.clone());
         let uplink = Arc::new(uplink);
         let capture = Capture::start(options, Arc::clone(&uplink) as _).await?;
-        tasks.spawn(Upkeep::new(Arc::clone(&uplink), upkeep).run(tasks.clone()));
+        let upkeep = Upkeep::new(Arc::clone(&uplink), upkeep, capture.rebase());
+        tasks.spawn_until_stop(upkeep.run());
         Ok(Self { capture, uplink, tasks })
     }
 
@@ -77,14 +78,16 @@ impl Replication {
     pub async fn close(self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
         let shipped = self.capture.close(grace).await;
-        self.tasks.begin_stop();
+        // First whoever would take the fence again. What is cut off is not missed: merges and
+        // deletions are begun anew by the next writer.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let running = self.tasks.stop(left).await;
         let left = deadline.saturating_duration_since(Instant::now());
         let released = tokio::time::timeout(left, self.uplink.close()).await;
         if let Ok(Err(error)) = &released {
             tracing::debug!(%error, "the fence stays until it is stale");
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.tasks.stop(left).await == 0 && shipped
+        running == 0 && shipped
     }
 }
 

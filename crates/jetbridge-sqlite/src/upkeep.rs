@@ -2,8 +2,8 @@
 //! needed any more is deleted. With Litestream's levels, names and defaults.
 //!
 //! What is to be done is decided by pure functions from the manifest; done it is here, by the
-//! one writer of the replica. No object that is made is larger than stock Litestream can read,
-//! so a database whose files together are larger is given no snapshot: its base stays.
+//! one writer of the replica. No object that is made is larger than stock Litestream can read:
+//! where a snapshot would be, the capture is asked for a new base, which goes up in parts.
 
 mod decide;
 mod merge;
@@ -11,12 +11,14 @@ mod merge;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use jetbridge_core::{Clock, Result, SystemClock, Tasks};
+use jetbridge_core::{Clock, Result, SystemClock};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::decide::{captured_to_delete, groups, snapshot_due, superseded};
 use self::merge::{Whole, merge};
 use crate::Txid;
+use crate::capture::Rebase;
 use crate::restore::blocking;
 use crate::store::{Level, LtxFile, Put, Target, reach};
 use crate::uplink::StoreUplink;
@@ -73,28 +75,35 @@ impl Default for UpkeepOptions {
     }
 }
 
+/// A base that was asked for and does not come is asked for again after this time: making one
+/// reads the whole database.
+const REBASE_AGAIN: Duration = Duration::from_secs(3600);
+/// Merges of this process at the same time: each holds what it merges in memory.
+static MERGES: Semaphore = Semaphore::const_new(1);
+
 /// Keeps the replica of an uplink in order.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     uplink: Arc<StoreUplink>,
     options: UpkeepOptions,
+    rebase: Rebase,
+    /// When a base was asked for.
+    asked: Option<Instant>,
 }
 
 impl Upkeep {
-    pub(crate) fn new(uplink: Arc<StoreUplink>, options: UpkeepOptions) -> Self {
-        Self { uplink, options }
+    /// `rebase` asks the capture for a base.
+    pub(crate) fn new(uplink: Arc<StoreUplink>, options: UpkeepOptions, rebase: Rebase) -> Self {
+        Self { uplink, options, rebase, asked: None }
     }
 
-    /// Works until `tasks` stop. A failure is logged and tried again when it is due again.
-    pub(crate) async fn run(self, tasks: Tasks) {
+    /// Works until it is dropped. A failure is logged and tried again when it is due again.
+    pub(crate) async fn run(mut self) {
         let began = Instant::now();
         let mut merged_at = vec![began; self.options.levels.len()];
         let mut checked_at = began;
-        while !tasks.is_stopping() {
-            tokio::select! {
-                () = tasks.stopping() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
             for (at, every) in self.options.levels.iter().enumerate() {
                 let Some(level) = u8::try_from(at + 1).ok().and_then(Level::new) else { continue };
                 let crowded = at == 0 && self.unmerged() >= CAPTURED_MAX;
@@ -103,7 +112,8 @@ impl Upkeep {
                     self.report(self.compact(level).await);
                 }
             }
-            self.report(self.snapshot().await);
+            let taken = self.snapshot().await;
+            self.report(taken);
             if checked_at.elapsed() >= self.options.captured_check {
                 checked_at = Instant::now();
                 self.report(self.forget().await);
@@ -137,15 +147,9 @@ impl Upkeep {
         let replica = self.uplink.replica();
         let file = match group.as_slice() {
             // Alone and too large to be held: it is copied as it is.
-            [file] if file.bytes > decide::MERGE_BYTES_MAX => {
-                let put = Put { level, range: file.range, time: file.time, base: None };
-                let fetch = replica.fetch(file)?;
-                let body = futures_util::stream::try_unfold(fetch, |mut fetch| async move {
-                    Ok(fetch.next().await?.map(|part| (part, fetch)))
-                });
-                replica.store(put, Box::pin(body)).await?
-            }
+            [file] if file.bytes > decide::MERGE_BYTES_MAX => replica.copy(file, level).await?,
             files => {
+                let _turn = MERGES.acquire().await;
                 let (time, bytes) = self.merged(files, Whole::AsItComes).await?;
                 let Some(range) = decide::span(files) else { return Ok(()) };
                 replica.put(Put { level, range, time, base: None }, bytes.into()).await?
@@ -165,41 +169,49 @@ impl Upkeep {
         Ok((time, blocking(move || merge(&contents, range, whole)).await?))
     }
 
-    /// Takes a snapshot if one is due, and deletes those that are too old, with what only they
-    /// needed.
-    pub(crate) async fn snapshot(&self) -> Result<()> {
+    /// Takes a snapshot if one is due, or asks for a base if it would be too large.
+    pub(crate) async fn snapshot(&mut self) -> Result<()> {
         let now = self.options.clock.now();
+        let every = self.options.snapshot_interval;
+        if self.asked.is_some_and(|at| at.elapsed() < every.min(REBASE_AGAIN)) {
+            return Ok(());
+        }
         let plan = {
             let manifest = self.uplink.ledger().read();
-            let every = self.options.snapshot_interval;
             snapshot_due(&manifest, now, every).then(|| reach(&manifest, Target::Latest))
         };
         let Some(plan) = plan else { return Ok(()) };
         if plan.bytes() > decide::MERGE_BYTES_MAX {
+            self.asked = Some(Instant::now());
+            self.rebase.ask();
             return Ok(());
         }
         self.uplink.check_fence().await?;
+        let _turn = MERGES.acquire().await;
         let (time, bytes) = self.merged(&plan.files, Whole::Snapshot).await?;
         let Some(range) = crate::TxidRange::new(Txid(1), plan.txid) else { return Ok(()) };
         let put = Put { level: Level::SNAPSHOT, range, time, base: None };
         let file = self.uplink.replica().put(put, bytes.into()).await?;
         self.uplink.ledger().add(file);
-        if self.options.deletion == Deletion::Enabled {
-            let retention = self.options.snapshot_retention;
-            let old = superseded(&self.uplink.ledger().read(), now, retention);
-            self.delete(old).await?;
-        }
         Ok(())
     }
 
-    /// Deletes files of level 0 that are merged and old enough.
+    /// Deletes files of level 0 that are merged and old enough, and what no restore needs that a
+    /// newer snapshot or base has.
     pub(crate) async fn forget(&self) -> Result<()> {
-        let retention = self.options.captured_retention;
-        if self.options.deletion == Deletion::Disabled || retention.is_zero() {
+        if self.options.deletion == Deletion::Disabled {
             return Ok(());
         }
         let now = self.options.clock.now();
-        let old = captured_to_delete(&self.uplink.ledger().read(), now, retention);
+        let (captured, others) = (self.options.captured_retention, self.options.snapshot_retention);
+        let old = {
+            let manifest = self.uplink.ledger().read();
+            let mut old = superseded(&manifest, now, others);
+            if !captured.is_zero() {
+                old.extend(captured_to_delete(&manifest, now, captured));
+            }
+            old
+        };
         self.delete(old).await
     }
 

@@ -33,6 +33,9 @@ pub(crate) const OPERATION: &str = "sqlite.ship";
 /// Bytes of pages in a part of a base. Compressed they are about half; Litestream, which must
 /// read an object in a few spans of 5 s, could restore objects of 44 MB and not one of 700.
 pub const PART_BYTES: u64 = 64 << 20;
+/// How often the files are listed while others are added and removed: a merge takes longer than
+/// a list.
+const LISTINGS_MAX: u32 = 10;
 /// Where the log begins behind its header. A file of level 0 must stand somewhere in a log, or
 /// Litestream never goes on from it; the salts of no log make it look for itself.
 const NOWHERE_IN_THE_LOG: WalSpan = WalSpan { offset: 32, size: 0, salts: [0, 0] };
@@ -96,15 +99,26 @@ impl StoreUplink {
 
     /// Looks at what is stored, and removes what an attempt before left half done.
     async fn look(&self) -> Result<Plan> {
-        let mut manifest = self.replica.manifest().await?;
-        for part in manifest.abandoned() {
-            tracing::info!(file = part.file_name(), "a part of a base that was never completed");
-            self.replica.delete(part.level, part.range).await?;
-            manifest.remove(part.level, part.range);
+        // Upkeep goes on meanwhile.
+        for _ in 0..LISTINGS_MAX {
+            let changes = self.ledger.changes();
+            let mut manifest = self.replica.manifest().await?;
+            for part in manifest.abandoned() {
+                tracing::info!(
+                    file = part.file_name(),
+                    "a part of a base that was never completed"
+                );
+                self.replica.delete(part.level, part.range).await?;
+                manifest.remove(part.level, part.range);
+            }
+            let plan = reach(&manifest, Target::Latest);
+            if self.ledger.replace(manifest, changes) {
+                return Ok(plan);
+            }
         }
-        let plan = reach(&manifest, Target::Latest);
-        self.ledger.replace(manifest);
-        Ok(plan)
+        Err(Error::new(ErrorKind::Unavailable, OPERATION)
+            .because("the files of the replica change whenever they are listed")
+            .with("replica", &self.replica))
     }
 
     async fn ship_fenced(&self, delta: Delta, head: Txid) -> Result<Txid> {

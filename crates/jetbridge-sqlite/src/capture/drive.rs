@@ -16,7 +16,7 @@ use super::engine::{Engine, Replica, Turn};
 use super::fault::CAPTURE;
 use super::options::Options;
 use super::patience::{self, Progress};
-use super::run::Status;
+use super::run::{Rebase, Status};
 use super::uplink::{Delta, Head, Touched, Uplink};
 use super::wake::Wake;
 use crate::Txid;
@@ -39,6 +39,7 @@ pub(super) struct Drive {
     pub(super) asked: Vec<oneshot::Sender<Txid>>,
     pub(super) looked: Vec<oneshot::Sender<Txid>>,
     pub(super) status: watch::Sender<Status>,
+    pub(super) rebase: Rebase,
     pub(super) replica: Option<Replica>,
     /// What the replica has not acknowledged and can be sent again.
     pub(super) unshipped: Option<Delta>,
@@ -230,6 +231,11 @@ impl Drive {
     async fn rest(&mut self) {
         tokio::select! {
             () = self.wake.woken() => {}
+            () = self.rebase.asked() => {
+                if let Some(engine) = &mut self.engine {
+                    engine.want_base();
+                }
+            }
             request = self.requests.recv() => match request {
                 Some(request) => self.asked.push(request),
                 // Nobody can ask any more: only the database can tell of work.

@@ -5,12 +5,12 @@
 //! it, not before. Whatever goes wrong between, the way back is the same: let go of the
 //! database, and begin again from what is remembered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use jetbridge_core::Result;
+use jetbridge_core::{ErrorKind, Result};
 
 use super::fault::CAPTURE;
 use super::held::{Held, Read};
@@ -54,6 +54,9 @@ pub(super) struct Engine {
     memory: Memory,
     at: Option<At>,
     pending: Option<Pending>,
+    /// What the replica has, and the disk had no room to remember.
+    unrecorded: Option<Unrecorded>,
+    wants_base: bool,
 }
 
 /// Where the capture stands.
@@ -78,10 +81,22 @@ struct Pending {
     anew: bool,
 }
 
+/// What is to be remembered when the disk has room again.
+#[derive(Debug)]
+struct Unrecorded {
+    digests: BTreeMap<Pgno, u64>,
+    anew: bool,
+}
+
 impl Engine {
     pub(super) fn new(options: Options) -> Result<Self> {
         let memory = Memory::open(&options.state_dir())?;
-        Ok(Self { options, memory, at: None, pending: None })
+        Ok(Self { options, memory, at: None, pending: None, unrecorded: None, wants_base: false })
+    }
+
+    /// The next delta is to hold every page, so that older files may go.
+    pub(super) fn want_base(&mut self) {
+        self.wants_base = true;
     }
 
     /// The TXID after which the replica must say what it was sent; `None` if it need not.
@@ -121,6 +136,8 @@ impl Engine {
     pub(super) fn detach(&mut self) {
         self.at = None;
         self.pending = None;
+        // From here on, what stands in the memory counts: an older truth.
+        self.unrecorded = None;
     }
 
     /// Whether the log has grown so long that it should be let go rather than held until the
@@ -138,8 +155,33 @@ impl Engine {
         if let Some(at) = &mut self.at {
             at.txid = txid;
         }
-        let digests = pending.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        self.memory.record(&pending.cursor, &digests, pending.anew)
+        let digests =
+            std::mem::take(&mut *pending.digests.lock().unwrap_or_else(PoisonError::into_inner));
+        self.remember(&pending.cursor, digests, pending.anew)
+    }
+
+    /// A full disk is not the replica's fault: it has what it acknowledged, and gets what comes
+    /// next. What could not be remembered is kept for the next time.
+    fn remember(&mut self, cursor: &Cursor, digests: Digests, anew: bool) -> Result<()> {
+        let (digests, anew) = match self.unrecorded.take() {
+            Some(mut before) => {
+                if anew {
+                    before.digests.clear();
+                }
+                before.digests.extend(digests);
+                (before.digests.into_iter().collect(), before.anew || anew)
+            }
+            None => (digests, anew),
+        };
+        match self.memory.record(cursor, &digests, anew) {
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+                tracing::warn!(%error, "how far the capture came is not remembered");
+                let digests = digests.into_iter().collect();
+                self.unrecorded = Some(Unrecorded { digests, anew });
+                Ok(())
+            }
+            recorded => recorded,
+        }
     }
 
     /// Opens the database, holds its log, and makes the first delta, if one is needed.
@@ -197,6 +239,10 @@ impl Engine {
             Read::Lost => {
                 tracing::warn!(path = %self.options.path.display(), "the log was replaced");
                 self.attach(replica)
+            }
+            Read::Nothing | Read::Pages(..) if std::mem::take(&mut self.wants_base) => {
+                tracing::info!(path = %self.options.path.display(), "a new base is shipped");
+                self.base(replica)
             }
             Read::Nothing if !at.must_ship => Ok(Turn::Idle),
             Read::Nothing => self.change(replica, BTreeSet::new(), None),

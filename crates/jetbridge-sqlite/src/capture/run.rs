@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jetbridge_core::{Error, ErrorKind, Result, Tasks};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::drive::{Drive, blocking};
@@ -34,6 +34,22 @@ pub struct Status {
     pub ended: bool,
 }
 
+/// Asks a capture for a base: all pages anew, so that older files may go. Clones ask the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rebase(Arc<Notify>);
+
+impl Rebase {
+    /// Asks; more than once before it is heard is once.
+    pub(crate) fn ask(&self) {
+        self.0.notify_one();
+    }
+
+    /// Returns when it was asked for, once for all who have.
+    pub(super) async fn asked(&self) {
+        self.0.notified().await;
+    }
+}
+
 /// A running capture of one database.
 ///
 /// Dropping it does not stop it: [`Capture::close`] does.
@@ -42,6 +58,7 @@ pub struct Capture {
     tasks: Tasks,
     syncs: mpsc::Sender<oneshot::Sender<Txid>>,
     status: watch::Receiver<Status>,
+    rebase: Rebase,
 }
 
 impl Capture {
@@ -53,7 +70,7 @@ impl Capture {
     pub async fn start(options: Options, uplink: Arc<dyn Uplink>) -> Result<Self> {
         let (syncs, requests) = mpsc::channel(SYNCS_MAX);
         let (sender, status) = watch::channel(Status::default());
-        let tasks = Tasks::new();
+        let (tasks, rebase) = (Tasks::new(), Rebase::default());
         let wake = Wake::new(&options.path, options.poll);
         let told = options.clone();
         let engine = blocking(move || Engine::new(told)).await??;
@@ -66,6 +83,7 @@ impl Capture {
             asked: Vec::new(),
             looked: Vec::new(),
             status: sender,
+            rebase: rebase.clone(),
             replica: None,
             unshipped: None,
             tasks: tasks.clone(),
@@ -73,7 +91,7 @@ impl Capture {
             logged_at: None,
         };
         tasks.spawn(drive.until_stopped());
-        Ok(Self { tasks, syncs, status })
+        Ok(Self { tasks, syncs, status, rebase })
     }
 
     /// Waits until everything that was committed before the call is durable in the replica.
@@ -95,6 +113,11 @@ impl Capture {
     /// How it does now and from now on.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// Asks this capture for a base.
+    pub(crate) fn rebase(&self) -> Rebase {
+        self.rebase.clone()
     }
 
     /// Ships what is committed, lets go of the database, and ends, all within `grace`; `false`

@@ -198,6 +198,25 @@ impl Replica {
         }
     }
 
+    /// Stores a file once more at another level, as it is. One that is there with the same bytes
+    /// is fine.
+    ///
+    /// # Errors
+    /// As [`Replica::put`], and as [`Fetch::next`].
+    pub(crate) async fn copy(&self, file: &LtxFile, level: Level) -> Result<LtxFile> {
+        let put = Put { level, range: file.range, time: file.time, base: None };
+        let name = self.name(level, file.range)?;
+        let body = stream::try_unfold(self.fetch(file)?, |mut fetch| async move {
+            Ok(fetch.next().await?.map(|part| (part, fetch)))
+        });
+        match (self.store(put, body.boxed()).await, file.digest) {
+            (Err(error), Some(digest)) if may_be_there(&error) => {
+                self.settle(&name, digest, error).await
+            }
+            (stored, _) => stored,
+        }
+    }
+
     /// Stores a file as it is made.
     ///
     /// # Errors

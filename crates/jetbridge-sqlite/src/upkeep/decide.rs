@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use crate::store::{Level, LtxFile, Manifest};
 use crate::{Txid, TxidRange};
 
-/// Bytes of files that are merged into one, which are held in memory; pages take about twice
-/// that. Stock Litestream restores objects of this size on any line.
+/// Bytes of files that are merged into one; they and the result are held in memory, compressed.
+/// Stock Litestream restores objects of this size on any line.
 pub(super) const MERGE_BYTES_MAX: u64 = 16 << 20;
 
 /// The files that `level` is to be given, each group to be merged into one file: in a row,
@@ -57,42 +57,59 @@ pub(super) fn captured_to_delete(
     manifest.level(Level::CAPTURED).take_while(is_old).cloned().collect()
 }
 
-/// True if there is something that no snapshot has, and the newest snapshot is old.
+/// True if there is something that no snapshot and no base has, and the newest of these is old.
 pub(super) fn snapshot_due(manifest: &Manifest, now: SystemTime, every: Duration) -> bool {
-    let newest = manifest.level(Level::SNAPSHOT).next_back();
-    let bases = manifest.bases();
-    // A base is as good: the first snapshot is due when the base is old.
-    let base = manifest.files().filter(|it| it.base.is_some_and(|base| bases.contains(&base)));
-    let since = newest.into_iter().chain(base).map(|file| file.time).max();
+    let newest = states(manifest).into_iter().max_by_key(|state| state.end);
     let captured = manifest.last_of(Level::CAPTURED).unwrap_or_default();
-    let news = newest.is_none_or(|snapshot| snapshot.range.max() < captured);
-    let age = since.and_then(|time| now.duration_since(time).ok());
-    news && !manifest.is_empty() && (since.is_none() || age.is_some_and(|age| age >= every))
+    // The file without pages behind a base is no news.
+    let known = newest.map(|it| if it.base { it.end.next() } else { it.end });
+    let news = known.is_none_or(|known| known < captured);
+    let age = newest.and_then(|state| now.duration_since(state.time).ok());
+    news && !manifest.is_empty() && (newest.is_none() || age.is_some_and(|age| age >= every))
 }
 
-/// Snapshots older than `retention`, but for the newest, and every file that ends before the
-/// newest of those: restores of what is kept do not need them. Of each level one file stays.
+/// Snapshots and bases older than `retention`, but for the newest of both, and every file that
+/// ends before the newest of those: restores of what is kept do not need them. Of each level one
+/// file stays.
 pub(super) fn superseded(
     manifest: &Manifest,
     now: SystemTime,
     retention: Duration,
 ) -> Vec<LtxFile> {
-    let Some(newest) = manifest.level(Level::SNAPSHOT).next_back() else { return Vec::new() };
-    let snapshots: Vec<&LtxFile> = manifest
-        .level(Level::SNAPSHOT)
-        .filter(|file| file.range != newest.range && is_older(file, now, retention))
-        .collect();
-    let Some(floor) = snapshots.iter().map(|file| file.range.max()).max() else {
-        return Vec::new();
-    };
+    let states = states(manifest);
+    let Some(newest) = states.iter().map(|state| state.end).max() else { return Vec::new() };
+    let is_old = |time| now.duration_since(time).is_ok_and(|age| age > retention);
+    let old = states.iter().filter(|state| state.end != newest && is_old(state.time));
+    let Some(floor) = old.map(|state| state.end).max() else { return Vec::new() };
     let last = |level: Level| manifest.last_of(level);
-    let below = manifest.files().filter(|file| {
-        let merged = file.level != Level::CAPTURED && file.level != Level::SNAPSHOT;
-        let end = file.base.map_or(file.range.max(), |base| base.max());
-        merged && end < floor && Some(file.range.max()) != last(file.level)
-    });
+    let is_below = |file: &&LtxFile| match (file.level, file.base) {
+        (Level::CAPTURED, _) => false,
+        (Level::SNAPSHOT, _) => file.range.max() <= floor,
+        (_, Some(base)) => base.max() <= floor,
+        (level, None) => file.range.max() < floor && Some(file.range.max()) != last(level),
+    };
     // What leads to the parts of a base goes first: the others then count for nothing.
+    let (snapshots, below): (Vec<_>, Vec<_>) =
+        manifest.files().filter(is_below).partition(|file| file.level == Level::SNAPSHOT);
     snapshots.into_iter().chain(below).cloned().collect()
+}
+
+/// What a chain may begin with.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    end: Txid,
+    time: SystemTime,
+    base: bool,
+}
+
+/// The snapshots, and the bases that are complete and stand on nothing.
+fn states(manifest: &Manifest) -> Vec<State> {
+    let state = |file: &LtxFile, end, base| State { end, time: file.time, base };
+    let snapshots = manifest.level(Level::SNAPSHOT).map(|it| state(it, it.range.max(), false));
+    let begins = |file: &&LtxFile| file.range.min() == Txid(1);
+    let leading = manifest.files().filter(begins).filter_map(|file| Some((file, file.base?)));
+    let complete = leading.filter(|(_, base)| manifest.is_complete(*base));
+    snapshots.chain(complete.map(|(file, base)| state(file, base.max(), true))).collect()
 }
 
 fn is_older(file: &LtxFile, now: SystemTime, than: Duration) -> bool {

@@ -1,12 +1,13 @@
 //! Several files become one: of every page the newest version.
-
-use std::collections::BTreeMap;
+//!
+//! The files are decoded side by side, lowest page first, so that one page of each is held
+//! however well they are compressed.
 
 use bytes::Bytes;
 use jetbridge_core::{Error, ErrorKind, Result};
 
-use crate::ltx::{Decoder, Encoder, Header};
-use crate::{Pgno, TxidRange};
+use crate::ltx::{Decoder, Encoder};
+use crate::{PageSize, Pgno, TxidRange};
 
 const OPERATION: &str = "sqlite.merge";
 
@@ -25,35 +26,51 @@ pub(super) fn merge(files: &[Bytes], range: Option<TxidRange>, whole: Whole) -> 
         || Error::new(ErrorKind::Internal, OPERATION).because("there is nothing to merge");
     let newest = files.last().ok_or_else(nothing)?;
     let mut header = *Decoder::new(&newest[..])?.header();
-    let mut pages: BTreeMap<Pgno, Vec<u8>> = BTreeMap::new();
-    for file in files.iter().rev() {
-        take(file, &header, &mut pages)?;
-    }
     header.wal = None;
     header.range = range.ok_or_else(nothing)?;
     if whole == Whole::Snapshot {
         header.range = TxidRange::new(crate::Txid(1), header.range.max()).ok_or_else(nothing)?;
     }
+    let mut inputs = Vec::with_capacity(files.len());
+    for file in files {
+        inputs.push(Input::open(file, header.page_size)?);
+    }
     let encoder = Encoder::new(Vec::new(), header)?;
     let mut encoder = if whole == Whole::Snapshot { encoder } else { encoder.partial() };
-    for (pgno, page) in &pages {
-        encoder.page(*pgno, page)?;
+    while let Some(lowest) = inputs.iter().filter_map(|input| input.pgno).min() {
+        let holders = || inputs.iter().rev().filter(|input| input.pgno == Some(lowest));
+        if let Some(newest) = holders().next().filter(|_| lowest <= header.commit) {
+            encoder.page(lowest, &newest.page)?;
+        }
+        for input in inputs.iter_mut().filter(|input| input.pgno == Some(lowest)) {
+            input.advance()?;
+        }
     }
     encoder.finish().map(|(file, _written)| file)
 }
 
-/// Takes the pages of a file that no newer one has.
-fn take(file: &Bytes, newest: &Header, pages: &mut BTreeMap<Pgno, Vec<u8>>) -> Result<()> {
-    let mut decoder = Decoder::new(&file[..])?.partial();
-    if decoder.header().page_size != newest.page_size {
-        return Err(Error::new(ErrorKind::Corrupt, OPERATION)
-            .because("files with pages of different sizes cannot be merged"));
-    }
-    let mut page = vec![0; newest.page_size.bytes()];
-    while let Some(pgno) = decoder.page(&mut page)? {
-        if pgno <= newest.commit {
-            pages.entry(pgno).or_insert_with(|| page.clone());
+/// A file that is being read, and the page it stands at.
+struct Input<'a> {
+    decoder: Decoder<&'a [u8]>,
+    page: Vec<u8>,
+    /// `None` once all were read, and the file was found to be right.
+    pgno: Option<Pgno>,
+}
+
+impl<'a> Input<'a> {
+    fn open(file: &'a Bytes, page_size: PageSize) -> Result<Self> {
+        let decoder = Decoder::new(&file[..])?.partial();
+        if decoder.header().page_size != page_size {
+            return Err(Error::new(ErrorKind::Corrupt, OPERATION)
+                .because("files with pages of different sizes cannot be merged"));
         }
+        let mut input = Self { decoder, page: vec![0; page_size.bytes()], pgno: None };
+        input.advance()?;
+        Ok(input)
     }
-    Ok(())
+
+    fn advance(&mut self) -> Result<()> {
+        self.pgno = self.decoder.page(&mut self.page)?;
+        Ok(())
+    }
 }

@@ -87,3 +87,45 @@ fn a_snapshot_is_due_when_the_last_is_old_and_there_is_news() {
     assert!(due(&[(9, 1, 5, 100), (0, 6, 6, 200)], 3700));
     assert!(!due(&[(9, 1, 5, 100), (0, 5, 5, 100)], 3700));
 }
+
+/// A base of `parts` files, as it is cut: what leads to them, and those behind it.
+fn based(manifest: &mut Manifest, (first, last): (u64, u64), second: u64) {
+    let base = TxidRange::new(Txid(first), Txid(last));
+    for txid in first..=last {
+        let min = if txid == first { 1 } else { txid };
+        manifest.insert(LtxFile {
+            level: Level::BASE,
+            range: TxidRange::new(Txid(min), Txid(txid)).unwrap(),
+            bytes: 32 << 20,
+            time: time(second),
+            digest: None,
+            base,
+        });
+    }
+}
+
+#[test]
+fn a_newer_base_supersedes_an_older_one_and_what_lies_between() {
+    let day = Duration::from_secs(86400);
+    let between = [(1, 4, 8, 100), (2, 4, 20, 100), (3, 4, 29, 100), (0, 44, 44, 180_000)];
+    let mut files = manifest(&between);
+    based(&mut files, (1, 3), 0);
+    based(&mut files, (30, 32), 90_000);
+    assert!(superseded(&files, time(100_000), day).iter().all(|file| file.base.is_some()));
+    assert_eq!(ends(&superseded(&files, time(100_000), day)), [(3, 1), (3, 2), (3, 3)]);
+    based(&mut files, (40, 42), 179_000);
+    let old = superseded(&files, time(180_000), day);
+    let gone = [(3, 1), (3, 30), (3, 2), (3, 3), (3, 29), (3, 31), (3, 32)];
+    assert_eq!(ends(&old), gone, "and of each level one file stays");
+}
+
+#[test]
+fn an_idle_database_is_given_no_new_base() {
+    let hour = Duration::from_secs(3600);
+    let mut files = manifest(&[(0, 4, 4, 0)]);
+    based(&mut files, (1, 3), 0);
+    assert!(!snapshot_due(&files, time(9999), hour), "the file behind a base is no news");
+    files.insert(manifest(&[(0, 5, 5, 10)]).files().next().unwrap().clone());
+    assert!(!snapshot_due(&files, time(3000), hour));
+    assert!(snapshot_due(&files, time(9999), hour));
+}

@@ -75,6 +75,9 @@ struct Shared {
 struct State {
     held: Option<Held>,
     renewing: bool,
+    /// A rival's put, and since when it stands. It outlives a call that was given up: taking a
+    /// silent writer's place may take longer than any call.
+    stands: Option<(Revision, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +103,7 @@ impl Fence {
         match state.held {
             Some(held) if held.sent.elapsed() < fresh => return Ok(()),
             Some(held) => self.shared.renew(&mut state, held).await?,
-            None => state.held = Some(self.shared.acquire().await?),
+            None => state.held = Some(self.shared.acquire(&mut state.stands).await?),
         }
         if !state.renewing {
             state.renewing = true;
@@ -156,8 +159,7 @@ impl Shared {
         }
     }
 
-    async fn acquire(&self) -> Result<Held> {
-        let mut stands_since: Option<(Revision, Instant)> = None;
+    async fn acquire(&self, stands: &mut Option<(Revision, Instant)>) -> Result<Held> {
         loop {
             let found = self.look().await?;
             let expect = match &found {
@@ -166,8 +168,9 @@ impl Shared {
                     Expect::Exactly(*revision)
                 }
                 Some((claim, revision)) => {
-                    let (seen, since) = *stands_since.get_or_insert((*revision, Instant::now()));
+                    let (seen, since) = *stands.get_or_insert((*revision, Instant::now()));
                     if seen != *revision {
+                        *stands = None;
                         return Err(rival(Some(claim), &self.replica));
                     }
                     let ttl = Duration::from_millis(claim.ttl_ms);
@@ -180,7 +183,9 @@ impl Shared {
                     Expect::Exactly(*revision)
                 }
             };
-            match self.put(expect).await {
+            let settled = self.put(expect).await;
+            *stands = None;
+            match settled {
                 Err(lost) if lost.kind() == ErrorKind::Conflict => {
                     let (now, _) = self.look().await?.unzip();
                     return Err(rival(now.as_ref(), &self.replica));
@@ -252,4 +257,52 @@ fn rival(claim: Option<&Claim>, replica: &Replica) -> Error {
         .with("writer", writer)
         .with("replica", replica)
         .hint("stop one of the two, or give each database a path of its own")
+}
+
+#[cfg(test)]
+mod tests {
+    use jetbridge_core::{Backend as _, BucketName, BucketSpec, MemoryBackend, Objects, Open};
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_millis(600);
+
+    async fn bucket() -> Arc<dyn Objects> {
+        let name = BucketName::parse("b").unwrap();
+        MemoryBackend::new().objects(&name, Open::ensure(BucketSpec::default())).await.unwrap()
+    }
+
+    fn fence(objects: &Arc<dyn Objects>, writer: &str) -> Fence {
+        let mut options = FenceOptions::new(writer);
+        options.ttl = TTL;
+        Fence::new(Replica::new(Arc::clone(objects), ""), options, Tasks::new())
+    }
+
+    /// Nobody renews: the first one's tasks are stopped.
+    #[tokio::test]
+    async fn a_silent_writer_is_followed_though_every_call_is_given_up_before_its_ttl() {
+        let objects = bucket().await;
+        let silent = fence(&objects, "silent");
+        silent.hold().await.unwrap();
+        assert_eq!(silent.tasks.stop(Duration::from_secs(1)).await, 0);
+        let heir = fence(&objects, "heir");
+        let mut held = false;
+        for _ in 0..8 {
+            held =
+                held || tokio::time::timeout(TTL / 3, heir.hold()).await.is_ok_and(|it| it.is_ok());
+        }
+        assert!(held, "the place is never taken");
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_renews_between_two_calls_is_not_followed() {
+        let objects = bucket().await;
+        let living = fence(&objects, "living");
+        living.hold().await.unwrap();
+        let heir = fence(&objects, "heir");
+        let given_up = tokio::time::timeout(TTL / 3, heir.hold()).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+        tokio::time::sleep(TTL).await;
+        assert_eq!(heir.hold().await.unwrap_err().kind(), ErrorKind::Conflict);
+    }
 }

@@ -10,19 +10,24 @@ use crate::store::{LtxFile, Manifest};
 pub(crate) struct Ledger(Arc<Book>);
 
 #[derive(Debug, Default)]
-struct Book {
-    manifest: Mutex<Manifest>,
+struct Book(Mutex<Page>);
+
+#[derive(Debug, Default)]
+struct Page {
+    manifest: Manifest,
+    /// How often files were added and removed.
+    changes: u64,
 }
 
 /// The manifest while it is looked at. Not to be held over an await.
 #[derive(Debug)]
-pub(crate) struct Reading<'a>(MutexGuard<'a, Manifest>);
+pub(crate) struct Reading<'a>(MutexGuard<'a, Page>);
 
 impl std::ops::Deref for Reading<'_> {
     type Target = Manifest;
 
     fn deref(&self) -> &Manifest {
-        &self.0
+        &self.0.manifest
     }
 }
 
@@ -48,19 +53,68 @@ impl Ledger {
         Reading(self.lock())
     }
 
-    pub(crate) fn replace(&self, manifest: Manifest) {
-        *self.lock() = manifest;
+    /// How often it was changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// Takes what the store has listed, unless it was changed more than `changes` times: a list
+    /// that was begun before a file was added or removed knows nothing of that.
+    pub(crate) fn replace(&self, manifest: Manifest, changes: u64) -> bool {
+        let mut page = self.lock();
+        let current = page.changes == changes;
+        if current {
+            page.manifest = manifest;
+        }
+        current
     }
 
     pub(crate) fn add(&self, file: LtxFile) {
-        self.lock().insert(file);
+        let mut page = self.lock();
+        page.manifest.insert(file);
+        page.changes += 1;
     }
 
     pub(crate) fn remove(&self, file: &LtxFile) {
-        self.lock().remove(file.level, file.range);
+        let mut page = self.lock();
+        page.manifest.remove(file.level, file.range);
+        page.changes += 1;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Manifest> {
-        self.0.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Page> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::TxidRange;
+    use crate::store::Level;
+
+    #[test]
+    fn a_list_that_was_begun_before_a_change_is_not_taken() {
+        let file = LtxFile {
+            level: Level::CAPTURED,
+            range: TxidRange::one(Txid(1)).unwrap(),
+            bytes: 1,
+            time: SystemTime::UNIX_EPOCH,
+            digest: None,
+            base: None,
+        };
+        let ledger = Ledger::default();
+        let begun = ledger.changes();
+        ledger.add(file.clone());
+        assert!(!ledger.replace(Manifest::default(), begun));
+        assert_eq!(ledger.read().len(), 1);
+        let begun = ledger.changes();
+        ledger.remove(&file);
+        let mut listed = Manifest::default();
+        listed.insert(file);
+        assert!(!ledger.replace(listed, begun));
+        assert!(ledger.read().is_empty());
+        assert!(ledger.replace(Manifest::default(), ledger.changes()));
     }
 }
