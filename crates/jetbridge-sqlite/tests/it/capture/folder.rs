@@ -82,6 +82,28 @@ impl Folder {
         txid
     }
 
+    /// Makes one base of all but the newest `keep` files; nobody may write meanwhile.
+    pub(crate) fn thin(&self, keep: usize, scratch: &Path) {
+        let files = self.files();
+        let Some(last) = files.len().checked_sub(keep + 1) else { return };
+        let aside = Self::new(&self.dir.join("aside"));
+        for file in &files[..=last] {
+            let name = file.path.file_name().unwrap();
+            fs::rename(&file.path, aside.dir.join(name)).unwrap();
+        }
+        let txid = aside.restore(scratch);
+        let header = ltx::Header { wal: None, ..read(&aside.files()[last].path).0 };
+        let size = header.page_size;
+        let path = self.dir.join(format!("{txid}.base.ltx"));
+        let mut encoder =
+            ltx::Encoder::new(BufWriter::new(File::create(&path).unwrap()), header).unwrap();
+        for (pgno, page) in (1..).zip(fs::read(scratch).unwrap().chunks(size.bytes())) {
+            encoder.page(pgno, page).unwrap();
+        }
+        drop(encoder.finish().unwrap());
+        fs::remove_dir_all(&aside.dir).unwrap();
+    }
+
     fn files(&self) -> Vec<Stored> {
         let mut files: Vec<_> = fs::read_dir(&self.dir)
             .unwrap()
