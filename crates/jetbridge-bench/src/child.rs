@@ -13,7 +13,7 @@ use jetbridge_core::{
 use jetbridge_local::{LocalBackend, LocalOptions};
 
 use crate::measure::quantile;
-use crate::suite::limit::{Caller, serve};
+use crate::suite::limit::{Caller, serve, touch};
 use crate::suite::{self, OBJECT_BYTES, object};
 use crate::{Outcome, facts};
 
@@ -34,6 +34,8 @@ pub(crate) enum Child {
     Watch { directory: String, bucket: String, count: usize },
     /// Is one process of a fleet of callers.
     Limit(Caller),
+    /// Touches a million keys of a limiter; tells what they leave in memory.
+    LimitKeys { url: String },
 }
 
 impl Child {
@@ -56,6 +58,7 @@ impl Child {
                 callers: callers.parse()?,
                 time: Duration::from_millis(time.parse()?),
             }),
+            ["limit-keys", url] => Self::LimitKeys { url: url.to_owned() },
             _ => return Err("there is no such child".into()),
         })
     }
@@ -69,7 +72,9 @@ impl Child {
             Self::Watch { directory, bucket, count } => {
                 vec!["watch".to_owned(), directory.clone(), bucket.clone(), count.to_string()]
             }
-            Self::Limit(_) => return Err("a fleet starts its processes itself".into()),
+            Self::Limit(_) | Self::LimitKeys { .. } => {
+                return Err("the suite starts these itself".into());
+            }
         };
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("child").args(words).stdout(std::process::Stdio::piped()).kill_on_drop(true);
@@ -96,6 +101,7 @@ pub(crate) async fn run(child: Child) -> Outcome {
         }
         Child::Merge => println!("{}", suite::template::merge_once()?),
         Child::Limit(caller) => serve(caller).await?,
+        Child::LimitKeys { url } => touch(&url).await?,
         Child::Watch { directory, bucket, count } => watch(&directory, &bucket, count).await?,
     }
     Ok(())

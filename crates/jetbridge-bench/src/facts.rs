@@ -69,6 +69,14 @@ pub(crate) fn processor_seconds(pid: u32) -> Outcome<f64> {
     Ok((ticks()? + ticks()?) / TICKS)
 }
 
+/// This process's resident memory now, in KiB.
+pub(crate) fn resident_kib() -> Outcome<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let now = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let now = now.and_then(|rest| rest.split_whitespace().next());
+    Ok(now.ok_or("the system tells no memory")?.parse()?)
+}
+
 /// How often the threads of process `pid` were woken so far.
 pub(crate) fn wakeups(pid: u32) -> Outcome<u64> {
     let mut sum = 0;

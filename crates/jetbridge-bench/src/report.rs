@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::args::Args;
-use crate::measure::{ASYNC_NATS, LITESTREAM, NATS_GO, OURS, Series, ratio};
+use crate::measure::{OURS, Series, ratio};
 use crate::{Outcome, facts};
 
 /// What a measure is to reach.
@@ -40,6 +40,13 @@ impl Row {
         Self::new(name, unit, on, vec![Series { name: OURS, figures: vec![figure] }])
     }
 
+    /// Adds a peer's figures.
+    #[must_use]
+    pub(crate) fn beside(mut self, series: Series) -> Self {
+        self.series.push(series);
+        self
+    }
+
     #[must_use]
     pub(crate) fn target(mut self, target: Target) -> Self {
         self.targets.push(target);
@@ -74,6 +81,7 @@ impl Row {
         format!("{text} {}", if self.is_reached(target) { "✓" } else { "✗" })
     }
 
+    /// A column for each of the peers' figures, and one for how many times ours is theirs.
     fn cells(&self, peers: &[&str]) -> Vec<String> {
         let figure = |name| self.of(name).map_or(String::new(), |it| shown(it.median()));
         let times = |name| self.ratio(name).map_or(String::new(), |ratio| format!("{ratio:.2}×"));
@@ -81,10 +89,15 @@ impl Row {
             self.targets.iter().map(|target| self.target_text(*target)).collect();
         let mut cells =
             vec![self.name.clone(), self.on.clone(), self.unit.to_owned(), figure(OURS)];
-        cells.extend(peers.iter().map(|peer| figure(peer)));
-        cells.extend(peers.iter().map(|peer| times(peer)));
+        cells.extend(peers.iter().map(|peer| figure(*peer)));
+        cells.extend(peers.iter().map(|peer| times(*peer)));
         cells.push(targets.join(", "));
         cells
+    }
+
+    /// Whom we are measured beside.
+    fn peers(&self) -> impl Iterator<Item = &'static str> {
+        self.series.iter().map(|series| series.name).filter(|name| *name != OURS)
     }
 
     fn json(&self) -> Value {
@@ -95,23 +108,18 @@ impl Row {
             .iter()
             .map(|it| json!({ "text": self.target_text(*it), "reached": self.is_reached(*it) }))
             .collect();
+        let times: serde_json::Map<String, Value> =
+            self.peers().map(|peer| (peer.to_owned(), json!(self.ratio(peer)))).collect();
         json!({
             "measure": self.name,
             "on": self.on,
             "unit": self.unit,
             "figures": figures,
             "targets": targets,
-            "times": {
-                ASYNC_NATS: self.ratio(ASYNC_NATS),
-                NATS_GO: self.ratio(NATS_GO),
-                LITESTREAM: self.ratio(LITESTREAM),
-            },
+            "times": times,
         })
     }
 }
-
-/// Those with columns of their own, if they take part.
-const PEERS: [&str; 3] = [ASYNC_NATS, NATS_GO, LITESTREAM];
 
 /// All measures of a run.
 #[derive(Debug)]
@@ -143,7 +151,7 @@ impl Report {
 
     /// Adds a measure and shows that the run goes on.
     pub(crate) fn add(&mut self, row: Row) {
-        eprintln!("  {}", row.cells(&PEERS).join(" | "));
+        eprintln!("  {}", row.cells(&row.peers().collect::<Vec<_>>()).join(" | "));
         self.rows.push(row);
     }
 
@@ -155,18 +163,23 @@ impl Report {
 
     /// The measures, as a table that Markdown takes too.
     pub(crate) fn table(&self) -> String {
-        let takes_part = |peer: &&str| self.rows.iter().any(|row| row.of(peer).is_some());
-        let peers: Vec<&str> = PEERS.into_iter().filter(takes_part).collect();
+        let mut peers: Vec<&str> = Vec::new();
+        for peer in self.rows.iter().flat_map(Row::peers) {
+            if !peers.contains(&peer) {
+                peers.push(peer);
+            }
+        }
         let mut head = ["measure", "on", "unit", OURS].map(str::to_owned).to_vec();
-        head.extend(peers.iter().map(|&peer| peer.to_owned()));
+        head.extend(peers.iter().map(|peer| (*peer).to_owned()));
         head.extend(peers.iter().map(|peer| format!("× {peer}")));
         head.push("target".to_owned());
+        let columns = head.len();
         let mut lines = vec![head];
         lines.extend(self.rows.iter().map(|row| row.cells(&peers)));
         let width = |column: usize| {
             lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
         };
-        let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
+        let widths: Vec<usize> = (0..columns).map(width).collect();
         lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
         let line = |cells: &Vec<String>| {
             let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
@@ -197,6 +210,21 @@ fn shown(figure: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::{ASYNC_NATS, NATS_GO};
+
+    #[test]
+    fn every_peer_that_ran_has_a_column() {
+        let series = |name, figure| Series { name, figures: vec![figure] };
+        let mut report = Report { facts: Vec::new(), rows: Vec::new() };
+        report.add(Row::new("m", "/s", "x", vec![series(OURS, 9.0), series("Redis", 3.0)]));
+        report.add(Row::new("n", "/s", "x", vec![series("governor", 5.0)]));
+        let table = report.table();
+        let lines: Vec<Vec<&str>> =
+            table.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
+        assert_eq!(lines[0][4..9], ["Jetbridge", "Redis", "governor", "× Redis", "× governor"]);
+        assert_eq!(lines[2][4..9], ["9.0", "3.0", "", "3.00×", ""]);
+        assert_eq!(lines[3][4..9], ["", "", "5.0", "", ""]);
+    }
 
     #[test]
     fn a_target_is_reached_or_not() {
@@ -207,8 +235,8 @@ mod tests {
         assert!(!row.is_reached(Target::Times(ASYNC_NATS, 0.1)), "a peer that did not run");
         assert!(!row.is_reached(Target::AtMost(11_999.0)));
         let row = row.target(Target::Times(NATS_GO, 1.2)).target(Target::AtLeast(20_000.0));
-        let cells = row.cells(&PEERS);
+        let cells = row.cells(&[NATS_GO]);
         assert_eq!(cells[3], "12.0 k");
-        assert_eq!(cells[10], "≥ 1.2× nats.go ✓, ≥ 20.0 k ✗");
+        assert_eq!(cells[6], "≥ 1.2× nats.go ✓, ≥ 20.0 k ✗");
     }
 }

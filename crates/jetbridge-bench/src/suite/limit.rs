@@ -1,54 +1,68 @@
 //! Limits: how much of a rate a fleet of processes gets, how evenly, and how many decisions there
 //! are when the rate is far away; Redis with a GCRA in Lua as the yardstick.
 
+mod alone;
 mod fleet;
 mod redis;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jetbridge_core::{BucketName, BucketSpec, Open};
-use jetbridge_limit::{Limits, Policy};
+use futures_util::future::try_join_all;
 use jetbridge_testkit::{NatsServer, Proxy, Release, ServerOptions};
 
+pub(crate) use self::alone::touch;
 pub(crate) use self::fleet::{Caller, serve};
 
 use self::fleet::{Fleet, Summary, run as run_fleet};
+use self::redis::{REDIS, Redis};
 use crate::Outcome;
 use crate::args::Args;
 use crate::report::{Report, Row, Target};
 
 /// How long callers ask in one measure.
 const TIME: Duration = Duration::from_secs(3);
+/// The same at ten a second, where one permit more or less would be 3 % of three seconds. Nobody
+/// is busy then, so all shapes are measured at once.
+const TIME_SLOW: Duration = Duration::from_secs(10);
+/// The same at a distance, where waits are long.
+const TIME_AWAY: Duration = Duration::from_secs(5);
 /// A rate that nobody reaches.
 const FAR: f64 = 1e6;
 /// The round trip of the measures at a distance.
 const AWAY: Duration = Duration::from_millis(10);
-/// Denials that are timed.
-const DENIALS: u32 = 2_000_000;
 
 const SHAPES: [(u32, u32); 3] = [(1, 1), (1, 32), (4, 8)];
 
 pub(super) async fn run(_args: &Args, report: &mut Report) -> Outcome {
+    let redis = Redis::start(report).await?;
     for release in [Release::Newest, Release::Oldest] {
         let server = NatsServer::start(release, ServerOptions::new()).await;
         let on = release.version();
-        decisions(&server.url(), on, report).await?;
+        decisions(&server.url(), on, redis.as_ref(), report).await?;
         shares(&server.url(), on, report).await?;
         let proxy = Proxy::start(server.address()).await;
         proxy.latency(AWAY);
         away(&proxy.url(), on, report).await?;
+        if release == Release::Newest {
+            alone::keys(&server.url(), on, report).await?;
+        }
     }
+    drop(redis);
     let directory = tempfile::tempdir()?;
     let store = format!("local:{}", directory.path().display());
-    decisions(&store, "embedded", report).await?;
+    decisions(&store, "embedded", None, report).await?;
     shares(&store, "embedded", report).await?;
-    denials(report).await?;
-    redis::run(report).await
+    alone::decisions(report).await?;
+    alone::denials(report).await
 }
 
-/// Decisions per second with the rate far away.
-async fn decisions(store: &str, on: &str, report: &mut Report) -> Outcome {
+/// Decisions per second with the rate far away; Redis beside them, right before.
+async fn decisions(store: &str, on: &str, redis: Option<&Redis>, report: &mut Report) -> Outcome {
     for (processes, callers) in SHAPES {
+        let theirs = match redis {
+            Some(redis) if processes == 1 => Some(redis.decisions(callers).await?),
+            Some(_) | None => None,
+        };
         let fleet = Fleet { store, rate: FAR, burst: 1_000_000, processes, callers, time: TIME };
         let summary = run_fleet(&fleet).await?;
         let name = format!("decisions, {processes}×{callers}");
@@ -56,12 +70,31 @@ async fn decisions(store: &str, on: &str, report: &mut Report) -> Outcome {
         if let Some(target) = decisions_target(on, processes, callers) {
             row = row.target(Target::AtLeast(target));
         }
+        if let Some(theirs) = theirs {
+            row = row.beside(theirs);
+            if callers == 32 {
+                row = row.target(Target::Times(REDIS, 2.0));
+            }
+        }
         report.add(row);
-        report.add(Row::alone(&format!("{name}: p99"), "ms", on, summary.p99_ms));
-        let requests = summary.requests_per_grant();
-        report.add(Row::alone(&format!("{name}: requests per grant"), "", on, requests));
+        contention(&name, on, (&fleet, &summary), report);
     }
     Ok(())
+}
+
+/// What the decisions cost.
+fn contention(name: &str, on: &str, (fleet, summary): (&Fleet<'_>, &Summary), report: &mut Report) {
+    let row = Row::alone(&format!("{name}: p99"), "ms", on, summary.p99_ms);
+    let alone = fleet.processes == 1 && on != "embedded";
+    report.add(if alone { row.target(Target::AtMost(1.0)) } else { row });
+    let requests = summary.requests_per_grant();
+    let row = Row::alone(&format!("{name}: requests per grant"), "", on, requests);
+    report.add(if fleet.processes > 1 { row.target(Target::AtMost(1.0)) } else { row });
+    if fleet.processes > 1 {
+        let row = Row::alone(&format!("{name}: lost races"), "", on, summary.conflicts as f64);
+        let tickets = on == Release::Newest.version();
+        report.add(if tickets { row.target(Target::AtMost(0.0)) } else { row });
+    }
 }
 
 fn decisions_target(on: &str, processes: u32, callers: u32) -> Option<f64> {
@@ -79,16 +112,28 @@ fn decisions_target(on: &str, processes: u32, callers: u32) -> Option<f64> {
 
 /// How much of a rate is given, on loopback.
 async fn shares(store: &str, on: &str, report: &mut Report) -> Outcome {
-    for (rate, burst) in [(10.0, 1), (100.0, 1), (1000.0, 10), (10_000.0, 100)] {
-        for (processes, callers) in SHAPES {
-            let fleet = Fleet { store, rate, burst, processes, callers, time: TIME };
+    let fleet = |rate, burst, (processes, callers)| {
+        let time = if rate <= 10.0 { TIME_SLOW } else { TIME };
+        Fleet { store, rate, burst, processes, callers, time }
+    };
+    let slow = SHAPES.map(|shape| fleet(10.0, 1, shape));
+    let summaries = try_join_all(slow.iter().map(run_fleet)).await?;
+    for (fleet, summary) in slow.iter().zip(&summaries) {
+        add_share(&share_name(fleet), on, (fleet, summary), 98.0, report);
+    }
+    for (rate, burst) in [(100.0, 1), (1000.0, 10), (10_000.0, 100)] {
+        for shape in SHAPES {
+            let fleet = fleet(rate, burst, shape);
             let summary = run_fleet(&fleet).await?;
-            let name = format!("share of {rate}/s, {processes}×{callers}");
-            let least = if (rate, callers) == (10_000.0, 1) { 75.0 } else { 98.0 };
-            add_share(&name, on, (&fleet, &summary), least, report);
+            let least = if (rate, shape) == (10_000.0, (1, 1)) { 75.0 } else { 98.0 };
+            add_share(&share_name(&fleet), on, (&fleet, &summary), least, report);
         }
     }
     Ok(())
+}
+
+fn share_name(fleet: &Fleet<'_>) -> String {
+    format!("share of {}/s, {}×{}", fleet.rate, fleet.processes, fleet.callers)
 }
 
 /// The same at a distance, with how long callers wait and how evenly they are served.
@@ -96,7 +141,7 @@ async fn away(store: &str, on: &str, report: &mut Report) -> Outcome {
     for (burst, processes, least, p99) in
         [(100, 4, 99.0, 60.0), (100, 8, 99.0, 90.0), (10, 4, 98.0, 150.0)]
     {
-        let fleet = Fleet { store, rate: 1000.0, burst, processes, callers: 8, time: TIME };
+        let fleet = Fleet { store, rate: 1000.0, burst, processes, callers: 8, time: TIME_AWAY };
         let summary = run_fleet(&fleet).await?;
         let name = format!("share of 1000/s, burst {burst}, {processes}×8, 10 ms away");
         add_share(&name, on, (&fleet, &summary), least, report);
@@ -121,27 +166,4 @@ fn add_share(
         let over = summary.granted as f64 - fleet.most(summary.seconds);
         report.add(Row::alone(&format!("{name}: GIVEN TOO OFTEN"), "", on, over));
     }
-}
-
-/// Denials of one process that is under attack.
-async fn denials(report: &mut Report) -> Outcome {
-    let store = std::sync::Arc::new(jetbridge_core::MemoryBackend::new());
-    let bucket = BucketName::parse("rate_limits")?;
-    let limits = Limits::open(store, &bucket, Open::ensure(BucketSpec::default())).await?;
-    let limiter = limits.limiter("api", Policy::per_period(1, Duration::from_secs(3600))?)?;
-    limiter.try_acquire().await?.allowed.then_some(()).ok_or("the first call was denied")?;
-    limiter.try_acquire().await?.allowed.then_some(()).map_or(Ok(()), |()| Err("not denied"))?;
-    let before = limiter.metrics().store_requests;
-    let begin = Instant::now();
-    for _ in 0..DENIALS {
-        if limiter.try_acquire().await?.allowed {
-            return Err("a denied caller was let through".into());
-        }
-    }
-    let rate = f64::from(DENIALS) / begin.elapsed().as_secs_f64();
-    report.add(Row::alone("denials, one task", "/s", "any", rate).target(Target::AtLeast(1e6)));
-    let requests = (limiter.metrics().store_requests - before) as f64;
-    let row = Row::alone("requests for these", "", "any", requests);
-    report.add(row.target(Target::AtMost(0.0)));
-    Ok(())
 }

@@ -39,6 +39,8 @@ impl Fleet<'_> {
 pub(super) struct Summary {
     pub(super) granted: u64,
     pub(super) requests: u64,
+    /// Writes that lost a race.
+    pub(super) conflicts: u64,
     /// The worst process's.
     pub(super) p99_ms: f64,
     pub(super) seconds: f64,
@@ -91,8 +93,14 @@ pub(super) async fn run(fleet: &Fleet<'_>) -> Outcome<Summary> {
     for (_, stdin, _) in &mut processes {
         stdin.write_all(b"go\n").await?;
     }
-    let mut summary =
-        Summary { granted: 0, requests: 0, p99_ms: 0.0, seconds: 0.0, by_process: Vec::new() };
+    let mut summary = Summary {
+        granted: 0,
+        requests: 0,
+        conflicts: 0,
+        p99_ms: 0.0,
+        seconds: 0.0,
+        by_process: Vec::new(),
+    };
     for (_, _, lines) in &mut processes {
         let line = lines.next_line().await?.ok_or("a process of the fleet failed")?;
         let mut figures = line.split(' ');
@@ -100,6 +108,7 @@ pub(super) async fn run(fleet: &Fleet<'_>) -> Outcome<Summary> {
         let granted: u64 = next()?.parse()?;
         summary.granted += granted;
         summary.requests += next()?.parse::<u64>()?;
+        summary.conflicts += next()?.parse::<u64>()?;
         summary.p99_ms = summary.p99_ms.max(next()?.parse()?);
         summary.by_process.push(granted as f64);
     }
@@ -118,8 +127,8 @@ pub(crate) struct Caller {
     pub(crate) time: Duration,
 }
 
-/// Says `ready`, waits for a line, lets the callers ask, and tells grants, requests and the 99th
-/// percentile of their waits.
+/// Says `ready`, waits for a line, lets the callers ask, and tells grants, requests, lost races
+/// and the 99th percentile of the waits.
 pub(crate) async fn serve(caller: Caller) -> Outcome {
     let backend: Arc<dyn Backend> = match caller.store.strip_prefix("local:") {
         Some(directory) => Arc::new(LocalBackend::open(directory, LocalOptions::default()).await?),
@@ -134,7 +143,7 @@ pub(crate) async fn serve(caller: Caller) -> Outcome {
     println!("ready");
     let mut line = String::new();
     BufReader::new(tokio::io::stdin()).read_line(&mut line).await?;
-    let before = limiter.metrics().store_requests;
+    let before = limiter.metrics();
     let end = Instant::now() + caller.time;
     let mut calls = JoinSet::new();
     for _ in 0..caller.callers {
@@ -144,8 +153,10 @@ pub(crate) async fn serve(caller: Caller) -> Outcome {
     while let Some(call) = calls.join_next().await {
         waits.extend(call??);
     }
-    let requests = limiter.metrics().store_requests - before;
-    println!("{} {requests} {}", waits.len(), quantile(&waits, 0.99));
+    let after = limiter.metrics();
+    let requests = after.store_requests - before.store_requests;
+    let conflicts = after.cas_failures - before.cas_failures;
+    println!("{} {requests} {conflicts} {}", waits.len(), quantile(&waits, 0.99));
     Ok(())
 }
 
