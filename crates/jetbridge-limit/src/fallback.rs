@@ -76,6 +76,19 @@ impl Local {
         (decision, instant + Duration::from_nanos(at.saturating_sub(now)), alone)
     }
 
+    /// What [`Local::decide`] would say of one permit now; nothing is taken.
+    pub(crate) fn look(&self, policy: &Policy) -> Decision {
+        let now = self.uptime();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        state.held.set(SELF, *self.in_use(), now.saturating_add(nanos(NO_LEASE)));
+        let before = state.clone();
+        let verdict = match state.room(policy, now) {
+            Some(0) => Verdict::Denied(now),
+            Some(_) | None => state.reserve(policy, now, Ask { cost: 1, wait: 0 }),
+        };
+        Decision { source: Source::Local, ..decision(policy, now, &before, verdict) }
+    }
+
     /// Nanoseconds of the monotonic clock, from a year after zero: the arithmetic looks back by
     /// up to a policy's memory.
     fn uptime(&self) -> u64 {

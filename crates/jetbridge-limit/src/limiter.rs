@@ -225,6 +225,25 @@ impl Limiter {
         Ok(place.decision(now.store, &seen.state, verdict))
     }
 
+    /// What [`Limiter::acquire_n_timeout`] comes to while the store does not answer, for whoever
+    /// knows that already; nobody is asked.
+    /// [`Unavailable`](ErrorKind::Unavailable) under [`OnError::Closed`].
+    pub async fn acquire_without_store(&self, cost: u32, wait: Duration) -> Result<Admission> {
+        self.check(cost)?;
+        let why = self.unavailable().because("the store is not there");
+        self.fall_back(cost, Instant::now().checked_add(wait), why).await
+    }
+
+    /// As [`Limiter::peek`] while the store does not answer; nobody is asked. `None` under
+    /// [`OnError::Closed`], where nobody passes then.
+    pub fn peek_without_store(&self) -> Option<Decision> {
+        match self.opts.on_error {
+            OnError::Closed => None,
+            OnError::Open => Some(self.open()),
+            OnError::Local { share } => Some(self.shared.local.look(&self.policy.share(share))),
+        }
+    }
+
     async fn admit(&self, cost: u32, until: Option<Instant>) -> Result<Admission> {
         let begun = Instant::now();
         self.check(cost)?;

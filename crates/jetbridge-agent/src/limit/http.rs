@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use jetbridge::limit::{Decision, Limiter, OnError, fields};
+use jetbridge::limit::{Decision, Limiter, fields};
 use jetbridge::settings::parse_duration;
 use jetbridge_core::{Clock as _, Error, ErrorKind};
 use serde_json::{Value, json};
@@ -78,12 +78,16 @@ async fn acquire(
     let cost = cost(&words, &desked)?;
     let wait = words.get("wait").map(|text| span(text)).transpose()?;
     let wait = desked.spec.wait(Some(wait.unwrap_or_default())).unwrap_or_default();
-    let Some(limiter) = limiter(&desked, key)? else { return Ok(without_store(&desked)) };
     let begun = Instant::now();
-    let admission = match limiter.acquire_n_timeout(cost, wait).await {
+    let admission = match limiter(&desked, key)? {
+        Some(limiter) => limiter.acquire_n_timeout(cost, wait).await,
+        None => desked.alone.acquire_without_store(cost, wait).await,
+    };
+    let admission = match admission {
         Ok(admission) => admission,
         Err(error) if error.kind() == ErrorKind::Unavailable => {
-            return Ok(closed(&desked, &error.to_string()));
+            let body = closed(&desked, &error.to_string());
+            return Ok((StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response());
         }
         Err(error) => return Err(error.into()),
     };
@@ -110,12 +114,23 @@ async fn peek(
 ) -> Result<Response, Refusal> {
     known(words, &[])?;
     let (desked, key) = found(&desk, &id)?;
-    let Some(limiter) = limiter(&desked, key)? else {
-        return Err(Error::new(ErrorKind::Unavailable, "limit.peek")
-            .because("the limiter's store is not open")
-            .into());
+    let peeked = match limiter(&desked, key)? {
+        Some(limiter) => limiter.peek().await,
+        None => Err(Error::new(ErrorKind::Unavailable, "limit.peek")
+            .because("the limiter's store is not open yet")),
     };
-    let decision = limiter.peek().await?;
+    let decision = match peeked {
+        Ok(decision) => decision,
+        Err(error) if error.kind() == ErrorKind::Unavailable => {
+            let limiter = desked.limiter.as_ref().ok().and_then(Option::as_ref);
+            match limiter.unwrap_or(&desked.alone).peek_without_store() {
+                Some(decision) => decision,
+                // It looked, and that is no failure: 503 is for those who wanted to pass.
+                None => return Ok(Json(closed(&desked, &error.to_string())).into_response()),
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
     Ok((headers(&desked, &decision), Json(json_of(&decision))).into_response())
 }
 
@@ -205,8 +220,8 @@ fn headers(desked: &Desked, decision: &Decision) -> HeaderMap {
 }
 
 /// Nobody could decide, and nobody passes.
-fn closed(desked: &Desked, why: &str) -> Response {
-    let body = json!({
+fn closed(desked: &Desked, why: &str) -> Value {
+    json!({
         "allowed": false,
         "limit": desked.spec.policy.limit(),
         "remaining": 0,
@@ -215,24 +230,5 @@ fn closed(desked: &Desked, why: &str) -> Response {
         "source": "closed",
         "kind": ErrorKind::Unavailable.as_str(),
         "message": why,
-    });
-    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
-}
-
-/// The answer while the store has never been there: nobody can say what is left of a share, so
-/// only `open` lets pass.
-fn without_store(desked: &Desked) -> Response {
-    if desked.spec.opts.on_error != OnError::Open {
-        return closed(desked, "the limiter's store is not open yet");
-    }
-    let limit = desked.spec.policy.limit();
-    let body = json!({
-        "allowed": true,
-        "limit": limit,
-        "remaining": limit,
-        "retry_after_ms": 0,
-        "reset_after_ms": 0,
-        "source": "open",
-    });
-    Json(body).into_response()
+    })
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use jetbridge::limit::{Engine, Limiter, LimiterSpec, Limits};
+use jetbridge_core::{BucketName, BucketSpec, MemoryBackend, Open, Result};
 
 use super::{Desk, Desked, Found};
 use crate::board::State;
@@ -23,6 +24,14 @@ pub(crate) struct LimiterSection {
 impl Section for LimiterSection {
     fn run(self: Arc<Self>, context: Context) -> Pin<Box<dyn Future<Output = Drained> + Send>> {
         Box::pin(async move {
+            let alone = match self.alone().await {
+                Ok(alone) => alone,
+                Err(error) => {
+                    context.reporter.degraded(&error);
+                    context.stop.begins().await;
+                    return Drained::default();
+                }
+            };
             let mut store = self.desk.store(&self.store);
             loop {
                 let limits = store.borrow_and_update().clone();
@@ -36,6 +45,7 @@ impl Section for LimiterSection {
                     spec: self.spec.clone(),
                     engine: self.engine,
                     limiter,
+                    alone: alone.clone(),
                 });
                 tokio::select! {
                     changed = store.changed() => if changed.is_err() { break },
@@ -49,6 +59,13 @@ impl Section for LimiterSection {
 }
 
 impl LimiterSection {
+    /// The limiter without its store.
+    async fn alone(&self) -> Result<Limiter> {
+        let (store, bucket) = (Arc::new(MemoryBackend::new()), BucketName::parse("alone")?);
+        let limits = Limits::open(store, &bucket, Open::ensure(BucketSpec::default())).await?;
+        limits.limiter_with(&self.spec.id, self.spec.policy, self.spec.opts)
+    }
+
     fn limiter(&self, limits: Option<Limits>) -> Found<Limiter> {
         let open = |limits: Limits| {
             limits.limiter_with(&self.spec.id, self.spec.policy, self.spec.opts).map_err(Arc::new)

@@ -68,7 +68,8 @@ impl Copied {
     fn of(desk: &Desk) -> Self {
         let copied = Self::default();
         for desked in desk.all() {
-            let Ok(Some(limiter)) = desked.limiter else { continue };
+            let Ok(limiter) = desked.limiter else { continue };
+            let limiter = limiter.unwrap_or(desked.alone);
             let metrics = limiter.metrics();
             let group = Group { group_id: desked.spec.id.clone(), engine: desked.engine.as_str() };
             copied.acquisitions.get_or_create(&group).inc_by(metrics.total_acquisitions);

@@ -49,6 +49,8 @@ pub(crate) struct Desked {
     pub(crate) spec: LimiterSpec,
     pub(crate) engine: Engine,
     pub(crate) limiter: Found<Limiter>,
+    /// The same in this process alone: it says what happens as long as the store has not answered.
+    pub(crate) alone: Limiter,
 }
 
 impl Desk {

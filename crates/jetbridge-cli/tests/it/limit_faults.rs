@@ -50,6 +50,9 @@ async fn store_decides(address: &str, ids: &[&str]) {
 
 async fn without_an_answer_the_policy_decides(address: &str) {
     for (id, status, source) in [("a", 200, "open"), ("b", 503, "closed"), ("c", 200, "local")] {
+        let peeked = ask(address, "POST", &format!("/v1/limits/{id}/peek")).await;
+        assert!(peeked.starts_with("HTTP/1.1 200"), "whoever looks is told: {id}: {peeked}");
+        assert!(peeked.contains(&format!("\"source\":\"{source}\"")), "{id}: {peeked}");
         let said = acquire(address, id).await;
         assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{id}: {said}");
         assert!(said.contains(&format!("\"source\":\"{source}\"")), "{id}: {said}");
@@ -106,6 +109,24 @@ async fn a_killed_server_is_no_denial_and_comes_back(store: Store) {
         (decision["source"] == "store").then(|| assert_eq!(decision["remaining"], 3, "{said}"))
     })
     .await;
+    up.signal(Signal::TERM);
+    assert_eq!(up.end().await.1, 0);
+}
+
+/// A server that was never there since the start is no other outage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_not_there_yet_is_an_outage_too() {
+    let store = Store::nats(Release::Newest).await;
+    store.server().kill();
+    let text = POLICIES.replace("nats,", &format!("nats, url: '{}',", store.url()));
+    let (up, address) = up(&store, &text).await;
+    without_an_answer_the_policy_decides(&address).await;
+    // Two of four are this process's share, and one is taken.
+    assert!(acquire(&address, "c").await.starts_with("HTTP/1.1 200"));
+    let denied = acquire(&address, "c").await;
+    assert!(denied.starts_with("HTTP/1.1 429") && denied.contains("\"local\""), "{denied}");
+    store.server().restart().await;
+    store_decides(&address, &["a", "b", "c"]).await;
     up.signal(Signal::TERM);
     assert_eq!(up.end().await.1, 0);
 }
