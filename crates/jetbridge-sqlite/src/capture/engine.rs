@@ -408,3 +408,49 @@ impl At {
 fn time_of(ms: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    const MANY: u32 = 1_000_000;
+
+    fn ship(engine: &mut Engine, replica: &Replica, txid: Txid) {
+        let Turn::Ship(delta) = engine.next(replica).unwrap() else { panic!("nothing to ship") };
+        assert_eq!(delta.txid, txid);
+        engine.acknowledge(txid).unwrap();
+    }
+
+    /// What the replica has acknowledged is durable, whether there is room to remember it or not.
+    #[test]
+    fn a_full_disk_neither_stops_the_capture_nor_is_what_it_did_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let application = Connection::open(&path).unwrap();
+        application
+            .execute_batch(
+                "PRAGMA page_size = 512; PRAGMA journal_mode = WAL; CREATE TABLE t (a);
+                 INSERT INTO t VALUES (zeroblob(700000))",
+            )
+            .unwrap();
+        let mut engine = Engine::new(Options::new(&path)).unwrap();
+        let replica =
+            Replica { identity: "r".to_owned(), head: None, touched: Some(Touched::default()) };
+        engine.memory.limit_pages(1);
+        ship(&mut engine, &replica, Txid(1));
+        assert!(engine.memory.cursor().unwrap().is_none(), "there was room");
+        application.execute_batch("INSERT INTO t VALUES (zeroblob(3000))").unwrap();
+        ship(&mut engine, &replica, Txid(2));
+        engine.memory.limit_pages(MANY);
+        application.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        ship(&mut engine, &replica, Txid(3));
+        let cursor = engine.memory.cursor().unwrap().unwrap();
+        assert_eq!(cursor.txid, Txid(3));
+        let digests = engine.memory.digests().unwrap();
+        assert!(cursor.pages > 1300);
+        let known = digests[..cursor.pages as usize].iter().filter(|it| **it != UNKNOWN).count();
+        assert_eq!(known, cursor.pages as usize, "every page is known");
+    }
+}

@@ -172,6 +172,13 @@ impl Memory {
         self.write(cursor, digests, anew).map_err(|cause| failed(&path, cause))
     }
 
+    /// Lets its file grow by no page more, as a full disk does; or again.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, most: u32) {
+        let limit = format!("PRAGMA max_page_count = {most}");
+        self.connection.query_row(&limit, [], |_row| Ok(())).unwrap();
+    }
+
     fn write(
         &mut self,
         cursor: &Cursor,

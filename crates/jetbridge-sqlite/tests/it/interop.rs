@@ -242,3 +242,66 @@ async fn the_chain_is_handed_over_and_back() {
         assert_eq!(rows(&output), rows(&database), "round {round}");
     }
 }
+
+mod slow {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Commits in a second, and how long they go on: level 1 is merged meanwhile.
+    const PER_SECOND: u32 = 1000;
+    const LOAD: Duration = Duration::from_secs(45);
+
+    fn load(database: &Path, (written, ended): (&AtomicU32, &AtomicBool)) {
+        let connection = application(database);
+        connection.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
+        connection.busy_timeout(CLOSE_WITHIN).unwrap();
+        let begun = Instant::now();
+        let mut count = 0;
+        while !ended.load(Ordering::Relaxed) {
+            insert(&connection, 1);
+            count += 1;
+            written.store(count, Ordering::Relaxed);
+            let due = begun + Duration::from_secs(1) / PER_SECOND * count;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn stock_litestream_restores_in_the_middle_of_1000_commits_a_second() {
+        let bench = bench(Release::Newest).await;
+        let (server, dir) = (bench.server.url(), bench.rig.dir.path().to_owned());
+        let database = dir.join("app.db");
+        drop(application(&database));
+        let replication = replicate(&bench, &database, UpkeepOptions::default()).await;
+        let shared = Arc::new((AtomicU32::new(0), AtomicBool::new(false)));
+        let (theirs, path) = (Arc::clone(&shared), database.clone());
+        let writing = tokio::task::spawn_blocking(move || load(&path, (&theirs.0, &theirs.1)));
+        let begun = Instant::now();
+        let mut round = 0;
+        while begun.elapsed() < LOAD {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            let written = shared.0.load(Ordering::Relaxed);
+            replication.sync().await.unwrap();
+            let output = dir.join(format!("theirs-{round}.db"));
+            let arguments = ["-integrity-check", "full"];
+            let (url, to) = (server.clone(), output.clone());
+            let restored =
+                tokio::task::spawn_blocking(move || NEWEST.restore(&url, &to, &arguments)).await;
+            restored.unwrap().unwrap();
+            let found = rows(&output);
+            assert!(found.len() >= written as usize, "{} of {written}", found.len());
+            assert!(found.iter().map(|(id, _)| *id).eq(1..=found.len() as i64), "a row is missing");
+            round += 1;
+        }
+        shared.1.store(true, Ordering::Relaxed);
+        writing.await.unwrap();
+        let written = shared.0.load(Ordering::Relaxed);
+        println!("{written} commits in {:?}, {round} restores", begun.elapsed());
+        assert!(round > 5 && written > 10_000, "{written} commits, {round} restores");
+        let one = jetbridge_sqlite::store::Level::new(1).unwrap();
+        assert!(bench.rig.replica().manifest().await.unwrap().level(one).count() > 0);
+        assert!(replication.close(CLOSE_WITHIN).await);
+    }
+}

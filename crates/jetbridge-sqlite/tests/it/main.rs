@@ -5,6 +5,7 @@
 mod capture;
 use capture::stores as captures;
 mod faults;
+mod frozen;
 mod history;
 mod interop;
 mod litestream;
