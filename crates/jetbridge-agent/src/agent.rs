@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jetbridge::StoreSources;
 use jetbridge::limit::{Engine, LimiterSpec, StoreSpec};
-use jetbridge::settings::{DatabaseSpec, Environment, Location, resolve};
+use jetbridge::settings::{DatabaseSpec, Databases, Environment, Location, resolve};
 use jetbridge_core::{Backend, Clock, Error, Result, StopReport, SystemClock, Tasks};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::board::{Board, SectionId};
 use crate::bucket::BucketSection;
 use crate::component::{ComponentSection, ComponentSpec, Routes};
-use crate::database::DatabaseSection;
+use crate::database::{ControlSection, DatabaseDesk, DatabaseSection, DatabaseSpecs, Offered};
 use crate::file::UpFile;
 use crate::handler::HandlerSpec;
 use crate::http::{Http, HttpSpec};
@@ -59,7 +59,8 @@ enum Wanted {
     LimitStore(StoreSpec),
     Limiter { spec: LimiterSpec, store: String, engine: Engine },
     Template(TemplateSpec),
-    Database(DatabaseSection),
+    Database(DatabaseSpecs),
+    Control(Offered),
     Component(ComponentSpec),
 }
 
@@ -75,6 +76,7 @@ impl Wanted {
             Self::Template(template) => SectionId::new("template", template.name.clone()),
             Self::Database(database) => SectionId::new("database", database.name()),
             Self::Component(spec) => SectionId::new("component", spec.name.clone()),
+            Self::Control(_) => SectionId::new("control", "databases"),
         }
     }
 
@@ -92,7 +94,15 @@ impl Wanted {
                 spec: spec.clone(),
                 sources: Arc::clone(&agent.sources),
             }),
-            Self::Database(database) => Arc::new(database.clone()),
+            Self::Database(specs) => Arc::new(DatabaseSection {
+                specs: specs.clone(),
+                desk: agent.overview.databases.clone(),
+            }),
+            Self::Control(offered) => Arc::new(ControlSection {
+                offered: offered.clone(),
+                overview: agent.overview.clone(),
+                environment: agent.environment.clone(),
+            }),
             Self::Component(spec) => Arc::new(ComponentSection {
                 spec: spec.clone(),
                 place: agent.place.clone(),
@@ -159,6 +169,7 @@ impl Agent {
             metrics: metrics.clone(),
             desk: desk.clone(),
             routes: routes.clone(),
+            databases: DatabaseDesk::default(),
             started: clock.now(),
             clock,
             connection: follow_connection(&*backend, metrics.clone(), &tasks),
@@ -267,7 +278,8 @@ impl Agent {
 
     fn start_section(&mut self, wanted: Wanted) {
         let id = wanted.id();
-        self.supervisor.start(id.clone(), wanted.section(self));
+        let section = wanted.section(self);
+        self.supervisor.start(id.clone(), section);
         self.running.insert(id, wanted);
     }
 
@@ -302,20 +314,29 @@ impl Agent {
 
 fn wanted(file: UpFile) -> Vec<Wanted> {
     let limits = limits_wanted(&file);
-    let databases = file.databases.iter().flat_map(|part| {
-        let upkeep = part.upkeep.clone();
-        let section = move |spec: &DatabaseSpec| {
-            Wanted::Database(DatabaseSection { spec: spec.clone(), upkeep: upkeep.clone() })
-        };
-        part.list.iter().map(section).collect::<Vec<_>>()
-    });
-    let databases: Vec<Wanted> = databases.collect();
+    let databases = databases_wanted(&file.databases);
     let buckets = file.buckets.into_iter().map(Wanted::Bucket);
     let handlers = file.handlers.into_iter().map(Wanted::Handler);
     let templates = file.templates.into_iter().map(Wanted::Template);
     let components = file.components.into_iter().map(Wanted::Component);
     let rest = templates.chain(databases).chain(components);
     buckets.chain(handlers).chain(limits).chain(rest).collect()
+}
+
+/// The databases, and what is offered beside their replication.
+fn databases_wanted(parts: &[Databases]) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    for part in parts {
+        let specs = |spec: &DatabaseSpec| {
+            Wanted::Database(DatabaseSpecs { spec: spec.clone(), upkeep: part.upkeep.clone() })
+        };
+        wanted.extend(part.list.iter().map(specs));
+        if !part.control.is_empty() {
+            let (spec, upkeep) = (part.control.clone(), part.upkeep.clone());
+            wanted.push(Wanted::Control(Offered { spec, upkeep }));
+        }
+    }
+    wanted
 }
 
 /// The limiters, and before them the stores that they use.

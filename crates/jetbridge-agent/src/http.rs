@@ -86,6 +86,29 @@ impl Http {
     }
 }
 
+/// Answers `/metrics` and nothing else on `address`, to whoever asks, as Litestream's `addr` does.
+pub(crate) async fn serve_metrics(
+    address: SocketAddr,
+    overview: Overview,
+    tasks: &Tasks,
+) -> Result<()> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Error::new(ErrorKind::Unavailable, "http.listen")
+            .with("listen", address)
+            .caused_by(error)
+            .hint("another process may listen there; pick another `addr`")
+    })?;
+    let router = Router::new().route("/metrics", get(metrics)).with_state(overview);
+    let stopping = tasks.clone();
+    tasks.spawn(async move {
+        let stop = async move { stopping.stopping().await };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+            tracing::error!(%error, "the metrics ended");
+        }
+    });
+    Ok(())
+}
+
 fn router(spec: &HttpSpec, overview: Overview) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics))
@@ -132,7 +155,7 @@ async fn readyz(State(overview): State<Overview>) -> Response {
 }
 
 async fn metrics(State(overview): State<Overview>) -> Response {
-    match overview.metrics.text(&overview.board, &overview.desk) {
+    match overview.metrics() {
         Ok(text) => ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

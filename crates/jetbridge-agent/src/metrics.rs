@@ -163,8 +163,8 @@ impl Metrics {
     }
 
     /// All of it as Prometheus reads it, with the states that `board` shows now, and the
-    /// limiters at `desk`.
-    pub(crate) fn text(&self, board: &Board, desk: &Desk) -> Result<String> {
+    /// limiters at `desk`, and `more` in the same form.
+    pub(crate) fn text(&self, board: &Board, desk: &Desk, more: &str) -> Result<String> {
         self.sections.clear();
         for (id, status) in board.all() {
             let states = ["starting", "running", "degraded", "stopped"];
@@ -179,6 +179,7 @@ impl Metrics {
         let failed = |error| Error::new(ErrorKind::Internal, "metrics.encode").caused_by(error);
         encode_registry(&mut text, &registry).map_err(failed)?;
         desk.metrics(&mut text)?;
+        text.push_str(more);
         encode_eof(&mut text).map_err(failed)?;
         Ok(text)
     }
@@ -220,7 +221,7 @@ mod tests {
         metrics.connected(1);
         metrics.dropped("mail", 2);
         metrics.templates.came("app.yml", Came::Written, std::time::UNIX_EPOCH);
-        let text = metrics.text(&board, &Desk::default()).unwrap();
+        let text = metrics.text(&board, &Desk::default(), "").unwrap();
         for line in [
             "jetbridge_handler_attempts_total{handler=\"mail\",outcome=\"failed\"} 1",
             "jetbridge_handler_dead_total{handler=\"mail\"} 1",

@@ -50,6 +50,9 @@ impl UpFile {
                 .follow_bucket(BucketKind::Kv, bucket)
                 .publish(&link.writes()?);
         }
+        for database in self.databases.iter().flat_map(|part| &part.list) {
+            permissions.replicate_into(&database.replica.bucket);
+        }
         for template in &self.templates {
             let values = template.reads()?.into_iter().filter_map(|read| read.value);
             for value in values.filter(|value| value.server == Server::Default) {

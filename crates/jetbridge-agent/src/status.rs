@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
-use jetbridge_core::{Backend, Clock, ConnectionState, StoreStatus, Tasks};
+use jetbridge_core::{Backend, Clock, ConnectionState, Result, StoreStatus, Tasks};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::board::{Board, SectionStatus, State};
 use crate::component::Routes;
+use crate::database::DatabaseDesk;
 use crate::limit::Desk;
 use crate::metrics::{Ended, Metrics};
 
@@ -24,6 +25,7 @@ pub(crate) struct Overview {
     pub(crate) metrics: Metrics,
     pub(crate) desk: Desk,
     pub(crate) routes: Routes,
+    pub(crate) databases: DatabaseDesk,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: SystemTime,
     pub(crate) connection: watch::Receiver<ConnectionState>,
@@ -60,6 +62,13 @@ impl Overview {
         let all = self.board.all();
         let unready = all.iter().filter(|(_, status)| !status.state.is_ready());
         unready.map(|(id, status)| format!("{id}: {}", words(&status.state))).collect()
+    }
+
+    /// What Prometheus reads.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        let mut databases = String::new();
+        self.databases.metrics(&mut databases, self.clock.now())?;
+        self.metrics.text(&self.board, &self.desk, &databases)
     }
 
     pub(crate) async fn json(&self) -> Value {
@@ -104,6 +113,9 @@ impl Overview {
                 "dead": self.metrics.dead(name),
                 "in_flight": self.metrics.in_flight(name),
             });
+        }
+        if kind == "database" {
+            section["databases"] = json!(self.databases.json(name, self.clock.now()));
         }
         if kind == "template" {
             section["template"] = self.metrics.templates.json(name);

@@ -6,7 +6,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::sqlite::Word;
+use crate::args::sqlite::{LogLevel, Word};
 use crate::args::{Command, Global};
 
 /// What the targets of all our crates begin with.
@@ -19,6 +19,8 @@ pub(crate) enum Tone {
     Command,
     /// Also one line when something starts or ends failing.
     Service,
+    /// As much as the user asked for by Litestream's flag.
+    Asked(LevelFilter),
 }
 
 impl Command {
@@ -27,17 +29,33 @@ impl Command {
         match self {
             Self::Up(_) => Tone::Service,
             Self::Wasi(args) if args.serves() => Tone::Service,
-            Self::Sqlite(args) if matches!(args.word, Word::Replicate(_)) => Tone::Service,
+            Self::Sqlite(args) => sqlite_tone(&args.word),
             Self::Check(_)
             | Self::Completions(_)
             | Self::Doctor
             | Self::Limit(_)
             | Self::Man(_)
             | Self::OnStore(_)
-            | Self::Sqlite(_)
             | Self::Template(_)
             | Self::Wasi(_) => Tone::Command,
         }
+    }
+}
+
+fn sqlite_tone(word: &Word) -> Tone {
+    match word {
+        Word::Replicate(args) => args.log_level.map_or(Tone::Service, |level| {
+            Tone::Asked(match level {
+                LogLevel::Trace => LevelFilter::TRACE,
+                LogLevel::Debug => LevelFilter::DEBUG,
+                LogLevel::Info => LevelFilter::INFO,
+                LogLevel::Warn => LevelFilter::WARN,
+                LogLevel::Error => LevelFilter::ERROR,
+            })
+        }),
+        Word::Restore(args) if args.follow => Tone::Service,
+        Word::Follow(_) => Tone::Service,
+        _ => Tone::Command,
     }
 }
 
@@ -46,8 +64,11 @@ pub(crate) fn start(global: &Global, tone: Tone) {
     let ours = |level| Targets::new().with_target(OURS, level);
     let filter = match global.verbose {
         _ if global.quiet => Targets::new(),
-        0 if tone == Tone::Service => ours(LevelFilter::INFO),
-        0 => ours(LevelFilter::WARN),
+        0 => ours(match tone {
+            Tone::Command => LevelFilter::WARN,
+            Tone::Service => LevelFilter::INFO,
+            Tone::Asked(level) => level,
+        }),
         1 => ours(LevelFilter::DEBUG),
         _ => Targets::new().with_default(LevelFilter::TRACE),
     };

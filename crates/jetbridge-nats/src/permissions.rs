@@ -99,6 +99,13 @@ impl Permissions {
             .read_bucket(kind, bucket)
     }
 
+    /// To store, read, list, watch and delete the objects of a bucket that is there.
+    pub fn replicate_into(&mut self, bucket: &BucketName) -> &mut Self {
+        let stream = format!("OBJ_{bucket}");
+        self.publish.extend([format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")]);
+        self.call(&format!("STREAM.PURGE.{stream}")).follow_bucket(BucketKind::Object, bucket)
+    }
+
     /// To look at a stream, and to make it if it is missing.
     pub fn ensure_stream(&mut self, stream: &StreamName) -> &mut Self {
         self.ensure(stream.as_str())

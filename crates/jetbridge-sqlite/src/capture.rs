@@ -9,6 +9,7 @@ mod kept;
 mod memory;
 mod options;
 mod patience;
+mod remembered;
 mod run;
 mod snapshot;
 mod start;
@@ -17,6 +18,7 @@ mod wake;
 
 pub use options::Options;
 pub use patience::Progress;
+pub use remembered::{forget, remembered};
 pub(crate) use run::Rebase;
 pub use run::{Capture, Status};
 pub use uplink::{Delta, Head, Page, Pages, Scope, Touched, Uplink};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use jetbridge_core::{Digest, Error, ErrorKind, Result, Tasks};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::Txid;
 use crate::capture::{self, Capture};
 use crate::restore::{blocking, sync_directory};
-use crate::store::{Manifest, Replica};
+use crate::store::{Manifest, Replica, restorable};
 use crate::upkeep::{Upkeep, UpkeepOptions};
 use crate::uplink::{FenceOptions, StoreUplink};
 
@@ -73,9 +73,24 @@ impl Replication {
         self.uplink.manifest()
     }
 
+    /// The times of the oldest and the newest state that can be restored.
+    pub fn window(&self) -> Option<(SystemTime, SystemTime)> {
+        restorable(&self.uplink.ledger().read())
+    }
+
+    /// How many files the replica has.
+    pub fn files(&self) -> usize {
+        self.uplink.ledger().read().len()
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Replica {
+        self.uplink.replica()
+    }
+
     /// Ships what is committed, gives the replica up, and ends, all within `grace`; `false` if
     /// that was not enough.
-    pub async fn close(self, grace: Duration) -> bool {
+    pub async fn close(&self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
         let shipped = self.capture.close(grace).await;
         // First whoever would take the fence again. What is cut off is not missed: merges and

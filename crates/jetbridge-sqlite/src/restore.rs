@@ -179,6 +179,23 @@ pub async fn restore(
     }
 }
 
+/// Proves that a state can be restored: restores it to a file in `directory`, which is removed
+/// again, and lets SQLite check it.
+///
+/// # Errors
+/// As [`restore`].
+pub async fn verify(
+    replica: &Replica,
+    (directory, target): (&std::path::Path, Target),
+    progress: Progress<'_>,
+) -> Result<Restored> {
+    let path = directory.join(format!("jetbridge-verify-{}.db", jetbridge_core::random::name()));
+    let options = Options { target, integrity: Integrity::Full, ..Options::new(path.clone()) };
+    let restored = restore(replica, &options, progress).await;
+    output::remove(&path)?;
+    restored
+}
+
 async fn attempt(
     replica: &Replica,
     output: &Output,

@@ -14,6 +14,6 @@ mod replica;
 pub use fetch::{Fetch, Patience};
 pub use level::Level;
 pub use manifest::{LtxFile, Manifest};
-pub use plan::{Plan, Target, plan};
+pub use plan::{Plan, Target, plan, restorable};
 pub(crate) use plan::{reach, reach_from};
 pub use replica::{BASE_HEADER, Put, Replica, TIMESTAMP_HEADER};

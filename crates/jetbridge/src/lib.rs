@@ -26,5 +26,5 @@ pub use connect::{Target, connect};
 pub use connector::Connector;
 #[cfg(feature = "wasi")]
 pub use links::{LinkPlan, Links};
-pub use replicator::Replicator;
+pub use replicator::{DatabaseState, DatabaseStatus, Replicator, Verified};
 pub use sources::{Remarks, StoreSources};

@@ -1,25 +1,38 @@
 //! The databases of one entry of `dbs:`, replicated over one connection.
+//!
+//! Each database has a fate of its own: one that cannot be replicated is tried again by itself,
+//! and the others go on.
 
 mod files;
+mod slot;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jetbridge_core::{Backend, ErrorKind, Objects, Open, Result};
-use jetbridge_sqlite::capture::{Options, Status};
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+use jetbridge_core::{Backend, Clock, Error, ErrorKind, Objects, Open, Result, SystemClock};
+use jetbridge_sqlite::capture::Options;
 use jetbridge_sqlite::restore::{self, restore};
-use jetbridge_sqlite::store::Replica;
+use jetbridge_sqlite::store::{Replica, Target};
 use jetbridge_sqlite::upkeep::{Deletion, UpkeepOptions};
 use jetbridge_sqlite::{Replication, Txid};
 use tokio::time::Instant;
 
 use self::files::{Found, find};
+use self::slot::Slot;
+pub use self::slot::{DatabaseState, DatabaseStatus, Verified};
 use crate::connect::connect;
 use crate::settings::{DatabaseSource, DatabaseSpec, Location, Upkeep};
 
 /// How long closing a connection may take, when everything was shipped.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// Databases that begin at once; each may have to restore, or to read itself as a whole.
+const BEGINNINGS_MAX: usize = 16;
+/// Between two looks whether a directory has other databases.
+const SEARCH_EVERY: Duration = Duration::from_secs(5);
 
 /// Databases that are being replicated. Dropping it does not stop them:
 /// [`Replicator::close`] does.
@@ -28,14 +41,9 @@ pub struct Replicator {
     spec: DatabaseSpec,
     upkeep: UpkeepOptions,
     objects: Arc<dyn Objects>,
-    own: Option<Arc<dyn Backend>>,
-    running: Vec<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    path: PathBuf,
-    replication: Replication,
+    own: Mutex<Option<Arc<dyn Backend>>>,
+    slots: Mutex<BTreeMap<PathBuf, Slot>>,
+    searched: Mutex<Option<Instant>>,
 }
 
 impl Replicator {
@@ -44,8 +52,10 @@ impl Replicator {
     ///
     /// # Errors
     /// Those of the connection, [`NotFound`](ErrorKind::NotFound) if the bucket is not there,
-    /// [`Conflict`](ErrorKind::Conflict) if another process replicates a database, and
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if a directory has none.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if a directory has no database, and for a single
+    /// database what keeps it from being replicated, such as
+    /// [`Conflict`](ErrorKind::Conflict) if another process does. Of a directory,
+    /// [`Replicator::databases`] says how each does.
     pub async fn start(
         spec: &DatabaseSpec,
         upkeep: &Upkeep,
@@ -75,100 +85,229 @@ impl Replicator {
     ) -> Result<Self> {
         let backend = own.as_ref().unwrap_or(store);
         let objects = backend.objects(&spec.replica.bucket, Open::existing()).await?;
-        let (spec, upkeep) = (spec.clone(), options_of(upkeep));
-        let mut replicator = Self { spec, upkeep, objects, own, running: Vec::new() };
-        if let Err(error) = replicator.look().await {
-            replicator.stop(CLOSE_GRACE).await;
+        let replicator = Self {
+            spec: spec.clone(),
+            upkeep: options_of(upkeep),
+            objects,
+            own: Mutex::new(own),
+            slots: Mutex::default(),
+            searched: Mutex::default(),
+        };
+        let found = find(&replicator.spec.source, &[])?;
+        *lock(&replicator.searched) = Some(Instant::now());
+        replicator.add(found);
+        replicator.begin_due().await;
+        if let DatabaseSource::File(path) = &spec.source
+            && let Some(error) = replicator.slots().get_mut(path).and_then(Slot::take_error)
+        {
             return Err(error);
         }
         Ok(replicator)
     }
 
-    /// Begins with databases that are new in a directory; ends with those that are gone.
+    /// Looks after the databases, to be called every second or so: what ended is tried again,
+    /// what is new in a directory that is watched is begun, what is gone is ended.
     ///
     /// # Errors
-    /// As [`Replicator::start`]; what runs goes on running.
-    pub async fn look(&mut self) -> Result<()> {
-        let known: Vec<PathBuf> = self.running.iter().map(|it| it.path.clone()).collect();
-        let found = find(&self.spec.source, &known)?;
-        let (kept, gone): (Vec<Running>, Vec<Running>) = std::mem::take(&mut self.running)
-            .into_iter()
-            .partition(|it| found.iter().any(|found| found.path == it.path));
-        self.running = kept;
-        for gone in gone {
-            tracing::info!(path = %gone.path.display(), "the database is gone");
-            gone.replication.close(CLOSE_GRACE).await;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the directory cannot be read; what runs goes
+    /// on running.
+    pub async fn tend(&self) -> Result<()> {
+        let searched = self.search_if_due().await;
+        let ended: Vec<Arc<Replication>> =
+            self.slots().values_mut().filter_map(Slot::take_ended).collect();
+        join_all(ended.iter().map(|ended| ended.close(CLOSE_GRACE))).await;
+        self.begin_due().await;
+        searched
+    }
+
+    async fn search_if_due(&self) -> Result<()> {
+        let watches = matches!(self.spec.source, DatabaseSource::Directory { watch: true, .. });
+        let due = lock(&self.searched).is_none_or(|at| at.elapsed() >= SEARCH_EVERY);
+        if !watches || !due {
+            return Ok(());
         }
-        for found in found {
-            if self.running.iter().all(|it| it.path != found.path) {
-                let running = self.begin_one(found).await?;
-                self.running.push(running);
+        *lock(&self.searched) = Some(Instant::now());
+        let known: Vec<PathBuf> = self.slots().keys().cloned().collect();
+        let found = find(&self.spec.source, &known)?;
+        let gone: Vec<PathBuf> =
+            known.into_iter().filter(|path| found.iter().all(|it| it.path != *path)).collect();
+        for path in gone {
+            tracing::info!(path = %path.display(), "the database is gone");
+            let slot = self.slots().remove(&path);
+            if let Some(replication) = slot.and_then(|slot| slot.replication()) {
+                replication.close(CLOSE_GRACE).await;
             }
         }
+        self.add(found);
         Ok(())
     }
 
-    /// True if databases may come and go: then [`Replicator::look`] is to be called.
-    pub fn watches(&self) -> bool {
-        matches!(self.spec.source, DatabaseSource::Directory { watch: true, .. })
+    fn add(&self, found: Vec<Found>) {
+        let mut slots = self.slots();
+        for Found { path, below } in found {
+            slots.entry(path).or_insert_with(|| Slot::new(below));
+        }
     }
 
-    async fn begin_one(&self, found: Found) -> Result<Running> {
-        let place = &self.spec.replica.path;
-        let path = match found.below.as_str() {
-            "" => place.clone(),
-            below => format!("{place}/{below}"),
+    /// Begins with every database whose time has come.
+    async fn begin_due(&self) {
+        let due: Vec<(PathBuf, String)> = {
+            let mut slots = self.slots();
+            let due = slots
+                .iter_mut()
+                .filter_map(|(path, slot)| slot.is_due().then(|| (path.clone(), slot.begin())));
+            due.collect()
         };
-        let replica = Replica::new(Arc::clone(&self.objects), &path);
-        if self.spec.restore_if_missing && !found.path.exists() {
-            restore_missing(&replica, &found.path).await?;
+        let beginning = due.into_iter().map(|(path, below)| async move {
+            let begun = self.begin_one(&path, &below).await;
+            let unwanted = match self.slots().get_mut(&path) {
+                Some(slot) => slot.begun(begun, SystemClock.now()),
+                None => begun.ok(),
+            };
+            if let Some(unwanted) = unwanted {
+                unwanted.close(CLOSE_GRACE).await;
+            }
+        });
+        stream::iter(beginning).buffer_unordered(BEGINNINGS_MAX).collect::<()>().await;
+    }
+
+    async fn begin_one(&self, path: &Path, below: &str) -> Result<Arc<Replication>> {
+        let place = &self.spec.replica.path;
+        let place = if below.is_empty() { place.clone() } else { format!("{place}/{below}") };
+        let replica = Replica::new(Arc::clone(&self.objects), &place);
+        if self.spec.restore_if_missing && !path.exists() {
+            restore_missing(&replica, path).await?;
         }
-        let mut options = Options::new(&found.path);
-        options.state.clone_from(&self.spec.state);
+        let mut options = Options::new(path);
+        // In a directory each has a folder of its own there.
+        options.state = self.spec.state.as_ref().map(|state| state.join(below));
         options.poll = self.spec.poll;
         options.busy = self.spec.busy;
         options.checkpoint_interval = self.spec.checkpoint_interval;
         options.checkpoint_pages = self.spec.checkpoint_pages;
-        let replication = Replication::start(options, replica, self.upkeep.clone()).await?;
-        Ok(Running { path: found.path, replication })
+        Replication::start(options, replica, self.upkeep.clone()).await.map(Arc::new)
+    }
+
+    /// What it replicates.
+    pub fn spec(&self) -> &DatabaseSpec {
+        &self.spec
     }
 
     /// How each database does.
-    pub fn statuses(&self) -> Vec<(&Path, Status)> {
-        let status = |it: &Running| it.replication.status().borrow().clone();
-        self.running.iter().map(|it| (it.path.as_path(), status(it))).collect()
+    pub fn databases(&self) -> Vec<DatabaseStatus> {
+        let slots = self.slots();
+        slots.iter().map(|(path, slot)| slot.status(path, &self.spec.replica)).collect()
     }
 
     /// Waits until everything that was committed before the call is durable.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable) if a replication ended.
-    pub async fn sync(&self) -> Result<Vec<(&Path, Txid)>> {
+    /// As [`Replicator::sync_one`], for the first that fails.
+    pub async fn sync(&self) -> Result<Vec<(PathBuf, Txid)>> {
+        let paths: Vec<PathBuf> = self.slots().keys().cloned().collect();
         let mut done = Vec::new();
-        for running in &self.running {
-            done.push((running.path.as_path(), running.replication.sync().await?));
+        for path in paths {
+            let txid = self.sync_one(&path).await?;
+            done.push((path, txid));
         }
         Ok(done)
     }
 
-    /// Ships what is committed and ends, within `grace`; returns how many databases are not
-    /// shipped whole.
-    pub async fn close(mut self, grace: Duration) -> usize {
-        self.stop(grace).await
+    /// As [`Replicator::sync`], for one database.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if it is none of these,
+    /// [`Conflict`](ErrorKind::Conflict) if it is not replicated now, and
+    /// [`Unavailable`](ErrorKind::Unavailable) if its replication ended.
+    pub async fn sync_one(&self, path: &Path) -> Result<Txid> {
+        let replication = self.slots().get_mut(path).ok_or_else(|| unknown(path))?.running()?;
+        replication.sync().await
     }
 
-    async fn stop(&mut self, grace: Duration) -> usize {
+    /// True if `path` is one of these databases.
+    pub fn has(&self, path: &Path) -> bool {
+        self.slots().contains_key(path)
+    }
+
+    /// Ships what is committed to one database and ends with it until it is resumed; `None` if
+    /// it was stopped before.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if it is none of these.
+    pub async fn pause(&self, path: &Path, grace: Duration) -> Result<Option<Txid>> {
+        let paused = self.slots().get_mut(path).ok_or_else(|| unknown(path))?.pause();
+        let Some(replication) = paused else { return Ok(None) };
+        let Some(replication) = replication else { return Ok(Some(Txid::NONE)) };
+        replication.close(grace).await;
+        Ok(Some(replication.status().borrow().txid))
+    }
+
+    /// Goes on with one database; `false` if it was not stopped.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if it is none of these, and what keeps it from being
+    /// replicated; it is tried again then.
+    pub async fn resume(&self, path: &Path) -> Result<bool> {
+        let resumed = self.slots().get_mut(path).ok_or_else(|| unknown(path))?.resume();
+        self.begin_due().await;
+        match self.slots().get_mut(path).and_then(Slot::take_error) {
+            Some(error) if resumed => Err(error),
+            _ => Ok(resumed),
+        }
+    }
+
+    /// Restores the newest state of every database that runs to a file that is removed again,
+    /// and remembers how that went.
+    pub async fn verify(&self) {
+        let running: Vec<(PathBuf, Arc<Replication>)> = {
+            let slots = self.slots();
+            let running =
+                slots.iter().filter_map(|(path, slot)| Some((path.clone(), slot.replication()?)));
+            running.collect()
+        };
+        for (path, replication) in running {
+            let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
+            let place = (directory.as_path(), Target::Latest);
+            let done = restore::verify(replication.replica(), place, &|_bytes| ()).await;
+            if let Err(error) = &done {
+                tracing::error!(path = %path.display(), %error, "the replica cannot be restored");
+            }
+            if let Some(slot) = self.slots().get_mut(&path) {
+                slot.verified(done, SystemClock.now());
+            }
+        }
+    }
+
+    /// Ships what is committed and ends, within `grace`; returns how many databases are not
+    /// shipped whole.
+    pub async fn close(&self, grace: Duration) -> usize {
         let deadline = Instant::now() + grace;
-        let closing = std::mem::take(&mut self.running).into_iter().map(|it| async move {
-            let left = deadline.saturating_duration_since(Instant::now());
-            it.replication.close(left).await
+        let slots = std::mem::take(&mut *self.slots());
+        let running: Vec<_> = slots.values().filter_map(Slot::replication).collect();
+        let closing = running.iter().map(|replication| {
+            replication.close(deadline.saturating_duration_since(Instant::now()))
         });
-        let closed = futures_util::future::join_all(closing).await;
-        if let Some(own) = self.own.take() {
+        let closed = join_all(closing).await;
+        let own = lock(&self.own).take();
+        if let Some(own) = own {
             let _everything_was_acknowledged = own.close(CLOSE_GRACE).await;
         }
         closed.iter().filter(|whole| !**whole).count()
     }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Slot>> {
+        lock(&self.slots)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unknown(path: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, "sqlite.find")
+        .because("database not found")
+        .with("path", path.display())
 }
 
 async fn restore_missing(replica: &Replica, path: &Path) -> Result<()> {

@@ -56,6 +56,23 @@ impl HttpClient {
         }
     }
 
+    /// Asks for `url`; why it did not work.
+    pub(crate) async fn get(
+        &self,
+        url: &str,
+        timeout: Duration,
+    ) -> std::result::Result<(), String> {
+        let request = Request::builder().method(Method::GET).uri(url).body(Full::default());
+        let url = origin(url);
+        let request = request.map_err(|error| format!("{url}: {error}"))?;
+        match tokio::time::timeout(timeout, self.exchange(request)).await {
+            Err(_elapsed) => Err(format!("{url} did not answer within {timeout:?}")),
+            Ok(Err(reason)) => Err(format!("{url}: {reason}")),
+            Ok(Ok(answer)) if answer.status.is_success() => Ok(()),
+            Ok(Ok(answer)) => Err(format!("{url} answered {}", answer.status)),
+        }
+    }
+
     async fn exchange(&self, request: Request<Full<Bytes>>) -> std::result::Result<Answer, String> {
         let response = self.0.request(request).await.map_err(|error| chain(&error))?;
         let (parts, body) = response.into_parts();

@@ -12,7 +12,7 @@ use jetbridge_testkit::eventually;
 use crate::rig::{Rig, WITHIN};
 
 /// What an application in another process prints.
-fn application(path: &Path, script: &str) -> String {
+pub(crate) fn application(path: &Path, script: &str) -> String {
     let begin = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\n";
     let done = Command::new("python3").args(["-c", &format!("{begin}{script}")]).arg(path).output();
     let done = done.unwrap();
@@ -20,7 +20,7 @@ fn application(path: &Path, script: &str) -> String {
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
-const CREATE: &str = "c.execute('PRAGMA journal_mode = WAL')\n\
+pub(crate) const CREATE: &str = "c.execute('PRAGMA journal_mode = WAL')\n\
                       c.execute('CREATE TABLE t (a)')\n\
                       c.execute(\"INSERT INTO t VALUES ('first')\")\nc.commit()";
 const COUNT: &str = "print(c.execute('SELECT count(*) FROM t').fetchone()[0])";

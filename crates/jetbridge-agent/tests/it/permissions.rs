@@ -82,3 +82,81 @@ async fn on_nats_2_9_25() {
 async fn on_nats_2_15_2() {
     the_least_is_enough(Release::Newest).await;
 }
+
+mod databases {
+    use std::path::Path;
+
+    use jetbridge::sqlite::follow::Follow;
+    use jetbridge::sqlite::restore::Options;
+    use jetbridge::sqlite::store::Replica;
+    use jetbridge_core::{BucketName, BucketSpec, Open};
+
+    use super::*;
+    use crate::databases::{CREATE, application};
+
+    fn database(folder: &Path) -> String {
+        let path = folder.join("app.db");
+        application(&path, CREATE);
+        // Merges, snapshots and deletes at once.
+        format!(
+            "l0-retention: 1s\nl0-retention-check-interval: 200ms\nlevels: [{{interval: 300ms}}]\n\
+             snapshot: {{interval: 1s, retention: 1s}}\n\
+             dbs:\n  - path: {}\n    replica: {{bucket: backups, path: a}}\n",
+            path.display()
+        )
+    }
+
+    /// Replicates, merges, deletes, restores and follows as a user who may do nothing else.
+    async fn the_least_replicates(release: Release) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("up.yml");
+        std::fs::write(&path, database(folder.path())).unwrap();
+        let environment = Environment::default();
+        let file = UpFile::read(std::slice::from_ref(&path), &environment).unwrap();
+        let block = file.permissions(&ConnectOptions::default()).unwrap();
+        let users = format!(
+            "authorization {{ users: [ {{user: admin, password: pw}}, \
+             {{user: up, password: pw, {block}}} ] }}"
+        );
+        let server = NatsServer::start(release, ServerOptions::new().config(&users)).await;
+        let (admin, up) = (connect(&server, "admin").await, connect(&server, "up").await);
+        let bucket = BucketName::parse("backups").unwrap();
+        admin.objects(&bucket, Open::ensure(BucketSpec::default())).await.unwrap();
+        let agent = Agent::start(file, vec![path], environment, Arc::clone(&up)).await.unwrap();
+
+        let objects = up.objects(&bucket, Open::existing()).await.unwrap();
+        let replica = Replica::new(objects, "a");
+        eventually("it is shipped", WITHIN, async || {
+            let manifest = replica.manifest().await.ok()?;
+            (!manifest.is_empty()).then_some(())
+        })
+        .await;
+        let options = Options::new(folder.path().join("read.db"));
+        let (mut follow, _begun) =
+            Follow::begin(replica.clone(), &options, &|_bytes| ()).await.unwrap();
+        let insert = "for n in range(5): c.execute('INSERT INTO t VALUES (2)'); c.commit()";
+        application(&folder.path().join("app.db"), insert);
+        tokio::time::timeout(WITHIN, follow.next()).await.unwrap().unwrap();
+        eventually("levels are merged and old files deleted", WITHIN, async || {
+            let manifest = replica.manifest().await.ok()?;
+            let merged = manifest.files().any(|file| file.level.get() == 1);
+            let captured = manifest.files().filter(|file| file.level.get() == 0).count();
+            (merged && captured <= 2).then_some(())
+        })
+        .await;
+        let log = server.log();
+        assert!(!log.contains("Permissions Violation"), "{log}");
+        assert!(agent.stop().await.is_clean());
+        admin.close(WITHIN).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_nats_2_9_25() {
+        the_least_replicates(Release::Oldest).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_nats_2_15_2() {
+        the_least_replicates(Release::Newest).await;
+    }
+}

@@ -25,8 +25,30 @@ pub(crate) enum Word {
     /// List the files of a replica
     #[command(visible_alias = "wal")]
     Ltx(Ltx),
+    /// Restore a database, and keep it as new as its replica, for others to read
+    Follow(Follow),
     /// List the databases of a configuration file
     Databases(File),
+    /// Say how databases do: what is shipped, what failed last, what can be restored
+    Status(StatusOf),
+    /// Prove that a replica can be restored: restore it, check it, and remove it again
+    Verify(Verify),
+    /// Forget what is remembered of a database; the next start reads its replica
+    Reset(Reset),
+    /// Wait until a running replicator has shipped a database
+    Sync(Sync),
+    /// Tell a running replicator to go on with a database
+    Start(Told),
+    /// Tell a running replicator to ship a database and stop with it
+    Stop(Told),
+    /// Tell a running replicator to replicate another database
+    Register(Register),
+    /// Tell a running replicator to ship a database and forget it
+    Unregister(Unregister),
+    /// List the databases of a running replicator
+    List(Asked),
+    /// Say which replicator runs
+    Info(Asked),
     /// Print the version
     Version,
 }
@@ -82,6 +104,19 @@ pub(crate) struct Replicate {
     /// Restore databases first whose files are missing
     #[arg(long)]
     pub(crate) restore_if_db_not_exists: bool,
+    /// How much to log
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
 }
 
 #[derive(Args, Debug)]
@@ -115,6 +150,113 @@ pub(crate) struct Restore {
     /// What SQLite is to check before the database gets its name
     #[arg(long, value_enum, default_value = "none")]
     pub(crate) integrity_check: IntegrityCheck,
+    /// Go on: keep the database as new as its replica until told to stop
+    #[arg(short, long, conflicts_with_all = ["txid", "timestamp", "dry_run"])]
+    pub(crate) follow: bool,
+    /// The time between two changes of a followed database at least [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = parse::positive_span)]
+    pub(crate) follow_interval: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Follow {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Where to write the database [default: where the file has it]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace what is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The time between two changes of the database at least [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = parse::positive_span)]
+    pub(crate) follow_interval: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The state after this transaction: 16 hex digits
+    #[arg(long, value_name = "TXID", value_parser = txid)]
+    pub(crate) txid: Option<Txid>,
+    /// Where there is room for the database
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusOf {
+    /// One database; all of the file without it
+    #[arg(value_name = "DB")]
+    pub(crate) database: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: File,
+    /// The socket of a running replicator [default: the file's]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reset {
+    /// The database
+    #[arg(value_name = "DB")]
+    pub(crate) database: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+    /// Say what would be removed, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// The socket of a running replicator.
+#[derive(Args, Debug)]
+pub(crate) struct Socket {
+    /// The socket of the replicator
+    #[arg(long, value_name = "PATH", default_value = "/var/run/litestream.sock")]
+    pub(crate) socket: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Asked {
+    #[command(flatten)]
+    pub(crate) socket: Socket,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Told {
+    /// The database
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    #[command(flatten)]
+    pub(crate) socket: Socket,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sync {
+    #[command(flatten)]
+    pub(crate) told: Told,
+    /// Wait until it is in the replica
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Register {
+    #[command(flatten)]
+    pub(crate) told: Told,
+    /// Where to: nats://HOST:PORT/BUCKET[/PATH]
+    #[arg(long, value_name = "URL")]
+    pub(crate) replica: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Unregister {
+    #[command(flatten)]
+    pub(crate) told: Told,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// What SQLite is to check.
@@ -176,22 +318,30 @@ fn timestamp(raw: &str) -> Result<SystemTime, String> {
 }
 
 /// Flags that Litestream's users write with one dash.
-const ONE_DASH: [&str; 15] = [
+const ONE_DASH: [&str; 23] = [
     "-config",
+    "-dir",
     "-dry-run",
     "-exec",
+    "-follow",
+    "-follow-interval",
     "-force",
     "-if-db-not-exists",
     "-if-replica-exists",
     "-integrity-check",
     "-json",
     "-level",
+    "-log-level",
     "-no-expand-env",
     "-once",
     "-parallelism",
+    "-replica",
     "-restore-if-db-not-exists",
+    "-socket",
+    "-timeout",
     "-timestamp",
     "-txid",
+    "-wait",
 ];
 
 /// True if the binary was started under Litestream's name.
@@ -205,13 +355,18 @@ pub(crate) fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(at) = arguments.iter().position(|argument| argument == "sqlite") else {
         return arguments;
     };
-    let mut open = true;
+    let (mut open, mut seconds) = (true, false);
     let fixed = arguments.into_iter().enumerate().map(|(place, argument)| {
         open &= argument != "--";
-        match argument.to_str() {
-            Some(text) if open && place > at && is_one_dash(text) => format!("-{text}").into(),
-            _ => argument,
-        }
+        let Some(text) = argument.to_str().filter(|_| open && place > at) else {
+            return argument;
+        };
+        let text = if is_one_dash(text) { format!("-{text}") } else { text.to_owned() };
+        // Litestream counts in seconds, without saying so.
+        let value = text.strip_prefix("--timeout=").or(seconds.then_some(text.as_str()));
+        let is_number = value.is_some_and(|value| value.bytes().all(|it| it.is_ascii_digit()));
+        seconds = text == "--timeout";
+        if is_number { format!("{text}s").into() } else { text.into() }
     });
     fixed.collect()
 }
@@ -237,6 +392,10 @@ mod tests {
             "jetbridge sqlite restore -o x --txid=1 --force -- -json"
         );
         assert_eq!(fixed("jetbridge kv get b -json"), "jetbridge kv get b -json");
+        assert_eq!(
+            fixed("jetbridge sqlite sync -timeout 20 --timeout=5 --timeout 2m 7"),
+            "jetbridge sqlite sync --timeout 20s --timeout=5s --timeout 2m 7"
+        );
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! `sqlite`: databases and their replicas.
 
+mod control;
+mod follow;
 mod ltx;
 mod replica;
 mod replicate;
 mod restore;
+mod socket;
+mod state;
 
 use jetbridge_core::Result;
 
@@ -18,7 +22,18 @@ pub(crate) async fn run(args: Sqlite, global: &Global, printer: &Printer) -> Res
         Word::Replicate(args) => replicate::run(&args, global, printer).await,
         Word::Restore(args) => restore::run(&args, global, printer).await,
         Word::Ltx(args) => ltx::run(&args, global, printer).await,
+        Word::Follow(args) => follow::run(&args, global, printer).await,
         Word::Databases(args) => replica::list(&args, printer),
+        Word::Status(args) => state::status(&args, printer).await,
+        Word::Verify(args) => state::verify(&args, global, printer).await,
+        Word::Reset(args) => state::reset(&args, printer),
+        Word::Sync(args) => control::sync(&args, (global, printer)).await,
+        Word::Start(args) => control::start(&args, (global, printer)).await,
+        Word::Stop(args) => control::stop(&args, (global, printer)).await,
+        Word::Register(args) => control::register(&args, (global, printer)).await,
+        Word::Unregister(args) => control::unregister(&args, (global, printer)).await,
+        Word::List(args) => control::list(&args, (global, printer)).await,
+        Word::Info(args) => control::info(&args, (global, printer)).await,
         Word::Version => {
             printer.value(&replica::Version { version: env!("CARGO_PKG_VERSION") })?;
             Ok(Status::Done)

@@ -62,7 +62,7 @@ impl Drive {
                 Ok(false) => self.pause(backoff.next_wait()).await,
                 Err(error) => {
                     tracing::error!(%error, "the capture has ended");
-                    self.status.send_modify(|status| status.error = Some(described(&error)));
+                    self.failed(described(&error));
                     break;
                 }
             }
@@ -200,6 +200,10 @@ impl Drive {
             replica.head = Some(head);
             replica.touched = Some(Touched::default());
         }
+        self.status.send_modify(|status| {
+            status.shipped += 1;
+            status.shipped_time = Some(time);
+        });
         self.works(txid, false);
         Ok(())
     }
@@ -219,8 +223,8 @@ impl Drive {
         if self.logged_at.take().is_some() {
             tracing::info!(path = %self.options.path.display(), %txid, "the capture goes on");
         }
-        let now = Status { txid, caught_up, ..Status::default() };
         self.status.send_if_modified(|status| {
+            let now = Status { txid, caught_up, behind_since: None, error: None, ..status.clone() };
             let news = *status != now;
             *status = now;
             news
@@ -277,6 +281,16 @@ impl Drive {
         Ok(())
     }
 
+    fn failed(&self, text: String) {
+        let now = self.options.clock.now();
+        self.status.send_modify(|status| {
+            status.caught_up = false;
+            status.failures += 1;
+            status.failed = Some((now, text.clone()));
+            status.error = Some(text);
+        });
+    }
+
     fn report(&mut self, error: &Error) {
         let text = described(error);
         if self.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
@@ -284,10 +298,7 @@ impl Drive {
             let path = self.options.path.display();
             tracing::warn!(%path, error = text, "the capture is interrupted");
         }
-        self.status.send_modify(|status| {
-            status.caught_up = false;
-            status.error = Some(text);
-        });
+        self.failed(text);
     }
 
     /// Works with the engine on a thread that may block.

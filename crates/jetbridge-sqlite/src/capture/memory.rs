@@ -23,7 +23,7 @@ const LAYOUT: i64 = 1;
 /// Digests in one row: a kibibyte of them.
 const BLOCK_DIGESTS: u32 = 128;
 const DIGEST_BYTES: usize = 8;
-const FILE_NAME: &str = "capture.db";
+pub(super) const FILE_NAME: &str = "capture.db";
 
 /// How far a capture came.
 #[derive(Clone, Debug, Eq, PartialEq)]

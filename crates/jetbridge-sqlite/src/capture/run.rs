@@ -28,8 +28,16 @@ pub struct Status {
     pub caught_up: bool,
     /// Since when something that was captured is not acknowledged; `None` if nothing is out.
     pub behind_since: Option<SystemTime>,
-    /// What failed last; `None` once it works again.
+    /// What fails; `None` once it works again.
     pub error: Option<String>,
+    /// What failed last, and when, whether it works again or not.
+    pub failed: Option<(SystemTime, String)>,
+    /// Failures so far.
+    pub failures: u64,
+    /// Transactions that were shipped so far.
+    pub shipped: u64,
+    /// When the newest of those was captured.
+    pub shipped_time: Option<SystemTime>,
     /// True once the capture has ended.
     pub ended: bool,
 }
@@ -122,7 +130,7 @@ impl Capture {
 
     /// Ships what is committed, lets go of the database, and ends, all within `grace`; `false`
     /// if that was not enough.
-    pub async fn close(self, grace: Duration) -> bool {
+    pub async fn close(&self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
         let synced = tokio::time::timeout_at(deadline, self.sync()).await;
         let left = self.tasks.stop(deadline.saturating_duration_since(Instant::now())).await;

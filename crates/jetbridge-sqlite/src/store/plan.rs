@@ -86,6 +86,15 @@ pub(crate) fn reach(manifest: &Manifest, target: Target) -> Plan {
     Plan { files, txid: reached }
 }
 
+/// The times of the oldest and the newest state that can be restored; `None` if nothing can be.
+pub fn restorable(manifest: &Manifest) -> Option<(SystemTime, SystemTime)> {
+    // Whatever begins a chain is a state of its own; of a base, its last part is.
+    let begins = manifest.usable().filter(|file| file.range.min() == Txid(1));
+    let oldest = begins.map(|file| file.time).min()?;
+    let newest = reach(manifest, Target::Latest).files.last()?.time;
+    Some((oldest, newest.max(oldest)))
+}
+
 /// Files that lead from the state at `from` on, as far as any do, with as little before it as
 /// possible; none if nothing does.
 pub(crate) fn reach_from(manifest: &Manifest, from: Txid) -> Plan {

@@ -27,7 +27,10 @@ mod url;
 mod value;
 
 pub use call::{resolve_call, resolve_target};
-pub use databases::{DatabaseSource, DatabaseSpec, Databases, ReplicaSpec, Upkeep};
+pub use databases::{
+    ControlSpec, DatabaseSource, DatabaseSpec, Databases, Heartbeat, ReplicaSpec, SocketSpec,
+    Upkeep, database_path,
+};
 pub use environment::Environment;
 pub use location::Location;
 pub use place::Place;

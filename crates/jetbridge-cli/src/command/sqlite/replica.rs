@@ -37,6 +37,7 @@ pub(super) fn named(which: &Which, printer: &Printer) -> Result<Named> {
     }
     let target = which.target.as_deref().unwrap_or_default();
     let is_url = target.contains("://") && !target.starts_with("sqlite");
+    refuse_store(target)?;
     if is_url {
         if which.file.config.is_some() {
             return Err(Error::new(ErrorKind::InvalidInput, "sqlite.find")
@@ -46,13 +47,20 @@ pub(super) fn named(which: &Which, printer: &Printer) -> Result<Named> {
         return Ok(Named { spec, database: None });
     }
     let databases = databases(&which.file, printer)?;
-    let found: &DatabaseSpec = databases.find(target).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidInput, "sqlite.find")
-            .because(format!("database not found in config: {target}"))
-            .hint("`jetbridge sqlite databases` lists those that are")
-    })?;
+    let found = database_of(&databases, target)?;
     let database = Some(found.source.path().clone());
     Ok(Named { spec: found.replica.clone(), database })
+}
+
+/// A store of ours is no URL of a replica: it is said what to write instead.
+pub(super) fn refuse_store(target: &str) -> Result<()> {
+    if !(target.starts_with("local:") || target == "memory:") {
+        return Ok(());
+    }
+    let text = format!("`{target}` names a store, and not which bucket of it");
+    Err(Error::new(ErrorKind::InvalidInput, "sqlite.find")
+        .because(text)
+        .hint(format!("write `--store {target} --bucket BUCKET [--path PATH]` instead")))
 }
 
 /// What the file says.
@@ -80,12 +88,11 @@ fn tree(path: &Path) -> Result<jetbridge::settings::Node> {
     parse_yaml(&path.display().to_string(), &text)
 }
 
-/// Connects to where the replica is, does `work` with it, and closes.
-pub(super) async fn with_replica<T>(
+/// Connects to where the replica is.
+pub(super) async fn open(
     spec: &ReplicaSpec,
     (global, printer): (&Global, &Printer),
-    work: impl AsyncFnOnce(Replica) -> Result<T>,
-) -> Result<Ended<T>> {
+) -> Result<(Arc<dyn Backend>, Replica)> {
     let location = match &spec.server {
         Some(server) => Location::Nats(server.clone()),
         None => {
@@ -94,20 +101,40 @@ pub(super) async fn with_replica<T>(
             place.location
         }
     };
+    let store: Arc<dyn Backend> =
+        jetbridge::connect(&location).await.map_err(in_words_of_the_page)?;
+    match store.objects(&spec.bucket, Open::existing()).await {
+        Ok(objects) => Ok((store, Replica::new(objects, &spec.path))),
+        Err(error) => {
+            let _nothing_is_left = store.close(CLOSE_GRACE).await;
+            Err(in_words_of_the_page(error))
+        }
+    }
+}
+
+/// Connects to where the replica is, does `work` with it, and closes.
+pub(super) async fn with_replica<T>(
+    spec: &ReplicaSpec,
+    (global, printer): (&Global, &Printer),
+    work: impl AsyncFnOnce(Replica) -> Result<T>,
+) -> Result<Ended<T>> {
     let interrupt = Interrupt::new();
     let whole = async {
-        let store: Arc<dyn Backend> =
-            jetbridge::connect(&location).await.map_err(in_words_of_the_page)?;
-        let worked = async {
-            let opened = store.objects(&spec.bucket, Open::existing()).await;
-            let objects = opened.map_err(in_words_of_the_page)?;
-            work(Replica::new(objects, &spec.path)).await
-        };
-        let worked = worked.await;
+        let (store, replica) = open(spec, (global, printer)).await?;
+        let worked = work(replica).await;
         let _nothing_is_left = store.close(CLOSE_GRACE).await;
         worked
     };
     interrupt.guard(Box::pin(whole)).await
+}
+
+/// The database of the file that is called `name`.
+pub(super) fn database_of<'a>(databases: &'a Databases, name: &str) -> Result<&'a DatabaseSpec> {
+    databases.find(name).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, "sqlite.find")
+            .because(format!("database not found in config: {name}"))
+            .hint("`jetbridge sqlite databases` lists those that are")
+    })
 }
 
 /// What Litestream's page about NATS calls these failures, and what it says to look at.

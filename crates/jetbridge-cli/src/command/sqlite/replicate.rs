@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tokio::process::{Child, Command};
 
-use super::replica::databases;
+use super::replica::{databases, refuse_store};
 use crate::args::Global;
 use crate::args::sqlite::Replicate;
 use crate::command::up::conclude;
@@ -66,6 +66,7 @@ fn wanted(args: &Replicate, printer: &Printer) -> Result<Databases> {
             Databases::of(DatabaseSpec::new(PathBuf::from(database), replica))
         }
         ([database, url], None) => {
+            refuse_store(url)?;
             let replica = ReplicaSpec::from_url(url, &Environment::of_process())?;
             Databases::of(DatabaseSpec::new(PathBuf::from(database), replica))
         }
@@ -100,8 +101,8 @@ async fn once(databases: &Databases, store: &Arc<dyn Backend>, printer: &Printer
         let replicator = Replicator::start(spec, &databases.upkeep, store).await?;
         let synced = replicator.sync().await;
         let synced = synced.map(|done| {
-            let view = |(path, txid): (&std::path::Path, jetbridge::sqlite::Txid)| Synced {
-                db_path: path.to_owned(),
+            let view = |(path, txid): (PathBuf, jetbridge::sqlite::Txid)| Synced {
+                db_path: path,
                 txid: txid.to_string(),
             };
             done.into_iter().map(view).collect::<Vec<_>>()

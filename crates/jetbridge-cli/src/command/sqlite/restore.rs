@@ -7,6 +7,7 @@ use jetbridge::sqlite::store::{Plan, Replica, Target, plan};
 use jetbridge_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use super::follow::{self, Wanted};
 use super::ltx::FileRow;
 use super::replica::{Named, named, with_replica};
 use crate::args::Global;
@@ -35,6 +36,15 @@ pub(super) async fn run(args: &Restore, global: &Global, printer: &Printer) -> R
         Error::new(ErrorKind::InvalidInput, "sqlite.restore")
             .because("output path required: write -o FILE")
     })?;
+    if args.follow {
+        let wanted = Wanted {
+            output: &output,
+            overwrite: args.force,
+            interval: args.follow_interval,
+            integrity: integrity(args.integrity_check),
+        };
+        return follow::follow(&spec, wanted, (global, printer)).await;
+    }
     if args.if_db_not_exists && output.exists() {
         printer.note("database already exists, skipping");
         return Ok(Status::Done);
@@ -55,7 +65,7 @@ pub(super) async fn run(args: &Restore, global: &Global, printer: &Printer) -> R
                     file.level
                 ));
             }
-            printer.value(&RestoredView::of(&done, &output, args.integrity_check))?;
+            printer.value(&RestoredView::of(&done, &output, integrity(args.integrity_check)))?;
         }
     }
     Ok(Status::Done)
@@ -108,7 +118,7 @@ fn shown(url: &str) -> String {
 }
 
 #[derive(Serialize)]
-struct RestoredView {
+pub(super) struct RestoredView {
     db_path: PathBuf,
     replica: &'static str,
     txid: String,
@@ -119,13 +129,13 @@ struct RestoredView {
 }
 
 impl RestoredView {
-    fn of(done: &Restored, output: &Path, check: IntegrityCheck) -> Self {
+    pub(super) fn of(done: &Restored, output: &Path, check: Integrity) -> Self {
         Self {
             db_path: output.to_owned(),
             replica: "nats",
             txid: done.txid.to_string(),
             duration_ms: format::millis(done.took),
-            integrity_check: integrity(check).as_str(),
+            integrity_check: check.as_str(),
             pages: done.pages,
             page_size: done.page_size.get(),
         }

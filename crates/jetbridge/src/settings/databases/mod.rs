@@ -4,6 +4,7 @@
 //! Everything that its documentation lists is known. What it passes over in silence is a warning
 //! here: unknown keys, and keys that do nothing. Its other kinds of replica are refused by name.
 
+mod control;
 mod replica;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use jetbridge_core::Result;
 use jetbridge_sqlite::upkeep::{Deletion, UpkeepOptions};
 use serde::Deserialize;
 
+pub use control::{ControlSpec, Heartbeat, SocketSpec};
 pub use replica::ReplicaSpec;
 
 use super::environment::Environment;
@@ -29,10 +31,10 @@ pub struct Databases {
     pub list: Vec<DatabaseSpec>,
     /// How the files of every replica are merged and kept.
     pub upkeep: Upkeep,
-    /// Where metrics listen: `addr`.
-    pub addr: Option<String>,
     /// The command to run beside the replication: `exec`.
     pub exec: Option<String>,
+    /// What the process offers beside the replication.
+    pub control: ControlSpec,
     /// How long the last upload may take when stopping: `shutdown-sync-timeout`.
     pub shutdown_timeout: Duration,
     /// What probably is not meant, or does nothing.
@@ -139,31 +141,26 @@ impl DatabaseSource {
 }
 
 /// Keys at the top that are known and have no effect here.
-const IDLE_AT_TOP: [&str; 9] = [
-    "access-key-id",
-    "mcp-addr",
-    "logging",
-    "secret-access-key",
-    "shutdown-sync-interval",
-    "socket",
-    "heartbeat-interval",
-    "heartbeat-url",
-    "validation",
-];
+const IDLE_AT_TOP: [&str; 5] =
+    ["access-key-id", "logging", "mcp-addr", "secret-access-key", "shutdown-sync-interval"];
 /// Keys at the top that are read, beside those of replicas.
-const AT_TOP: [&str; 9] = [
+const AT_TOP: [&str; 13] = [
     "addr",
     "dbs",
     "exec",
+    "heartbeat-interval",
+    "heartbeat-url",
     "l0-retention",
     "l0-retention-check-interval",
     "levels",
     "retention",
     "shutdown-sync-timeout",
     "snapshot",
+    "socket",
+    "validation",
 ];
 /// Keys of a database that are known and have no effect here.
-const IDLE_IN_DATABASE: [&str; 3] = ["max-sync-wal-bytes", "snapshot", "truncate-page-n"];
+const IDLE_IN_DATABASE: [&str; 2] = ["max-sync-wal-bytes", "truncate-page-n"];
 /// What a shutdown may take unless it is written.
 const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -179,6 +176,10 @@ struct Top {
     l0_retention_check_interval: Option<GoDuration>,
     retention: Option<RetentionKeys>,
     shutdown_sync_timeout: Option<GoDuration>,
+    heartbeat_url: Option<String>,
+    heartbeat_interval: Option<GoDuration>,
+    socket: Option<control::SocketKeys>,
+    validation: Option<control::ValidationKeys>,
 }
 
 #[derive(Deserialize)]
@@ -187,7 +188,7 @@ struct LevelKeys {
     interval: GoDuration,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 struct SnapshotKeys {
     interval: Option<GoDuration>,
@@ -219,9 +220,10 @@ struct DatabaseKeys {
     min_checkpoint_page_count: Option<u32>,
     #[serde(default)]
     restore_if_db_not_exists: bool,
+    snapshot: Option<SnapshotKeys>,
 }
 
-const DATABASE_KEYS: [&str; 14] = [
+const DATABASE_KEYS: [&str; 15] = [
     "busy-timeout",
     "checkpoint-interval",
     "dir",
@@ -235,6 +237,7 @@ const DATABASE_KEYS: [&str; 14] = [
     "replica",
     "replicas",
     "restore-if-db-not-exists",
+    "snapshot",
     "watch",
 ];
 
@@ -256,20 +259,30 @@ impl Databases {
             warnings.push(idle(entry));
         }
         let defaults = replica::known(defaults, &AT_TOP, &mut warnings);
-        let top: Top = only(root, &AT_TOP, &["dbs"]).read()?;
+        let mut top: Top = only(root, &AT_TOP, &["dbs"]).read()?;
         let mut list = Vec::new();
+        let mut snapshots = Vec::new();
         if let Some(node) = root.get("dbs") {
             let Value::List(items) = &node.value else {
                 return Err(node.place.error("`dbs` is a list"));
             };
             for item in items {
-                list.push(database(item, (&defaults, environment), &mut warnings)?);
+                let (database, snapshot) = database(item, (&defaults, environment), &mut warnings)?;
+                list.push(database);
+                snapshots.extend(snapshot.map(|keys| (keys, item)));
             }
+        }
+        // As in Litestream: those of databases hold for all if nothing is said for all.
+        if let (None, Some((first, _))) = (&top.snapshot, snapshots.first()) {
+            if let Some((_, item)) = snapshots.iter().find(|(keys, _)| keys != first) {
+                return Err(item.place.error("`snapshot` must be the same for all databases"));
+            }
+            top.snapshot = Some(*first);
         }
         Ok(Self {
             list,
             upkeep: top.upkeep(root)?,
-            addr: top.addr,
+            control: control::read(&top, root)?,
             exec: top.exec,
             shutdown_timeout: top.shutdown_sync_timeout.map_or(SHUTDOWN_DEFAULT, |it| it.0),
             warnings,
@@ -281,7 +294,7 @@ impl Databases {
         Self {
             list: vec![database],
             upkeep: Upkeep::default(),
-            addr: None,
+            control: ControlSpec::default(),
             exec: None,
             shutdown_timeout: SHUTDOWN_DEFAULT,
             warnings: Vec::new(),
@@ -349,7 +362,7 @@ fn database(
     item: &Node,
     (defaults, environment): (&[Entry], &Environment),
     warnings: &mut Vec<String>,
-) -> Result<DatabaseSpec> {
+) -> Result<(DatabaseSpec, Option<SnapshotKeys>)> {
     for entry in item.entries() {
         let name = entry.name.as_str();
         if IDLE_IN_DATABASE.contains(&name) {
@@ -379,7 +392,7 @@ fn database(
     let span = |written: Option<GoDuration>, seconds| {
         written.map_or(Duration::from_secs(seconds), |length| length.0)
     };
-    Ok(DatabaseSpec {
+    let spec = DatabaseSpec {
         source,
         state: state.map(|path| expand_home(path, Some(environment))),
         poll: span(keys.monitor_interval, 1),
@@ -388,7 +401,8 @@ fn database(
         busy: span(keys.busy_timeout, 1),
         restore_if_missing: keys.restore_if_db_not_exists,
         replica: ReplicaSpec::read(&replica, (defaults, environment), warnings)?,
-    })
+    };
+    Ok((spec, keys.snapshot))
 }
 
 fn source_of(
@@ -411,6 +425,11 @@ fn source_of(
         (Some(_), Some(_)) => Err(item.place.error("a database has either `path` or `dir`")),
         (None, None) => Err(item.place.error("a database has a `path` or a `dir`")),
     }
+}
+
+/// The path of a database as it is written: without a scheme, `~` for the home directory.
+pub fn database_path(text: &str, environment: &Environment) -> PathBuf {
+    expand_home(text, Some(environment))
 }
 
 /// A path as Litestream reads it: without a scheme, `~` for the home directory.

@@ -1,5 +1,8 @@
 //! `sqlite`: replicas on every store, restored and listed as Litestream's users know it.
 
+mod control;
+mod follow;
+
 use jetbridge::core::{BucketName, BucketSpec, Open, Tasks};
 use jetbridge::sqlite::capture::{Delta, Page, Pages, Progress, Scope, Uplink as _};
 use jetbridge::sqlite::store::Replica;

@@ -1,0 +1,204 @@
+//! A running replicator, told what to do over its socket, as Litestream's users do.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use jetbridge_testkit::{Release, eventually};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{COUNT, CREATE, INSERT, application};
+use crate::binary::{Running, Store, finish};
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn file(store: &Store) -> String {
+    format!(
+        "socket: {{enabled: true, path: {}}}\nvalidation: {{interval: 200ms}}\ndbs:\n  \
+         - path: {}\n    replica: {{type: nats, url: '{}', bucket: backups, path: a}}\n",
+        store.path("ctl.sock"),
+        store.path("app.db"),
+        store.url()
+    )
+}
+
+/// A replicator that has begun.
+async fn running(store: &Store) -> Running {
+    std::fs::write(store.path("litestream.yml"), file(store)).unwrap();
+    let running = store.start(&["sqlite", "replicate", "-config", "litestream.yml"]);
+    eventually("the socket answers", WITHIN, async || {
+        let said = store.run(&["sqlite", "list", "-socket", "ctl.sock", "-json"]).await;
+        (said.code == 0 && said.text().contains("replicating")).then_some(())
+    })
+    .await;
+    running
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replicator_is_told_over_its_socket() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    let replicator = running(&store).await;
+    let mode = std::fs::metadata(store.path("ctl.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let told = async |line: &str| {
+        json(&store.does(&format!("sqlite {line} -socket ctl.sock -json")).await)
+    };
+    let info = told("info").await;
+    assert_eq!(info["database_count"], 1);
+    for field in ["version", "pid", "uptime_seconds", "started_at"] {
+        assert!(!info[field].is_null(), "{field} in {info}");
+    }
+    let list = told("list").await;
+    assert_eq!(list["databases"][0]["path"], store.path("app.db"));
+    assert_eq!(list["databases"][0]["status"], "replicating");
+
+    application(&store.path("app.db"), INSERT);
+    let synced = told("sync app.db -wait -timeout 20").await;
+    assert_eq!(synced["txid"], synced["replica_txid"], "{synced}");
+    let expected = ["db_path", "duration_ms", "replica_txid", "txid"];
+    assert_eq!(synced.as_object().unwrap().keys().collect::<Vec<_>>(), expected);
+    store.does(&format!("sqlite restore -o out.db {}/backups/a", store.url())).await;
+    assert_eq!(application(&store.path("out.db"), COUNT), "2");
+
+    assert_eq!(told("start app.db").await["status"], "already_running");
+    let stopped = told("stop app.db").await;
+    assert_eq!((&stopped["status"], &stopped["state"]), (&"stopped".into(), &"stopped".into()));
+    assert_eq!(told("stop app.db").await["status"], "already_stopped");
+    assert_eq!(told("list").await["databases"][0]["status"], "stopped");
+    let error = store.fails(4, "sqlite sync app.db -wait -socket ctl.sock").await;
+    assert!(error.contains("not replicated now"), "{error}");
+    application(&store.path("app.db"), INSERT);
+    assert_eq!(told("start app.db").await["status"], "started");
+    told("sync app.db -wait").await;
+    let error = store.fails(2, "sqlite sync none.db -socket ctl.sock").await;
+    assert!(error.contains("database not found"), "{error}");
+
+    application(&store.path("other.db"), CREATE);
+    let url = format!("{}/backups/other", store.url());
+    let register = format!("register other.db -replica {url}");
+    assert_eq!(told(&register).await["status"], "registered");
+    assert_eq!(told(&register).await["status"], "already_registered");
+    told("sync other.db -wait").await;
+    assert_eq!(told("unregister other.db -dry-run").await["dry_run"], true);
+    let gone = told("unregister other.db").await;
+    assert_eq!((&gone["status"], &gone["final_txid"]), (&"unregistered".into(), &2.into()));
+    assert_eq!(told("unregister other.db").await["status"], "already_unregistered");
+    store.does(&format!("sqlite restore -o other-out.db {url}")).await;
+
+    replicator.signal(Signal::TERM);
+    assert_eq!(replicator.end().await.1, 0);
+    let error = store.fails(3, "sqlite info -socket ctl.sock").await;
+    assert!(error.contains("failed to connect to control socket"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_says_how_databases_do() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("object add backups").await;
+    std::fs::write(store.path("litestream.yml"), file(&store)).unwrap();
+    let status = "sqlite status -config litestream.yml -json";
+    let row = json(&store.does(status).await)[0].clone();
+    assert_eq!((&row["status"], &row["local_txid"]), (&"no database".into(), &"-".into()));
+    application(&store.path("app.db"), CREATE);
+    let row = json(&store.does(status).await)[0].clone();
+    assert_eq!(row["status"], "not initialized");
+
+    let replicator = running(&store).await;
+    let row = eventually("a restore was verified", WITHIN, async || {
+        let row = json(&store.does(status).await)[0].clone();
+        let verified = &row["replication"]["last_verified_restore"];
+        verified["txid"].is_string().then_some(row)
+    })
+    .await;
+    assert_eq!((&row["status"], &row["local_txid"]), (&"ok".into(), &"0000000000000002".into()));
+    let replication = &row["replication"];
+    assert_eq!((&replication["caught_up"], &replication["lag_s"]), (&true.into(), &0.0.into()));
+    assert!(replication["restorable"]["oldest_unix_s"].is_number(), "{replication}");
+    let text = store.does("sqlite status -config litestream.yml").await;
+    assert!(text.contains("restorable") && text.contains("0.0s"), "{text}");
+    let error = store.fails(4, "sqlite reset app.db").await;
+    assert!(error.contains("another process captures this database"), "{error}");
+
+    // An outage is said while it lasts, and how long ago it was afterwards.
+    store.server().kill();
+    application(&store.path("app.db"), INSERT);
+    eventually("the lag grows", WITHIN, async || {
+        let row = json(&store.does(status).await)[0]["replication"].clone();
+        let late = row["lag_s"].as_f64().unwrap() > 1.0;
+        (late && row["error"].is_string()).then_some(())
+    })
+    .await;
+    store.server().restart().await;
+    let row = eventually("it goes on", WITHIN, async || {
+        let row = json(&store.does(status).await)[0]["replication"].clone();
+        (row["caught_up"] == true && row["txid"] == "0000000000000003").then_some(row)
+    })
+    .await;
+    assert!(row["error"].is_null() && row["last_error"]["age_s"].is_number(), "{row}");
+
+    replicator.signal(Signal::TERM);
+    assert_eq!(replicator.end().await.1, 0);
+    let row = json(&store.does(status).await)[0].clone();
+    assert_eq!((&row["status"], &row["local_txid"]), (&"ok".into(), &"0000000000000003".into()));
+    let reset = json(&store.does("sqlite reset app.db -dry-run -json").await);
+    assert_eq!((&reset["removed"], &reset["exists"]), (&false.into(), &true.into()));
+    store.does("sqlite reset app.db").await;
+    let row = json(&store.does(status).await)[0].clone();
+    assert_eq!(row["status"], "not initialized");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_proven_and_one_that_is_broken_is_told() {
+    let store = Store::local();
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    store.does("sqlite replicate -once app.db --bucket backups --path p").await;
+    let said = store.does("sqlite verify --bucket backups --path p").await;
+    assert!(said.contains("can be restored to transaction 0000000000000002"), "{said}");
+    let list = store.does("object ls backups").await;
+    let newest = list.split_whitespace().find(|word| word.contains("/0/")).unwrap();
+    store.does(&format!("object del backups {newest}")).await;
+    store.fails(2, "sqlite verify --bucket backups --path p -txid 0000000000000002").await;
+}
+
+#[tokio::test]
+async fn a_store_is_no_url_of_a_replica() {
+    let store = Store::local();
+    for line in ["sqlite replicate app.db local:data", "sqlite restore local:data -o x.db"] {
+        let error = store.fails(2, line).await;
+        assert!(error.contains("write `--store local:data --bucket BUCKET"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_socket_refuses_what_is_too_large_or_no_request() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    let replicator = running(&store).await;
+    let ask = |body: &str| {
+        let head = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+                    b=sys.argv[2].encode()*int(sys.argv[3])\n\
+                    s.sendall(b'POST /sync HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\
+                    Content-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n'%len(b)+b)\n\
+                    print(s.recv(200).decode())";
+        let mut python = std::process::Command::new("python3");
+        let (text, times) = body.split_once('*').unwrap_or((body, "1"));
+        python.args(["-c", head, &store.path("ctl.sock"), text, times]);
+        String::from_utf8(python.output().unwrap().stdout).unwrap()
+    };
+    assert!(ask("x*70000").contains("400"), "{}", ask("x*100000"));
+    assert!(ask("{}").contains("path required"));
+    assert!(ask("nothing").contains("400 Bad Request"));
+    let said = finish(store.command(&["sqlite", "info", "-socket", "ctl.sock"]), b"").await;
+    assert_eq!(said.code, 0, "{said:?}");
+    replicator.signal(Signal::TERM);
+    assert_eq!(replicator.end().await.1, 0);
+}
