@@ -13,17 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use jetbridge_core::{Backoff, Change, Error, Outcome, Result};
+use jetbridge_core::{Backoff, Change, Error, Outcome, Result, Revision};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::Moment;
 use crate::contention::Contention;
+use crate::decision::Decision;
 use crate::feed::Feed;
 use crate::holding::{Holding, Released};
 use crate::message::{Answer, Message, Reply, Request, Reserved, Unused};
 use crate::place::{Place, Seen};
 use crate::plan::{Fate, Plan, plan};
+use crate::policy::Algorithm;
+use crate::spare::Spare;
 use crate::standing::Standing;
 use crate::state::Taken;
 
@@ -40,16 +43,43 @@ const ATTEMPTS: u32 = 4;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a task that ends tries to give back what its callers have given back.
 const FAREWELLS: u32 = 3;
+/// Most refunds that wait for others to be put back first.
+const OWED_MAX: usize = 1_024;
+/// A permit of a rate may be used so much later than it is good for, beyond two round trips.
+/// Whoever would be told later is served anew: so a store that is stuck for a moment does not
+/// release at once what was taken in that time.
+const LATE_MAX: Duration = Duration::from_millis(10);
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Done {
+    /// Everybody was told.
+    Served,
+    /// There are more.
+    Partly,
+    /// Another process was faster, and what it wrote is not known yet.
+    Lost,
+    /// Another process was faster, and the feed has told what it wrote.
+    Outrun,
+}
 
 /// The task of one limiter.
 pub(crate) struct Actor {
-    place: Place,
+    place: Arc<Place>,
     home: mpsc::UnboundedSender<Message>,
     standing: Arc<Standing>,
     seen: Option<Seen>,
     waiting: VecDeque<Request>,
-    given_back: Vec<Unused>,
+    spare: Spare,
+    /// Somebody has come since permits were last reserved ahead.
+    asked: bool,
+    /// Until when all processes have taken permits of a rate.
+    reserved_until: Instant,
+    /// Until when this process has.
+    covered: Instant,
     refunds: Vec<(Taken, oneshot::Sender<()>)>,
+    /// Refunds that wait for others to be put back first.
+    owed: Vec<Taken>,
     holding: Holding,
     feed: Feed,
     contention: Contention,
@@ -66,13 +96,17 @@ impl Actor {
     ) -> Self {
         Self {
             holding: Holding::new(place.lease),
-            place,
+            place: Arc::new(place),
             home,
             standing,
             seen: None,
             waiting: VecDeque::new(),
-            given_back: Vec::new(),
+            spare: Spare::default(),
+            asked: false,
+            reserved_until: Instant::now(),
+            covered: Instant::now(),
             refunds: Vec::new(),
+            owed: Vec::new(),
             feed: Feed::off(),
             contention: Contention::default(),
             look_at: None,
@@ -123,8 +157,15 @@ impl Actor {
                 return self.rest();
             }
             match self.attempt().await {
-                Ok(true) => return self.rest(),
-                Ok(false) => self.await_news(&mut conflicts).await,
+                Ok(Done::Served) => return self.rest(),
+                Ok(Done::Partly) => {}
+                Ok(Done::Outrun | Done::Lost) if self.waiting.is_empty() && !self.owes() => {
+                    // Nobody needs it yet: those in need go first.
+                    self.lost();
+                    self.asked = false;
+                }
+                Ok(Done::Outrun) => self.lost(),
+                Ok(Done::Lost) => self.await_news(&mut conflicts).await,
                 Err(error) => {
                     self.seen = None;
                     let again = error.outcome() == Outcome::Unknown || error.is_retryable();
@@ -150,7 +191,9 @@ impl Actor {
         self.take_in_all(&mut inbox);
         self.waiting.clear();
         for _ in 0..FAREWELLS {
-            if !self.holding.dirty || matches!(self.attempt().await, Ok(true)) {
+            if !self.holding.dirty
+                || matches!(self.attempt().await, Ok(Done::Served | Done::Partly))
+            {
                 return;
             }
             self.seen = None;
@@ -159,8 +202,7 @@ impl Actor {
     }
 
     fn take_in_all(&mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
-        while self.waiting.len() < BATCH_MAX {
-            let Ok(message) = inbox.try_recv() else { break };
+        while let Ok(message) = inbox.try_recv() {
             self.take_in(message);
         }
         self.waiting.retain(|request| !request.reply.is_closed());
@@ -169,8 +211,14 @@ impl Actor {
 
     fn take_in(&mut self, message: Message) {
         match message {
-            Message::Reserve(request) => self.waiting.push_back(request),
-            Message::GivenBack(unused) => self.given_back.push(unused),
+            Message::Reserve(request) => {
+                self.asked = true;
+                self.waiting.push_back(request);
+            }
+            Message::GivenBack(unused) => {
+                self.standing.clear();
+                self.spare.add(unused);
+            }
             Message::Refund(unused, done) => {
                 self.free(&unused);
                 self.refunds.push((unused.taken, done));
@@ -179,27 +227,30 @@ impl Actor {
         }
     }
 
-    /// Gives what came back to the first who asks for as much and can wait for it. Permits whose
-    /// time has passed are forfeited: used later, they could add to a full burst. Their slots
-    /// are free.
+    /// Gives what is there to the first who asks for as much and can wait for it. Permits that
+    /// are no good any more are forfeited; the slots of those that nobody takes are free.
     fn hand_on(&mut self) {
+        if self.spare.is_empty() {
+            return;
+        }
         let now = Instant::now();
-        for unused in std::mem::take(&mut self.given_back) {
-            self.standing.clear();
-            let fits = |request: &Request| {
-                request.cost == unused.taken.cost
-                    && request.until.is_none_or(|at| at >= unused.ready)
-            };
-            let is_due = unused.ready >= now;
-            match self.waiting.iter().position(fits).filter(|_| is_due) {
-                Some(index) => {
-                    let Some(request) = self.waiting.remove(index) else { continue };
+        while let Some(unused) = self.spare.expired(now) {
+            self.free(&unused);
+            self.contention.wasted();
+        }
+        let mut left = VecDeque::with_capacity(self.waiting.len());
+        while let Some(request) = self.waiting.pop_front() {
+            match self.spare.take(&request, now) {
+                Some(unused) => {
+                    self.contention.used();
                     self.offer(request, unused);
                 }
-                None if unused.slots > 0 => self.free(&unused),
-                None if is_due => self.given_back.push(unused),
-                None => self.contention.wasted(),
+                None => left.push_back(request),
             }
+        }
+        self.waiting = left;
+        while let Some(unused) = self.spare.take_slot() {
+            self.free(&unused);
         }
     }
 
@@ -211,9 +262,27 @@ impl Actor {
     }
 
     fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || self.owes() || self.runs_out()
+    }
+
+    /// True if the store must be told something.
+    fn owes(&self) -> bool {
         let renewal = self.holding.renew_at().is_some_and(|at| Instant::now() >= at);
-        let refunds = !self.refunds.is_empty();
-        !self.waiting.is_empty() || self.holding.dirty || renewal || refunds
+        self.holding.dirty || renewal || !self.refunds.is_empty()
+    }
+
+    /// True if callers of this process will soon need permits that it has not taken yet.
+    fn runs_out(&self) -> bool {
+        let now = Instant::now();
+        let block = self.block(now) as usize;
+        let low = block > 1 && self.spare.len() < block / 2;
+        low && self.asked && self.covered < now + self.contention.lead()
+    }
+
+    /// How many permits a write takes, for whoever waits and whoever comes.
+    fn block(&self, now: Instant) -> u32 {
+        let reserved = self.reserved_until.saturating_duration_since(now);
+        self.contention.block(&self.place.policy, reserved)
     }
 
     /// When something is to be done that nobody sends a message about.
@@ -241,13 +310,17 @@ impl Actor {
         }
     }
 
-    /// Another process was faster: waits for what it wrote, which the feed brings. Without a feed,
-    /// or without news in time, the store is read.
-    async fn await_news(&mut self, conflicts: &mut Backoff) {
+    fn lost(&mut self) {
         // Slots come back at any time: a look that lags behind would deny them.
         if self.place.policy.slots().is_none() {
             self.contention.lost();
         }
+    }
+
+    /// Another process was faster: waits for what it wrote, which the feed brings. Without a feed,
+    /// or without news in time, the store is read.
+    async fn await_news(&mut self, conflicts: &mut Backoff) {
+        self.lost();
         let Some(known) = self.seen.as_ref().map(|seen| seen.revision) else {
             if self.contention.is_on() && !self.feed.is_on() {
                 self.feed.follow(&*self.place.kv, &self.place.key);
@@ -288,94 +361,168 @@ impl Actor {
         }
     }
 
-    /// Decides about everybody who waits; `false` if another process was faster.
-    async fn attempt(&mut self) -> Result<bool> {
+    /// Decides about everybody who waits.
+    async fn attempt(&mut self) -> Result<Done> {
+        let (seen, now, mut plan) = self.prepare().await?;
+        let granted = u32::try_from(plan.granted()).unwrap_or(u32::MAX);
+        if plan.write || self.runs_out() {
+            let most = self.block(now.instant).saturating_sub(granted);
+            plan.reserve_ahead(&self.place, (now, most), self.contention.round_trip());
+            plan.write |= !plan.ahead.is_empty();
+        }
+        if !plan.write {
+            let done = self.settle(plan, seen.revision, now);
+            self.seen = Some(seen);
+            return Ok(done);
+        }
+        let over = seen.revision;
+        self.seen = Some(seen);
+        let Some(revision) = self.write(over, &plan, now.store).await? else {
+            if self.seen.as_ref().is_some_and(|seen| seen.revision != over) {
+                return Ok(Done::Outrun);
+            }
+            // Without a feed nobody tells.
+            self.seen = self.seen.take().filter(|_| self.feed.is_on());
+            return Ok(Done::Lost);
+        };
+        self.contention.won();
+        self.holding.written(now.instant, plan.slots);
+        let known = self.seen.as_ref().and_then(|seen| seen.revision);
+        if known.is_none_or(|known| known <= revision) {
+            let state = plan.state.clone();
+            self.seen = Some(Seen { revision: Some(revision), state, converted: false });
+        }
+        Ok(self.settle(plan, Some(revision), now))
+    }
+
+    /// What there is to decide on, and the decision.
+    async fn prepare(&mut self) -> Result<(Seen, Moment, Plan)> {
         let remembered = self.seen.take();
         let mut fresh = remembered.is_none() || self.feed.is_on();
-        let (mut seen, now, mut plan) = loop {
+        loop {
             let seen = match &remembered {
                 Some(seen) if !fresh || self.feed.is_on() => seen.clone(),
-                _ => self.place.read().await?,
+                _ => {
+                    let sent = Instant::now();
+                    let read = self.place.read().await;
+                    self.contention.trip(sent.elapsed());
+                    read?
+                }
             };
             let now = self.place.now().await?;
             let plan = self.plan(&seen, now);
             // Others can only have taken more of a rate, so its denial needs no look at the
             // store; but slots come back, and without a feed only a look can tell.
             if fresh || !plan.lacks_slots {
-                break (seen, now, plan);
+                return Ok((seen, now, plan));
             }
             fresh = true;
-        };
-        if plan.write {
-            plan.reserve_ahead(
-                &self.place,
-                now,
-                self.contention.ahead(&self.place.policy, plan.granted()),
-            );
-            let sent = Instant::now();
-            let written = self.place.write(seen.revision, plan.state.clone()).await;
-            if written.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
-                // They may have been put back already: they are rather lost than counted twice.
-                self.refunds.clear();
-            }
-            let Some(revision) = written? else {
-                // Nothing was written, so what was seen is still true; the feed brings the rest.
-                self.seen = self.feed.is_on().then_some(seen);
-                return Ok(false);
-            };
-            self.contention.won(sent.elapsed());
-            self.holding.written(now.instant, plan.slots);
-            seen = Seen { revision: Some(revision), state: plan.state.clone(), converted: false };
         }
-        self.settle(plan, &seen, now.instant);
-        self.seen = Some(seen);
-        Ok(true)
+    }
+
+    /// Writes what is planned, and takes in what others do meanwhile; `None` if another process
+    /// was faster.
+    async fn write(
+        &mut self,
+        over: Option<Revision>,
+        plan: &Plan,
+        now: u64,
+    ) -> Result<Option<Revision>> {
+        let (place, sent) = (Arc::clone(&self.place), Instant::now());
+        let written = {
+            let mut write = std::pin::pin!(place.write(over, (plan.state.clone(), now)));
+            loop {
+                tokio::select! {
+                    biased;
+                    written = &mut write => break written,
+                    change = self.feed.next() => self.learn(change),
+                };
+            }
+        };
+        self.contention.trip(sent.elapsed());
+        if written.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
+            // They may have been put back already: they are rather lost than counted twice.
+            self.refunds.clear();
+            self.owed.clear();
+        }
+        written
     }
 
     fn plan(&mut self, seen: &Seen, now: Moment) -> Plan {
         self.report(seen);
+        self.reserved_until = now.when(seen.state.at);
         self.holding.check(seen.state.held.has(&self.holding.id), now.instant);
         let refunds = self.refunds.iter().map(|(taken, _)| *taken);
-        plan(&self.place, &self.holding, (seen, now), refunds, self.waiting.iter())
+        let refunds = refunds.chain(self.owed.iter().copied()).collect();
+        let requests = self.waiting.iter().take(BATCH_MAX);
+        plan(&self.place, &self.holding, (seen, now), refunds, requests)
     }
 
-    fn settle(&mut self, plan: Plan, seen: &Seen, now: Instant) {
-        let token = seen.revision.unwrap_or_default();
+    /// Tells everybody what the plan says, after it was written.
+    fn settle(&mut self, plan: Plan, written: Option<Revision>, now: Moment) -> Done {
+        let token = written.unwrap_or_default();
+        self.owed = plan.owed;
+        self.owed.retain(|taken| taken.expires(&self.place.policy) > now.store);
+        self.owed.truncate(OWED_MAX);
         for (_, done) in self.refunds.drain(..) {
             self.standing.clear();
             if done.send(()).is_err() {
                 tracing::trace!("nobody waits for a refund any more");
             }
         }
-        self.given_back.extend(plan.ahead.into_iter().map(|ahead| {
-            let (taken, ready, decision) = (ahead.taken, ahead.ready, ahead.decision);
+        self.asked &= plan.ahead.is_empty();
+        for ahead in plan.ahead {
             let lease = Arc::clone(&self.holding.lease);
-            Unused { taken, slots: 0, ready, decision, token, lease }
-        }));
-        let mut queue = VecDeque::new();
-        for (request, fate) in std::mem::take(&mut self.waiting).into_iter().zip(plan.fates) {
+            let (taken, ready, expires) = (ahead.taken, ahead.ready, ahead.expires);
+            self.covered = self.covered.max(ready);
+            let decision = ahead.decision;
+            self.spare.add(Unused { taken, slots: 0, ready, expires, decision, token, lease });
+        }
+        let (told, tolerance) = (Instant::now(), self.tolerance());
+        let rate = self.place.policy.algorithm == Algorithm::Gcra;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut done = Done::Served;
+        for fate in plan.fates {
+            let Some(request) = waiting.pop_front() else { break };
             match fate {
-                Fate::Granted { decision, taken, slots, ready } => {
+                Fate::Granted { slots: 0, expires, .. } if rate && expires + tolerance < told => {
+                    done = Done::Partly;
+                    self.waiting.push_back(request);
+                }
+                Fate::Granted { decision, taken, slots, ready, expires } => {
                     let lease = Arc::clone(&self.holding.lease);
-                    let unused = Unused { taken, slots, ready, decision, token, lease };
+                    self.covered = self.covered.max(ready);
+                    let unused = Unused { taken, slots, ready, expires, decision, token, lease };
                     self.offer(request, unused);
                 }
-                Fate::Denied(decision) => {
-                    let may_stand = self.place.policy.slots().is_none();
-                    if request.cost == 1 && may_stand && self.given_back.is_empty() {
-                        self.standing.set(now, &decision);
-                    }
-                    let answer = Answer { decision, reserved: None };
-                    drop(request.reply.send(Ok(Reply::Settled(answer))));
-                }
-                Fate::Waits => queue.extend(queued(request)),
+                Fate::Denied(decision) => self.deny(request, (now.instant, decision)),
+                Fate::Waits => self.waiting.extend(queued(request)),
             }
         }
-        self.waiting = queue;
+        if !waiting.is_empty() {
+            done = Done::Partly;
+            self.waiting.append(&mut waiting);
+        }
         self.look_at = (!self.waiting.is_empty()).then(|| {
             let look = Instant::now() + LOOK_EVERY;
             plan.next_end.map_or(look, |end| look.min(end))
         });
+        done
+    }
+
+    /// How long after it was good for a permit may still be used by who was told late: with it, no
+    /// more than a second burst comes at once.
+    fn tolerance(&self) -> Duration {
+        let burst = self.place.policy.window().unwrap_or_default();
+        burst.max(self.contention.round_trip() * 2 + LATE_MAX)
+    }
+
+    fn deny(&self, request: Request, (now, decision): (Instant, Decision)) {
+        let may_stand = self.place.policy.slots().is_none();
+        if request.cost == 1 && may_stand && self.spare.is_empty() {
+            self.standing.set(now, &decision);
+        }
+        drop(request.reply.send(Ok(Reply::Settled(Answer { decision, reserved: None }))));
     }
 
     fn offer(&self, request: Request, unused: Unused) {
@@ -402,6 +549,7 @@ impl Actor {
             drop(request.reply.send(Err(Arc::clone(error))));
         }
         self.refunds.clear();
+        self.owed.clear();
         self.holding.snooze();
         self.rest();
     }

@@ -12,13 +12,21 @@ pub(crate) struct Moment {
     pub(crate) instant: Instant,
     /// Nanoseconds since 1970 by the store's clock.
     pub(crate) store: u64,
+    /// How far that may be off.
+    pub(crate) error: u64,
 }
 
 impl Moment {
     /// Now, by the store's clock as far as it is known.
     pub(crate) async fn now(backend: &dyn Backend) -> Result<Self> {
         let time = backend.now().await?;
-        Ok(Self { instant: Instant::now(), store: nanos(time.now) })
+        let error = u64::try_from(time.error.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Self { instant: Instant::now(), store: nanos(time.now), error })
+    }
+
+    /// The earliest that it can be by the store's clock: what has ended then has ended.
+    pub(crate) fn behind(self) -> u64 {
+        self.store.saturating_sub(self.error)
     }
 
     /// When the store's clock will show `at`; not before this moment.

@@ -1,110 +1,161 @@
 //! How much processes get into each other's way at one limiter, and what follows: whether the
 //! key is followed, and how many permits are reserved for callers who have not come yet.
 //!
-//! Pure. A lone process never reserves ahead; one that shares a limiter over a slow connection
-//! would otherwise spend a round trip on every few permits, and lose most of them to the others.
+//! Pure. A write needs the one before it, so a key is written once in a round trip, whoever
+//! writes it. A lone process never reserves ahead; of several, each takes with one write what the
+//! whole rate gives until the next: less would leave the rest of the rate to nobody, however many
+//! write.
 
 use std::time::Duration;
 
 use crate::policy::{Algorithm, Policy};
 
-/// Above this, reserving further ahead makes callers of other processes wait too long.
-const LEVEL_MAX: u32 = 4;
-/// Writes in a row without a conflict until there seems to be less of it.
+/// Writes in a row without a conflict until there seems to be none any more.
 const CALM: u32 = 256;
-/// Most permits that one write reserves ahead.
-const AHEAD_MAX: u32 = 64;
-/// Permits ahead for each that the write gives: who has few callers now needs few next.
-const AHEAD_PER_GRANT: u32 = 4;
+/// Most permits that one write takes for callers who have not come yet.
+const BLOCK_MAX: u64 = 1_024;
+/// A block is so many quarters of what the rate gives in a round trip: with conflicts, a key is
+/// not quite written once in each.
+const BLOCK_QUARTERS: u64 = 5;
+/// Blocks are so many times larger while permits come back unused: callers then wait for writes.
+const SHORT: u64 = 3;
+/// Nothing is reserved ahead beyond so many round trips from now, all processes together: callers
+/// would only wait for longer.
+const FAR: u32 = 6;
+/// A block is taken so many round trips before the last one is used up: with other processes at
+/// it, a few attempts are lost.
+const LEAD: u32 = 3;
 /// The weight of the newest round trip in the average, as a part of the whole.
 const WEIGHT: u32 = 8;
+/// All permits that were reserved ahead were used.
+const USED: u32 = 1 << 12;
+/// The weight of one permit in how many are used, as a part of the whole.
+const USED_WEIGHT: u32 = 64;
 
 /// What this process has met at one limiter.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Contention {
-    level: u32,
-    calm: u32,
+    /// Writes until it is believed to be over.
+    left: u32,
     round_trip: Duration,
+    /// How much a round trip differs from that, on average.
+    deviation: Duration,
+    /// How many of the permits that were reserved ahead are used, as a part of [`USED`].
+    used: u32,
+}
+
+impl Default for Contention {
+    fn default() -> Self {
+        Self { left: 0, round_trip: Duration::ZERO, deviation: Duration::ZERO, used: USED }
+    }
 }
 
 impl Contention {
     /// A write lost against another process.
     pub(crate) fn lost(&mut self) {
-        self.level = (self.level + 1).min(LEVEL_MAX);
-        self.calm = 0;
+        self.left = CALM;
     }
 
-    /// A write won, and took so long.
-    pub(crate) fn won(&mut self, took: Duration) {
-        self.round_trip = match self.round_trip {
-            Duration::ZERO => took,
-            known => known - known / WEIGHT + took / WEIGHT,
-        };
-        self.calm += 1;
-        if self.calm >= CALM {
-            self.less();
+    /// A write won.
+    pub(crate) fn won(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// The store answered after so long, whatever it said.
+    pub(crate) fn trip(&mut self, took: Duration) {
+        if self.round_trip.is_zero() {
+            self.round_trip = took;
         }
+        let differs = took.abs_diff(self.round_trip);
+        self.round_trip = self.round_trip - self.round_trip / WEIGHT + took / WEIGHT;
+        self.deviation = self.deviation - self.deviation / WEIGHT + differs / WEIGHT;
     }
 
-    /// Permits that were reserved ahead were of no use.
+    /// A permit that was reserved ahead found somebody.
+    pub(crate) fn used(&mut self) {
+        self.used += (USED - self.used) / USED_WEIGHT;
+    }
+
+    /// A permit that was reserved ahead was of no use.
     pub(crate) fn wasted(&mut self) {
-        // While there is contention at all the key stays worth following.
-        if self.level > 1 {
-            self.less();
-        }
-    }
-
-    fn less(&mut self) {
-        self.level = self.level.saturating_sub(1);
-        self.calm = 0;
+        self.used -= self.used / USED_WEIGHT;
     }
 
     /// True while other processes are met often enough for the key to be followed.
     pub(crate) fn is_on(&self) -> bool {
-        self.level > 0
+        self.left > 0
+    }
+
+    /// How long the store takes to answer, nearly always.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.round_trip + self.deviation * 2
     }
 
     /// How long to wait for what another process wrote, before the store is asked.
     pub(crate) fn patience(&self) -> Duration {
-        self.round_trip * 2 + Duration::from_millis(2)
+        self.round_trip() * 2 + Duration::from_millis(2)
     }
 
-    /// How many permits a write that gives `granted` reserves ahead.
-    pub(crate) fn ahead(&self, policy: &Policy, granted: usize) -> u32 {
-        if policy.algorithm != Algorithm::Gcra || policy.slots.is_some() {
+    /// How long before the permits in reserve are used up the next are taken.
+    pub(crate) fn lead(&self) -> Duration {
+        self.round_trip * LEAD
+    }
+
+    /// How many permits one write takes, for those who wait and those who have not come yet, while
+    /// permits are `reserved` for so long from now.
+    pub(crate) fn block(&self, policy: &Policy, reserved: Duration) -> u32 {
+        if !self.is_on() || policy.algorithm != Algorithm::Gcra || policy.slots.is_some() {
             return 0;
         }
-        let span = Duration::from_nanos(policy.span);
-        let a_trip = self.round_trip.as_nanos().div_ceil(span.as_nanos().max(1));
-        let a_trip = u32::try_from(a_trip).unwrap_or(AHEAD_MAX).min(AHEAD_MAX);
-        let granted = u32::try_from(granted).unwrap_or(AHEAD_MAX).min(AHEAD_MAX);
-        (a_trip * self.level).min(granted * AHEAD_PER_GRANT).min(AHEAD_MAX)
+        let room = (self.round_trip * FAR).saturating_sub(reserved);
+        let room = nanos(room) / policy.span.max(1);
+        let quarters = BLOCK_QUARTERS * if reserved.is_zero() { SHORT } else { 1 };
+        let block = nanos(self.round_trip).saturating_mul(quarters) / 4;
+        let block = block.div_ceil(policy.span.max(1)).min(BLOCK_MAX);
+        let used = (block * u64::from(self.used) / u64::from(USED)).max(1);
+        u32::try_from(used.min(room)).unwrap_or(u32::MAX)
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TRIP: Duration = Duration::from_millis(10);
+
     #[test]
     fn nothing_is_reserved_ahead_without_contention_and_a_round_trips_worth_with_it() {
         let policy = Policy::per_second(1000.0).unwrap();
         let mut contention = Contention::default();
-        contention.won(Duration::from_millis(10));
-        assert_eq!((contention.ahead(&policy, 8), contention.is_on()), (0, false));
+        contention.trip(TRIP);
+        assert_eq!((contention.block(&policy, TRIP), contention.is_on()), (0, false));
         contention.lost();
-        assert_eq!((contention.ahead(&policy, 8), contention.ahead(&policy, 1)), (10, 4));
-        for _ in 0..9 {
-            contention.lost();
-        }
-        assert_eq!(contention.ahead(&policy, 100), 40);
+        assert_eq!(contention.block(&policy, TRIP), 13);
         let slots = policy.max_concurrent(3).unwrap();
-        assert_eq!(contention.ahead(&slots, 100), 0, "slots are not kept for nobody");
-        contention.wasted();
-        assert_eq!(contention.ahead(&policy, 100), 30);
-        for _ in 0..CALM * 3 {
-            contention.won(Duration::from_millis(10));
+        assert_eq!(contention.block(&slots, Duration::ZERO), 0, "slots are not kept for nobody");
+        for _ in 0..CALM {
+            contention.won();
         }
         assert!(!contention.is_on());
+    }
+
+    #[test]
+    fn who_has_no_use_for_a_block_takes_less() {
+        let policy = Policy::per_second(1000.0).unwrap();
+        let mut contention = Contention::default();
+        contention.trip(TRIP);
+        contention.lost();
+        for _ in 0..USED_WEIGHT * 10 {
+            contention.wasted();
+        }
+        assert_eq!(contention.block(&policy, TRIP), 1);
+        for _ in 0..USED_WEIGHT * 10 {
+            contention.used();
+        }
+        assert!(contention.block(&policy, TRIP) >= 12);
     }
 }

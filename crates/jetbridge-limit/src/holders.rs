@@ -63,6 +63,11 @@ impl Holders {
         }
     }
 
+    /// When the last of all leases ends.
+    pub(crate) fn last_end(&self) -> Option<u64> {
+        self.0.iter().map(|holder| holder.until).max()
+    }
+
     /// When the next lease of somebody else than `id` ends, unless it is renewed.
     pub(crate) fn next_end(&self, id: &str) -> Option<u64> {
         let others = self.0.iter().filter(|holder| holder.id != id);

@@ -21,6 +21,7 @@ mod place;
 mod plan;
 mod policy;
 mod record;
+mod spare;
 mod standing;
 mod state;
 #[cfg(test)]

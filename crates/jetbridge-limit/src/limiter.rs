@@ -217,7 +217,7 @@ impl Limiter {
     pub async fn peek(&self) -> Result<Decision> {
         let place = self.place();
         let (seen, now) = (place.read().await?, place.now().await?);
-        if seen.state.room(&self.policy, now.store) == Some(0) {
+        if seen.state.room(&self.policy, now.behind()) == Some(0) {
             return Ok(place.no_slot(now.store, &seen.state));
         }
         let mut after = seen.state.clone();
@@ -275,6 +275,9 @@ impl Limiter {
         until: Option<Instant>,
     ) -> Result<(Decision, Option<Reserved>)> {
         self.check(cost)?;
+        if let Some(decision) = self.standing_denial(cost, Instant::now(), until) {
+            return Ok((decision, None));
+        }
         match self.decide(cost, until).await? {
             Decided::Store(answer) => Ok((answer.decision, answer.reserved)),
             Decided::Unavailable(why) => Err(why),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 use jetbridge_core::{
     Backend, BucketKind, BucketName, DeleteOpts, Error, ErrorKind, Key, Kv, Open, Result, Scope,
-    Tasks,
+    Support, Tasks,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -23,7 +23,9 @@ use crate::tally::Tally;
 /// How long an unused limiter keeps its task and what it knows of the stored state. Forgetting
 /// costs the next call one read.
 const IDLE: Duration = Duration::from_secs(10);
-/// With more limiters in use than this, those without a caller are forgotten at once.
+/// With more limiters in use than [`IDLE_MAX`], they keep it only so long: enough for a refund,
+/// and for a denial to be known to the next call.
+const IDLE_CROWDED: Duration = Duration::from_millis(200);
 const IDLE_MAX: usize = 4_096;
 
 /// The limiters of one bucket. Clones share everything.
@@ -141,7 +143,8 @@ impl Limits {
     ) -> Place {
         let (backend, kv) = (Arc::clone(&self.0.backend), Arc::clone(&self.0.kv));
         let (deadline, lease) = (opts.deadline, opts.lease);
-        Place { backend, kv, key: key.clone(), policy, deadline, lease, tally }
+        let expires = backend.capabilities().key_ttl != Support::No;
+        Place { backend, kv, key: key.clone(), policy, deadline, expires, lease, tally }
     }
 
     /// The last denial of a limiter that is in use.
@@ -198,7 +201,7 @@ impl Limits {
                     actor.next(&mut inbox).await;
                     return true;
                 }
-                let idle = if self.actors().len() > IDLE_MAX { Duration::ZERO } else { IDLE };
+                let idle = if self.actors().len() > IDLE_MAX { IDLE_CROWDED } else { IDLE };
                 timeout(idle, actor.next(&mut inbox)).await.is_ok()
             };
             let woken = tokio::select! {

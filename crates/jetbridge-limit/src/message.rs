@@ -57,6 +57,8 @@ pub(crate) struct Unused {
     pub(crate) taken: Taken,
     pub(crate) slots: u32,
     pub(crate) ready: Instant,
+    /// They are no good to anybody afterwards.
+    pub(crate) expires: Instant,
     pub(crate) decision: Decision,
     /// The revision of the write that took them.
     pub(crate) token: Revision,
@@ -82,7 +84,8 @@ impl Reserved {
 
     /// Waits until the permits may be used.
     pub(crate) async fn wait(mut self) -> Option<Permit> {
-        if let Some(unused) = &self.unused {
+        // A timer that is due already may still take its millisecond.
+        if let Some(unused) = self.unused.as_ref().filter(|it| it.ready > Instant::now()) {
             tokio::time::sleep_until(unused.ready).await;
         }
         let unused = self.unused.take().filter(|unused| unused.slots > 0)?;

@@ -16,6 +16,10 @@ use crate::tally::Tally;
 /// When to ask again for a slot, at the latest: it can come back at any time.
 const SLOT_RETRY: Duration = Duration::from_secs(1);
 
+/// How much longer than it is of use a value is kept: more than any error of a clock, and long
+/// enough for a limiter in use to be written anew rather than made anew.
+const KEPT: Duration = Duration::from_secs(60);
+
 /// Where a limiter's state is kept and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -25,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) policy: Policy,
     /// How long one operation of the store may take.
     pub(crate) deadline: Duration,
+    /// The store lets keys expire.
+    pub(crate) expires: bool,
     /// How long slots outlive their process.
     pub(crate) lease: Duration,
     pub(crate) tally: Arc<Tally>,
@@ -56,12 +62,14 @@ impl Place {
     pub(crate) async fn write(
         &self,
         over: Option<Revision>,
-        state: State,
+        (state, now): (State, u64),
     ) -> Result<Option<Revision>> {
         self.tally.request();
         let expect = over.map_or(Expect::Absent, Expect::Exactly);
+        let mut opts = PutOpts::new().expect(expect);
+        opts.ttl = self.ttl(&state, now);
         let value = record::encode(&self.policy, state)?;
-        let put = self.kv.put(&self.key, value, PutOpts::new().expect(expect));
+        let put = self.kv.put(&self.key, value, opts);
         match self.within("limit.write", put).await {
             Ok(written) => Ok(Some(written.revision)),
             Err(error) if error.kind() == ErrorKind::Conflict => {
@@ -70,6 +78,16 @@ impl Place {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// How long the value of one user, address or tenant is of use. Whoever asks can make as many
+    /// of them as it likes, so they do not stay; a limiter's own key does.
+    fn ttl(&self, state: &State, now: u64) -> Option<Duration> {
+        if !self.expires || !self.key.as_str().contains(':') {
+            return None;
+        }
+        let of_use = state.full_at(&self.policy).max(state.held.last_end().unwrap_or_default());
+        Some(Duration::from_nanos(of_use.saturating_sub(now)) + KEPT)
     }
 
     pub(crate) async fn now(&self) -> Result<Moment> {

@@ -19,6 +19,7 @@ pub(crate) enum Fate {
         taken: Taken,
         slots: u32,
         ready: Instant,
+        expires: Instant,
     },
     Denied(Decision),
     /// There is no slot yet, and it would wait for one.
@@ -31,6 +32,7 @@ pub(crate) struct Ahead {
     pub(crate) decision: Decision,
     pub(crate) taken: Taken,
     pub(crate) ready: Instant,
+    pub(crate) expires: Instant,
 }
 
 /// The next state, and what follows from it.
@@ -48,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) write: bool,
     /// Somebody was not admitted for want of a slot.
     pub(crate) lacks_slots: bool,
+    /// Refunds that cannot be put back now, because what was taken later is not back.
+    pub(crate) owed: Vec<Taken>,
 }
 
 /// Decides about `requests` on top of what was seen; `refunds` are taken back first.
@@ -55,16 +59,16 @@ pub(crate) fn plan<'a>(
     place: &Place,
     holding: &Holding,
     (seen, now): (&Seen, Moment),
-    refunds: impl Iterator<Item = Taken>,
+    mut refunds: Vec<Taken>,
     requests: impl Iterator<Item = &'a Request>,
 ) -> Plan {
     let mut state = seen.state.clone();
-    state.held.expire(now.store);
-    let mut changed = false;
-    for taken in refunds {
-        state.refund(&place.policy, taken);
-        changed = true;
-    }
+    state.held.expire(now.behind());
+    // What was taken last goes back first, or what was taken before cannot.
+    refunds.sort_unstable_by_key(|taken| std::cmp::Reverse(taken.after));
+    let many = refunds.len();
+    refunds.retain(|taken| !state.refund(&place.policy, *taken));
+    let mut changed = refunds.len() < many;
     let until = now.store.saturating_add(holding.span_ns());
     state.held.set(&holding.id, holding.slots, until);
     let mut planner = Planner {
@@ -82,7 +86,7 @@ pub(crate) fn plan<'a>(
     changed |= fates.iter().any(|fate| matches!(fate, Fate::Granted { .. }));
     let write = changed || due || holding.dirty;
     let next_end = state.held.next_end(&holding.id).map(|at| now.when(at));
-    Plan { state, fates, ahead: Vec::new(), slots, next_end, write, lacks_slots }
+    Plan { state, fates, ahead: Vec::new(), slots, next_end, write, lacks_slots, owed: refunds }
 }
 
 impl Plan {
@@ -91,19 +95,22 @@ impl Plan {
         self.fates.iter().filter(|fate| matches!(fate, Fate::Granted { .. })).count()
     }
 
-    /// Takes up to `most` permits more whose time is still to come. Permits that are there now
-    /// are left to whoever asks first: kept for later, they could add to a full burst.
-    pub(crate) fn reserve_ahead(&mut self, place: &Place, now: Moment, most: u32) {
+    /// Takes up to `most` permits more, for callers who come when the write is through, one after
+    /// the other at the rate.
+    pub(crate) fn reserve_ahead(
+        &mut self,
+        place: &Place,
+        (now, most): (Moment, u32),
+        trip: Duration,
+    ) {
+        let (policy, mut arrival) = (&place.policy, now.store.saturating_add(nanos(trip)));
         for _ in 0..most {
-            if self.state.at <= now.store {
-                return;
-            }
-            let ask = Ask { cost: 1, wait: u64::MAX };
-            let verdict = self.state.reserve(&place.policy, now.store, ask);
-            let Verdict::Granted(slot) = verdict else { return };
+            let Some(slot) = self.state.reserve_ahead(policy, now.store, arrival) else { return };
+            arrival = arrival.saturating_add(policy.span);
             let taken = Taken { cost: 1, slot, after: self.state.at };
-            let decision = place.decision(now.store, &self.state, verdict);
-            self.ahead.push(Ahead { decision, taken, ready: now.when(slot) });
+            let decision = place.decision(now.store, &self.state, Verdict::Granted(slot));
+            let (ready, expires) = (now.when(slot), now.when(taken.expires(policy)));
+            self.ahead.push(Ahead { decision, taken, ready, expires });
         }
     }
 }
@@ -123,7 +130,7 @@ impl Planner<'_> {
     fn decide(&mut self, state: &mut State, request: &Request) -> Fate {
         let (place, now) = (self.place, self.now);
         let slots = place.policy.slots_of(request.cost);
-        let room = state.room(&place.policy, now.store).unwrap_or(u32::MAX);
+        let room = state.room(&place.policy, now.behind()).unwrap_or(u32::MAX);
         if slots > 0 && (self.full || room < slots) {
             self.lacks_slots = true;
             if request.until.is_some_and(|until| until <= now.instant) {
@@ -145,7 +152,8 @@ impl Planner<'_> {
         }
         let taken = Taken { cost: request.cost, slot, after: state.at };
         let decision = place.decision(now.store, state, verdict);
-        Fate::Granted { decision, taken, slots, ready: now.when(slot) }
+        let (ready, expires) = (now.when(slot), now.when(taken.expires(&place.policy)));
+        Fate::Granted { decision, taken, slots, ready, expires }
     }
 }
 

@@ -219,6 +219,11 @@ impl Policy {
         }
     }
 
+    /// How much of a rate can be saved up, in nanoseconds.
+    pub(crate) fn saved_ns(&self) -> u64 {
+        self.span.saturating_mul(u64::from(self.limit.saturating_sub(1)))
+    }
+
     /// How many slots a call of this cost takes: one beside a limit over time, which the cost
     /// is charged to.
     pub(crate) fn slots_of(&self, cost: u32) -> u32 {

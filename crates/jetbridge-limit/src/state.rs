@@ -72,6 +72,18 @@ impl State {
         Verdict::Granted(slot)
     }
 
+    /// Takes one permit of a rate for somebody who will come at `arrival`, which is not before
+    /// `now`; its slot, or `None` if that is too far ahead.
+    pub(crate) fn reserve_ahead(&mut self, policy: &Policy, now: u64, arrival: u64) -> Option<u64> {
+        self.forget_the_future(policy, now);
+        let base = self.base(policy, arrival);
+        if base > now.saturating_add(policy.wait_max_ns()) {
+            return None;
+        }
+        self.at = base.saturating_add(policy.span);
+        Some(base.max(now))
+    }
+
     /// A state further ahead than anybody reserves was written before the store's clock was set
     /// back: to keep it would block everybody until the old time comes again.
     fn forget_the_future(&mut self, policy: &Policy, now: u64) {
@@ -89,12 +101,15 @@ impl State {
         let (span, limit, cost) = (policy.span, u64::from(policy.limit), u64::from(cost));
         match policy.algorithm {
             Algorithm::Slots => now,
-            Algorithm::Gcra => now.max(self.base(policy, now) + (cost - 1) * span),
+            Algorithm::Gcra => {
+                let behind = (cost - 1).saturating_mul(span);
+                now.max(self.base(policy, now).saturating_add(behind))
+            }
             Algorithm::Fixed => {
                 let window = start(now, span).max(self.at);
                 let taken = if window == self.at { self.taken } else { 0 };
-                let full = taken + cost > limit;
-                now.max(if full { window + span } else { window })
+                let full = taken.saturating_add(cost) > limit;
+                now.max(if full { window.saturating_add(span) } else { window })
             }
             Algorithm::Sliding => self.sliding_slot(policy, now.max(self.at), cost),
             Algorithm::Log => {
@@ -104,15 +119,14 @@ impl State {
                 let Some(index) = self.log.len().checked_sub(beside.saturating_add(1)) else {
                     return after;
                 };
-                after.max(self.log[index] + span)
+                after.max(self.log[index].saturating_add(span))
             }
         }
     }
 
     /// The first slot of the next permit: an idle limiter has saved up its burst and no more.
     fn base(&self, policy: &Policy, now: u64) -> u64 {
-        let saved = policy.span * u64::from(policy.limit - 1);
-        self.at.max(now.saturating_sub(saved))
+        self.at.max(now.saturating_sub(policy.saved_ns()))
     }
 
     fn sliding_slot(&self, policy: &Policy, from: u64, cost: u64) -> u64 {
@@ -120,23 +134,23 @@ impl State {
         let mut window = start(from, span);
         loop {
             let (before, taken) = self.counts(span, window);
-            if taken + cost <= limit {
+            if taken.saturating_add(cost) <= limit {
                 let room = u128::from(limit - taken - cost) * u128::from(span);
                 // Nanoseconds of the window before that may still be in view.
                 let view = room.checked_div(u128::from(before)).unwrap_or(u128::from(span));
                 let view = u64::try_from(view).unwrap_or(u64::MAX).min(span);
                 if view > 0 {
-                    return from.max(window + span - view);
+                    return from.max(window.saturating_add(span - view));
                 }
             }
             // In the third window from here both counts are zero, so this ends.
-            window += span;
+            window = window.saturating_add(span);
         }
     }
 
     /// Permits in the window before `window` and in `window`, which is not before `at`'s.
     fn counts(&self, span: u64, window: u64) -> (u64, u64) {
-        match window - start(self.at, span) {
+        match window.saturating_sub(start(self.at, span)) {
             0 => (self.before, self.taken),
             ahead if ahead == span => (self.taken, 0),
             _ => (0, 0),
@@ -147,18 +161,22 @@ impl State {
         let span = policy.span;
         match policy.algorithm {
             Algorithm::Slots => {}
-            Algorithm::Gcra => self.at = self.base(policy, now) + u64::from(cost) * span,
+            Algorithm::Gcra => {
+                let taken = u64::from(cost).saturating_mul(span);
+                self.at = self.base(policy, now).saturating_add(taken);
+            }
             Algorithm::Fixed => {
                 let window = start(slot, span);
                 let taken = if window == self.at { self.taken } else { 0 };
-                (self.at, self.taken) = (window, taken + u64::from(cost));
+                (self.at, self.taken) = (window, taken.saturating_add(u64::from(cost)));
             }
             Algorithm::Sliding => {
                 let (before, taken) = self.counts(span, start(slot, span));
-                (self.at, self.before, self.taken) = (slot, before, taken + u64::from(cost));
+                let taken = taken.saturating_add(u64::from(cost));
+                (self.at, self.before, self.taken) = (slot, before, taken);
             }
             Algorithm::Log => {
-                self.log.retain(|given| given + span > slot);
+                self.log.retain(|given| given.saturating_add(span) > slot);
                 self.log.extend(std::iter::repeat_n(slot, cost as usize));
             }
         }
@@ -179,13 +197,15 @@ impl State {
             Algorithm::Sliding => {
                 let window = start(now, span);
                 let (before, taken) = self.counts(span, window);
-                let view = u128::from(before) * u128::from(window + span - now);
+                let left = window.saturating_add(span).saturating_sub(now);
+                let view = u128::from(before) * u128::from(left);
                 let weight = u64::try_from(view.div_ceil(u128::from(span))).unwrap_or(u64::MAX);
                 limit.saturating_sub(taken.saturating_add(weight))
             }
             Algorithm::Log if self.log.last().is_some_and(|given| *given > now) => 0,
             Algorithm::Log => {
-                let count = self.log.iter().filter(|given| **given + span > now).count();
+                let count =
+                    self.log.iter().filter(|given| given.saturating_add(span) > now).count();
                 limit.saturating_sub(count as u64)
             }
         };
@@ -198,13 +218,15 @@ impl State {
         policy.slots.map(|slots| slots.saturating_sub(self.held.in_use(now)))
     }
 
-    /// Takes back `cost` permits whose slot was `slot`, after which the state stood at `after`.
-    /// A rate can only do so while nobody has taken anything since: else the permits of others
-    /// would be given twice, and these are lost instead.
-    pub(crate) fn refund(&mut self, policy: &Policy, taken: Taken) {
+    /// Takes back what was taken; `false` if that cannot be (yet). A rate can only do so while
+    /// everything that was taken since is back: else the permits of others would be given twice.
+    pub(crate) fn refund(&mut self, policy: &Policy, taken: Taken) -> bool {
         let (span, cost) = (policy.span, u64::from(taken.cost));
         match policy.algorithm {
-            Algorithm::Gcra if self.at == taken.after => self.at -= cost * span,
+            Algorithm::Gcra if self.at == taken.after => {
+                self.at = self.at.saturating_sub(cost.saturating_mul(span));
+            }
+            Algorithm::Gcra => return false,
             Algorithm::Fixed if self.at == start(taken.slot, span) => {
                 self.taken = self.taken.saturating_sub(cost);
             }
@@ -221,8 +243,9 @@ impl State {
                     !back
                 });
             }
-            Algorithm::Gcra | Algorithm::Fixed | Algorithm::Slots => {}
+            Algorithm::Fixed | Algorithm::Slots => {}
         }
+        true
     }
 
     /// When the whole limit is there again, if nobody takes anything.
@@ -230,12 +253,12 @@ impl State {
         let span = policy.span;
         match policy.algorithm {
             Algorithm::Slots => 0,
-            Algorithm::Gcra => self.at.saturating_add(span * u64::from(policy.limit - 1)),
+            Algorithm::Gcra => self.at.saturating_add(policy.saved_ns()),
             Algorithm::Fixed if self.taken == 0 => 0,
-            Algorithm::Fixed => self.at + span,
-            Algorithm::Sliding if self.taken + self.before == 0 => 0,
-            Algorithm::Sliding => start(self.at, span) + 2 * span,
-            Algorithm::Log => self.log.last().map_or(0, |given| given + span),
+            Algorithm::Fixed => self.at.saturating_add(span),
+            Algorithm::Sliding if self.taken | self.before == 0 => 0,
+            Algorithm::Sliding => start(self.at, span).saturating_add(span.saturating_mul(2)),
+            Algorithm::Log => self.log.last().map_or(0, |given| given.saturating_add(span)),
         }
     }
 }
@@ -257,6 +280,26 @@ pub(crate) struct Taken {
     pub(crate) slot: u64,
     /// [`State::at`] right afterwards.
     pub(crate) after: u64,
+}
+
+impl Taken {
+    /// The last nanosecond at which the permits are good: used until then, those of a rate add to
+    /// nothing but what could have been saved up.
+    ///
+    /// Why that is exact: each permit has a base of its own, the time at which the rate yields
+    /// it, and no two bases are nearer than the span. It is used between its base and the end of
+    /// what can be saved, `(limit - 1) · span` later. So in a time from `a` to `b` only bases
+    /// after `a - (limit - 1) · span` count, which are at most `rate · (b - a) + limit`.
+    pub(crate) fn expires(&self, policy: &Policy) -> u64 {
+        match policy.algorithm {
+            Algorithm::Gcra => {
+                let taken = u64::from(self.cost).saturating_mul(policy.span);
+                self.after.saturating_sub(taken).saturating_add(policy.saved_ns()).max(self.slot)
+            }
+            Algorithm::Fixed => start(self.slot, policy.span).saturating_add(policy.span - 1),
+            Algorithm::Log | Algorithm::Sliding | Algorithm::Slots => self.slot,
+        }
+    }
 }
 
 /// The start of the window that `at` lies in.

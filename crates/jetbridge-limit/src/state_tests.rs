@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::policy::Policy;
-use super::state::{Ask, State, Verdict};
+use super::state::{Ask, State, Taken, Verdict};
 
 /// Some day of the store's clock.
 const START: u64 = 1_750_000_000_000_000_000;
@@ -74,6 +74,57 @@ proptest! {
         let most = densest(&run(&policy, &steps, false), length);
         let error = 2 * CLOCK_ERROR.unsigned_abs();
         prop_assert!(most <= (length + error).div_ceil(policy.span) + u64::from(burst));
+    }
+
+    #[test]
+    fn permits_that_are_kept_for_later_add_to_no_more_than_the_burst(
+        rate in 1..200u32, burst in 1..20u32, length in 1..20_000_000_000u64, steps in steps(),
+        late in prop::collection::vec(0.0..=1.0, 120),
+    ) {
+        let policy = Policy::per_second(f64::from(rate)).unwrap().burst(burst).unwrap();
+        let (mut state, mut time, mut uses) = (State::default(), START, Vec::new());
+        for ((pause, cost, wait, ahead, _), late) in steps.into_iter().zip(late) {
+            time += pause;
+            let cost = if ahead { 1 } else { cost.min(burst) };
+            let slot = if ahead {
+                state.reserve_ahead(&policy, time, time + wait.min(1_000_000_000))
+            } else {
+                match state.reserve(&policy, time, Ask { cost, wait }) {
+                    Verdict::Granted(slot) => Some(slot),
+                    Verdict::Denied(_) => None,
+                }
+            };
+            let Some(slot) = slot else { continue };
+            let expires = Taken { cost, slot, after: state.at }.expires(&policy);
+            prop_assert!(expires >= slot);
+            let later = Duration::from_nanos(expires - slot).mul_f64(late);
+            uses.push((slot + u64::try_from(later.as_nanos()).unwrap(), cost));
+        }
+        uses.sort_unstable();
+        prop_assert!(densest(&uses, length) < length.div_ceil(policy.span) + u64::from(burst));
+    }
+
+    #[test]
+    fn refunds_of_one_process_come_back_whole_in_any_order(
+        many in 1..30usize, order in prop::collection::vec(any::<u32>(), 30),
+    ) {
+        let policy = Policy::per_second(1.0).unwrap().burst(40).unwrap();
+        let mut state = State { at: START, ..State::default() };
+        let mut owed = Vec::new();
+        for _ in 0..many {
+            let verdict = state.reserve(&policy, START + 1, Ask { cost: 1, wait: u64::MAX });
+            let Verdict::Granted(slot) = verdict else { panic!("denied") };
+            owed.push(Taken { cost: 1, slot, after: state.at });
+        }
+        let mut refunds: Vec<_> = owed.into_iter().zip(order).collect();
+        refunds.sort_unstable_by_key(|(_, order)| *order);
+        let mut owed: Vec<Taken> = Vec::new();
+        for (refund, _) in refunds {
+            owed.push(refund);
+            owed.sort_unstable_by_key(|taken| std::cmp::Reverse(taken.after));
+            owed.retain(|taken| !state.refund(&policy, *taken));
+        }
+        prop_assert_eq!((state.at, owed.len()), (START, 0));
     }
 
     #[test]
