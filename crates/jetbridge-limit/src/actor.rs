@@ -24,7 +24,7 @@ use crate::feed::Feed;
 use crate::holding::{Holding, Released};
 use crate::message::{Answer, Message, Reply, Request, Reserved, Unused};
 use crate::place::{Place, Seen};
-use crate::plan::{Fate, Plan, plan};
+use crate::plan::{Ahead, Fate, Plan, plan};
 use crate::policy::Algorithm;
 use crate::spare::Spare;
 use crate::standing::Standing;
@@ -471,13 +471,7 @@ impl Actor {
             }
         }
         self.asked &= plan.ahead.is_empty();
-        for ahead in plan.ahead {
-            let lease = Arc::clone(&self.holding.lease);
-            let (taken, ready, expires) = (ahead.taken, ahead.ready, ahead.expires);
-            self.covered = self.covered.max(ready);
-            let decision = ahead.decision;
-            self.spare.add(Unused { taken, slots: 0, ready, expires, decision, token, lease });
-        }
+        self.keep(plan.ahead, token);
         let (told, tolerance) = (Instant::now(), self.tolerance());
         let rate = self.place.policy.algorithm == Algorithm::Gcra;
         let mut waiting = std::mem::take(&mut self.waiting);
@@ -508,6 +502,19 @@ impl Actor {
             plan.next_end.map_or(look, |end| look.min(end))
         });
         done
+    }
+
+    /// Keeps what was reserved ahead and is still good: it says nothing about how many callers come
+    /// if the write took too long.
+    fn keep(&mut self, ahead: Vec<Ahead>, token: Revision) {
+        let told = Instant::now();
+        for Ahead { taken, ready, expires, decision } in ahead {
+            self.covered = self.covered.max(ready);
+            if expires >= told {
+                let lease = Arc::clone(&self.holding.lease);
+                self.spare.add(Unused { taken, slots: 0, ready, expires, decision, token, lease });
+            }
+        }
     }
 
     /// How long after it was good for a permit may still be used by who was told late: with it, no

@@ -17,8 +17,9 @@ const BLOCK_MAX: u64 = 1_024;
 /// A block is so many quarters of what the rate gives in a round trip: with conflicts, a key is
 /// not quite written once in each.
 const BLOCK_QUARTERS: u64 = 5;
-/// Blocks are so many times larger while permits come back unused: callers then wait for writes.
-const SHORT: u64 = 3;
+/// Blocks are so many times larger while less than a round trip is reserved: the time of permits
+/// then passes before the write that takes them is through.
+const SHORT: u64 = 2;
 /// Nothing is reserved ahead beyond so many round trips from now, all processes together: callers
 /// would only wait for longer.
 const FAR: u32 = 6;
@@ -109,7 +110,8 @@ impl Contention {
         }
         let room = (self.round_trip * FAR).saturating_sub(reserved);
         let room = nanos(room) / policy.span.max(1);
-        let quarters = BLOCK_QUARTERS * if reserved.is_zero() { SHORT } else { 1 };
+        let short = reserved < self.round_trip();
+        let quarters = BLOCK_QUARTERS * if short { SHORT } else { 1 };
         let block = nanos(self.round_trip).saturating_mul(quarters) / 4;
         let block = block.div_ceil(policy.span.max(1)).min(BLOCK_MAX);
         let used = (block * u64::from(self.used) / u64::from(USED)).max(1);
