@@ -93,8 +93,8 @@ impl LimiterOpts {
 /// task and no connection of its own.
 ///
 /// Every method may fail as its bucket may; a denial is no failure but a [`Decision`] whose
-/// `allowed` is false. A dropped call gives its permits to the next caller of this process as
-/// long as their time has not come; later they are forfeited. Its slot is free at once.
+/// `allowed` is false. A dropped call gives its permits to the next caller of this process, as
+/// long as a rate could have saved them up; later they are forfeited. Its slot is free at once.
 #[derive(Clone, Debug)]
 pub struct Limiter {
     limits: Limits,
