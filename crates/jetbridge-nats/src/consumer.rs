@@ -24,7 +24,7 @@ use crate::delivered::Delivered;
 use crate::error::{ApiError, code};
 use crate::link::{Feed, Link};
 use crate::message;
-use crate::request::{Outgoing, denied, may_not_ask};
+use crate::request::{Call, Outgoing, denied, may_not_ask};
 use crate::time::to_nanos;
 use crate::waiters::{Phase, State};
 use crate::wire::{AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy};
@@ -94,7 +94,36 @@ async fn ensure(api: &Api, consume: &Consume) -> Result<()> {
         changed.max_ack_pending = wanted.max_ack_pending;
         return made(api.create_consumer(stream, &changed, &call).await?, consume);
     }
+    let mut wanted = wanted;
+    if consume.start == ConsumeStart::New {
+        begin_behind_what_is_there(api, stream, &mut wanted, &call).await?;
+    }
     made(api.create_consumer(stream, &wanted, &call).await?, consume)
+}
+
+/// Says "from now on" in the words of the stream's leader. In a cluster the durable may come to
+/// be on a copy that lags, and would begin with what had been acknowledged before it was made.
+async fn begin_behind_what_is_there(
+    api: &Api,
+    stream: &str,
+    wanted: &mut ConsumerConfig,
+    call: &Call,
+) -> Result<()> {
+    if api.link().client().server_info().cluster.is_none() {
+        return Ok(());
+    }
+    match api.stream(stream, call).await {
+        Ok(Some(info)) => {
+            wanted.deliver_policy = DeliverPolicy::ByStartSequence;
+            wanted.opt_start_seq = info.state.last_seq + 1;
+            Ok(())
+        }
+        // Making it will say that the stream is not there.
+        Ok(None) => Ok(()),
+        // Who may make the durable and not ask about the stream gets what its copy holds as new.
+        Err(error) if may_not_ask(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn made(answer: std::result::Result<ConsumerInfo, ApiError>, consume: &Consume) -> Result<()> {

@@ -132,6 +132,9 @@ impl ApiError {
 fn hint(err_code: u32) -> Option<&'static str> {
     Some(match err_code {
         10002 | 10028 | 10047 => "raise the account's JetStream limits, or free space",
+        10023 => {
+            "the server's store is full: free space, or raise `max_file_store`, `max_memory_store`"
+        }
         10005 | 10074 => "ask for fewer replicas, or run a cluster that can place them",
         10026 => "raise `max_consumers`; fewer watches on one bucket help too",
         10039 | 10076 => "enable JetStream: `jetstream {}` in the server's configuration",
