@@ -1,6 +1,6 @@
 //! Every way to log in × every way to encrypt × every way to write it, through the settings, on
-//! the oldest and the newest server: each logs in and does one round trip, and each
-//! with a wrong secret is refused with what to fix.
+//! the oldest and the newest server: each logs in and does one round trip with the least
+//! permissions, and may do no more; each with a wrong secret is refused with what to fix.
 
 mod addresses;
 mod realm;
@@ -13,7 +13,7 @@ use jetbridge::settings::Location;
 use jetbridge_core::{BucketName, BucketSpec, ErrorKind, Key, Open, PutOpts, Read, Result};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 
-use realm::{Encryption, Login, Realm};
+use realm::{BUCKET, Encryption, Login, Realm};
 
 /// Longest that closing a connection of these tests takes.
 const GRACE: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Logs in, writes a value and reads it.
 async fn round_trip(location: &Location) -> Result<()> {
     let store = jetbridge::connect(location).await?;
-    let bucket = BucketName::parse("logins")?;
+    let bucket = BucketName::parse(BUCKET)?;
     let kv = store.kv(&bucket, Open::ensure(BucketSpec::default())).await?;
     let key = Key::parse("key")?;
     let written = kv.put(&key, "value".into(), PutOpts::new()).await?;
@@ -30,6 +30,20 @@ async fn round_trip(location: &Location) -> Result<()> {
     drop(kv);
     assert!(store.close(GRACE).await.is_clean(), "{store} leaves something behind");
     Ok(())
+}
+
+/// The permissions are those of the round trip alone.
+async fn may_do_no_more(location: &Location) {
+    let store = jetbridge::connect(location).await.unwrap();
+    let other = BucketName::parse("other").unwrap();
+    // Who may not ask about a bucket is taken at its word that it is there.
+    let refused = match store.kv(&other, Open::ensure(BucketSpec::default())).await {
+        Ok(kv) => kv.put(&Key::parse("key").unwrap(), "value".into(), PutOpts::new()).await,
+        Err(refused) => Err(refused),
+    };
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused:?}");
+    assert!(store.close(GRACE).await.is_clean());
 }
 
 async fn every_writing_logs_in(release: Release, login: Login, encryption: Encryption) {
@@ -42,6 +56,9 @@ async fn every_writing_logs_in(release: Release, login: Login, encryption: Encry
         if let Err(error) = round_trip(&location).await {
             panic!("{writing:?} does not log in: {error:?}\n{}", server.log());
         }
+    }
+    if login != Login::Token {
+        may_do_no_more(&realm.right(&address)[0].location()).await;
     }
     for writing in realm.wrong(&address) {
         let location = writing.location();

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use jetbridge::nats::{ConnectOptions, Permissions};
+use jetbridge_core::{BucketKind, BucketName, Pattern};
 use jetbridge_testkit::jwt::{Account, Grant, Operator, UserKey, UserLogin};
 use jetbridge_testkit::{Certificates, NatsServer};
 use tempfile::TempDir;
@@ -67,7 +69,7 @@ pub(super) struct Secrets {
 impl Secrets {
     fn new(directory: &Path, name: &str, account: &Account) -> Self {
         let key = UserKey::new();
-        let signed = account.user("ann", &Grant::all());
+        let signed = account.user(USER, &least_grant());
         let (nkey_file, creds_file) =
             (directory.join(format!("{name}.nk")), directory.join(format!("{name}.creds")));
         std::fs::write(&nkey_file, &key.seed).unwrap();
@@ -84,6 +86,29 @@ impl Secrets {
 }
 
 pub(super) const USER: &str = "ann";
+
+/// The bucket of the round trip.
+pub(super) const BUCKET: &str = "logins";
+
+/// What the round trip needs and no more, as `check --permissions` prints it. A token alone has
+/// no user whose permissions a server could limit.
+fn least() -> Permissions {
+    let mut permissions = Permissions::new(&ConnectOptions::default());
+    let bucket = BucketName::parse(BUCKET).unwrap();
+    permissions
+        .ensure_bucket(BucketKind::Kv, &bucket)
+        .read_bucket(BucketKind::Kv, &bucket)
+        .publish(&Pattern::parse(format!("$KV.{BUCKET}.>")).unwrap());
+    permissions
+}
+
+/// The same as a user's token has it.
+fn least_grant() -> Grant {
+    let text = least().to_string();
+    let (publish, subscribe) = text.split_once("subscribe:").unwrap();
+    let quoted = |list| -> Vec<&str> { str::split(list, '"').skip(1).step_by(2).collect() };
+    Grant::all().publish(&quoted(publish)).subscribe(&quoted(subscribe))
+}
 
 pub(super) struct Realm {
     pub(super) login: Login,
@@ -122,10 +147,15 @@ impl Realm {
         let login = match self.login {
             Login::Token => format!("authorization {{ token: {:?} }}", secrets.token),
             Login::UserPassword => format!(
-                "authorization {{ users: [{{user: {USER}, password: {:?}}}] }}",
-                secrets.password
+                "authorization {{ users: [{{user: {USER}, password: {:?}, {}}}] }}",
+                secrets.password,
+                least()
             ),
-            Login::Nkey => format!("authorization {{ users: [{{nkey: {}}}] }}", secrets.key.public),
+            Login::Nkey => format!(
+                "authorization {{ users: [{{nkey: {}, {}}}] }}",
+                secrets.key.public,
+                least()
+            ),
             Login::Jwt => self.operator.server_config(&[&self.account]),
         };
         let tls = match self.encryption {
