@@ -19,6 +19,8 @@ pub struct BucketSection {
     pub kind: BucketKind,
     /// The settings it is made with.
     pub spec: BucketSpec,
+    /// No template of the file shows its values.
+    pub secret: bool,
 }
 
 impl Section for BucketSection {

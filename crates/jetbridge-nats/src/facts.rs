@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jetbridge_core::{BucketKind, BucketName};
+use tokio::time::Instant;
 
 use crate::copies::Copies;
 use crate::keyspace::Keyspace;
@@ -35,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) copies: Copies,
     /// When the stream was made, which tells it from another of the same name.
     pub(crate) created: Option<String>,
+    /// Its last sequence, and when it said so.
+    pub(crate) last: Option<(u64, Instant)>,
 }
 
 impl Facts {
@@ -52,6 +55,7 @@ impl Facts {
             remembers: Duration::ZERO,
             copies: Copies::unknown(BucketKind::Kv, bucket.clone()),
             created: None,
+            last: None,
         }
     }
 
@@ -71,6 +75,7 @@ impl Facts {
             remembers: Duration::from_nanos(config.duplicate_window),
             copies: Copies::of(BucketKind::Kv, bucket.clone(), info),
             created: Some(info.created.clone()),
+            last: Some((info.state.last_seq, Instant::now())),
         }
     }
 

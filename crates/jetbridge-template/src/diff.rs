@@ -138,10 +138,10 @@ impl Report {
         };
         let (removed, added) = (only(a, b), only(b, a));
         if !removed.is_empty() {
-            self.add(Change::Removed(yaml(&Node::new(Value::Map(removed)))));
+            self.add(Change::Removed(yaml(&Node::new(Value::Map(Box::new(removed))))));
         }
         if !added.is_empty() {
-            self.add(Change::Added(yaml(&Node::new(Value::Map(added)))));
+            self.add(Change::Added(yaml(&Node::new(Value::Map(Box::new(added))))));
         }
         for (key, old) in a {
             if let Some(new) = b.get(key) {

@@ -20,12 +20,16 @@ pub enum Style {
 const STEP: usize = 2;
 
 /// Columns after which a plain scalar is folded in spruce's layout.
-const WIDTH: usize = 80;
+pub(crate) const FOLD_COLUMNS: usize = 80;
 
 /// The document as YAML, with a line break at its end.
 pub(crate) fn yaml(node: &Node, style: Style) -> String {
     let mut writer = Writer { out: String::new(), style, mid_line: false };
     if let Some(extras) = &node.extras {
+        if let Some(head) = extras.head.as_ref().filter(|_| style == Style::Lossless) {
+            writer.comments(head, 0);
+            writer.out.push_str("---\n");
+        }
         writer.comments(&extras.above, 0);
     }
     match &node.value {
@@ -289,7 +293,7 @@ impl Writer {
     }
 
     /// A plain scalar that goes on in `column` of the next line at the first blank behind
-    /// [`WIDTH`].
+    /// [`FOLD_COLUMNS`].
     fn folded(&mut self, text: &str, column: usize) {
         let start = self.out.rfind('\n').map_or(0, |end| end + 1);
         let mut at = self.out[start..].chars().count();
@@ -299,7 +303,7 @@ impl Writer {
             at += word.chars().count();
             let Some(next) = words.peek() else { break };
             // Blanks in a row would not come back from a line break.
-            if at > WIDTH && !word.is_empty() && !next.is_empty() {
+            if at > FOLD_COLUMNS && !word.is_empty() && !next.is_empty() {
                 self.out.push('\n');
                 self.pad(column);
                 at = column;

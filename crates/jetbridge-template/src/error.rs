@@ -1,6 +1,9 @@
 //! What is wrong with a template: all of it, with its places, as spruce words it.
 
 use std::fmt;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// A place in an input.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,18 +52,24 @@ impl Diagnostic {
         Self { path: Some(path), message: message.into(), ..Self::default() }
     }
 
-    /// The place and the line with a mark under the column, indented by three; empty without a
-    /// place.
+    /// The place, and the line with marks under what is meant, as compilers show it; empty
+    /// without a place.
     pub fn snippet(&self) -> String {
         let Some(place) = &self.place else { return String::new() };
-        let mut text = format!("   --> {place}\n");
-        if let Some(line) = &self.source_line {
-            let number = place.line.to_string();
-            let pad = " ".repeat(number.len());
-            let mark = " ".repeat(place.column.saturating_sub(1));
-            text.push_str(&format!("   {number} | {line}\n   {pad} | {mark}^\n"));
-        }
-        text
+        let group = Group::with_level(Level::ERROR);
+        let group =
+            match self.source_line.as_deref().and_then(|line| Some((line, mark(line, place)?))) {
+                Some((line, mark)) => group.element(
+                    Snippet::source(line)
+                        .path(place.file.as_str())
+                        .line_start(place.line)
+                        .annotation(AnnotationKind::Primary.span(mark)),
+                ),
+                None => group.element(
+                    Origin::path(place.file.as_str()).line(place.line).char_column(place.column),
+                ),
+            };
+        Renderer::plain().render(&[group]) + "\n"
     }
 }
 
@@ -71,6 +80,18 @@ impl fmt::Display for Diagnostic {
             None => f.write_str(&self.message),
         }
     }
+}
+
+/// The bytes of `line` that stand at `place`: an operator as far as it is on the line, else one
+/// character. `None` if the line is cut before it.
+fn mark(line: &str, place: &Place) -> Option<Range<usize>> {
+    let (start, first) = line.char_indices().nth(place.column.checked_sub(1)?)?;
+    let rest = &line[start..];
+    let length = match rest.rfind("))") {
+        Some(end) if rest.trim_start_matches(['"', '\'']).starts_with("((") => end + 2,
+        _ => first.len_utf8(),
+    };
+    Some(start..start + length)
 }
 
 /// Everything that is wrong with the inputs, sorted by its text.

@@ -4,7 +4,9 @@
 //! another operator computes, is evaluated on demand. Nothing here waits: a value of a store that
 //! is not there yet is asked for, and its operator stands aside until the next pass.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use crate::op::Phase;
 use crate::plan::{self, Index};
 use crate::scalar;
 use crate::scan::Found;
-use crate::stamp::Stamp;
+use crate::stamp::{self, Stamp};
 use crate::tree::{At, DEPTH_MAX, Node, Step, Value, path_text, shown};
 use crate::{Missing, Options};
 
@@ -65,17 +67,20 @@ pub(crate) enum State {
 /// One operator of the document.
 #[derive(Debug)]
 pub(crate) struct Site {
-    pub(crate) path: Vec<Step>,
+    pub(crate) path: Arc<[Step]>,
     pub(crate) at: At,
     pub(crate) expr: Arc<Expr>,
     pub(crate) state: State,
 }
 
+/// A segment of a reference, once it is known.
+type Name<'s> = Cow<'s, str>;
+
 /// An argument's value, and the reference it came from.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) node: Node,
-    pub(crate) reference: Option<String>,
+    pub(crate) reference: Option<Arc<str>>,
 }
 
 /// Who read what, for whoever wants to know.
@@ -139,21 +144,25 @@ impl<'a> Machine<'a> {
 
     /// Evaluates everything that can be; true if operators wait for [`Machine::requests`].
     pub(crate) fn run(&mut self) -> bool {
-        self.scan(Phase::Merge);
-        if !self.sites.is_empty() {
+        let mut found = Found::of(&self.root);
+        if !found.merge.is_empty() {
+            self.take_up(found.merge);
             self.run_sites(&[]);
+            // What was merged may hold other operators, in other places.
+            found = Found::of(&self.root);
         }
-        if self.scan(Phase::Param) {
-            let params = std::mem::take(&mut self.sites);
+        if !found.param.is_empty() {
+            self.take_up(found.param);
             let merge_errors = std::mem::take(&mut self.errors);
-            self.sites = params;
             self.run_sites(&[]);
             if self.errors.is_empty() {
                 self.errors = merge_errors;
             }
             return false;
         }
-        self.scan(Phase::Eval);
+        self.errors.append(&mut found.errors);
+        self.warnings.append(&mut found.warnings);
+        self.take_up(found.eval);
         let picks: Vec<_> = self.options.cherry_pick.clone();
         self.run_sites(&picks);
         self.sites.iter().any(|site| site.state == State::Waiting)
@@ -166,16 +175,18 @@ impl<'a> Machine<'a> {
             _ => true,
         };
         if !self.sites.iter().all(evaluated) {
-            self.scan(Phase::Eval);
+            let mut found = Found::of(&self.root);
+            self.errors.append(&mut found.errors);
+            self.take_up(found.eval);
         }
     }
 
     /// A local file, remembered as read.
-    pub(crate) fn read_file(&mut self, path: &str) -> std::io::Result<Vec<u8>> {
+    pub(crate) fn read_file(&mut self, path: &str) -> io::Result<Vec<u8>> {
         let path = self.options.file_path(path);
         // The stamp is older than the bytes: what changes in between is seen as a change.
         let stamp = Stamp::of(&path);
-        let bytes = std::fs::read(&path);
+        let bytes = stamp::read(&path);
         self.files.entry(path).or_insert(stamp);
         bytes
     }
@@ -186,23 +197,17 @@ impl<'a> Machine<'a> {
         self.requests.insert(request);
     }
 
-    /// Finds the operators of `phase`; true if there are any.
-    fn scan(&mut self, phase: Phase) -> bool {
-        let mut found = Found::of(phase, &self.root);
-        self.sites = found.sites;
-        if phase == Phase::Eval {
-            self.errors.append(&mut found.errors);
-            self.warnings.append(&mut found.warnings);
-        }
+    /// Makes `sites` the operators that run next.
+    fn take_up(&mut self, sites: Vec<Site>) {
+        self.sites = sites;
         self.index = Index::of(&self.sites);
-        !self.sites.is_empty()
     }
 
     fn run_sites(&mut self, picks: &[String]) {
         let order = match plan::order(&self.index, &self.sites, &self.root, picks) {
             Ok(order) => order,
             Err(cycle) => {
-                let path = self.sites[cycle[0]].path.clone();
+                let path = self.sites[cycle[0]].path.to_vec();
                 let mut names: Vec<_> =
                     cycle.iter().map(|site| path_text(&self.sites[*site].path)).collect();
                 names.push(path_text(&path));
@@ -234,7 +239,7 @@ impl<'a> Machine<'a> {
                     node.mark_secret();
                     self.remember_secret(&node);
                 }
-                let path = self.sites[site].path.clone();
+                let path = Arc::clone(&self.sites[site].path);
                 if matches!(&*expr, Expr::Call(call) if call.op.name == "inject") {
                     self.inject(&path, node);
                 } else if let Some(place) = self.root.at_path_mut(&path) {
@@ -254,7 +259,7 @@ impl<'a> Machine<'a> {
             }
             Err(Fault::Failed(message) | Fault::Absent(message) | Fault::Hard(message)) => {
                 let message = if secret { self.masked(message) } else { message };
-                self.errors.push((self.sites[site].path.clone(), at, message));
+                self.errors.push((self.sites[site].path.to_vec(), at, message));
                 State::Failed
             }
         };
@@ -300,7 +305,7 @@ impl<'a> Machine<'a> {
         };
         map.shift_remove(key);
         let Value::Map(entries) = node.value else { return };
-        for (key, mut template) in entries {
+        for (key, mut template) in *entries {
             match map.get_mut(&key) {
                 None => drop(map.insert(key, template)),
                 Some(present) => {
@@ -308,7 +313,7 @@ impl<'a> Machine<'a> {
                         (&mut present.value, &mut template.value)
                     {
                         let mut merger = crate::merge::Merger::default();
-                        merger.merge_maps(base, std::mem::take(own));
+                        merger.merge_maps(base, std::mem::take(&mut **own));
                         *own = std::mem::take(base);
                     } else if let (Value::List(own), Value::List(base)) =
                         (&mut present.value, &mut template.value)
@@ -363,7 +368,7 @@ impl<'a> Machine<'a> {
                 if node.has_secret() {
                     self.secret = true;
                 }
-                return Ok(Item { node, reference: Some(reference.text.clone()) });
+                return Ok(Item { node, reference: Some(Arc::clone(&reference.text)) });
             }
             Expr::Call(call) => {
                 let node = (call.op.run)(self, call)?;
@@ -398,7 +403,7 @@ impl<'a> Machine<'a> {
                 return self.eval(if yes_holds { yes } else { no });
             }
             Expr::Map(entries) => {
-                let mut map = crate::tree::Map::new();
+                let mut map = Box::<crate::tree::Map>::default();
                 for (key, value) in entries {
                     map.insert(Arc::from(key.as_str()), self.eval(value)?.node);
                 }
@@ -449,8 +454,7 @@ impl<'a> Machine<'a> {
     /// Where `reference` leads, with everything on the way evaluated.
     pub(crate) fn reach(&mut self, reference: &Reference) -> Result<Vec<Step>, Fault> {
         let names = self.names(&reference.segments)?;
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let scope = plan::scope(&self.root, self.here(), reference.rooted, names[0]);
+        let scope = plan::scope(&self.root, self.here(), reference.rooted, &names[0]);
         let path = self.walk(scope, &names).map_err(|fault| match fault {
             Fault::Failed(why) => {
                 Fault::Failed(format!("unable to resolve `{}`: {why}", reference.text))
@@ -478,10 +482,11 @@ impl<'a> Machine<'a> {
         self.resolve(&reference)
     }
 
-    fn walk(&mut self, scope: Vec<Step>, names: &[&str]) -> Result<Vec<Step>, Fault> {
+    fn walk(&mut self, scope: Vec<Step>, names: &[Name<'_>]) -> Result<Vec<Step>, Fault> {
         let mut path = scope;
+        let mut branch = self.index.find(&path);
         for name in names {
-            if let Some(site) = self.index.at(&path) {
+            if let Some(site) = branch.and_then(|branch| self.index.site(branch)) {
                 self.demand(site)?;
             }
             let node = self.node(&path);
@@ -499,9 +504,10 @@ impl<'a> Machine<'a> {
                 };
                 return Err(Fault::Failed(message));
             };
+            branch = branch.and_then(|branch| self.index.child(branch, &step));
             path.push(step);
         }
-        if let Some(site) = self.index.at(&path) {
+        if let Some(site) = branch.and_then(|branch| self.index.site(branch)) {
             self.demand(site)?;
         }
         Ok(path)
@@ -536,21 +542,20 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn names(&mut self, segments: &[Segment]) -> Result<Vec<String>, Fault> {
+    fn names<'s>(&mut self, segments: &'s [Segment]) -> Result<Vec<Name<'s>>, Fault> {
         let mut names = Vec::with_capacity(segments.len());
         for segment in segments {
             names.push(match segment {
-                Segment::Name(name) => name.clone(),
-                Segment::Env(variable) => self.raw_variable(variable)?.to_owned(),
+                Segment::Name(name) => Name::Borrowed(name),
+                Segment::Env(variable) => Name::Owned(self.raw_variable(variable)?.to_owned()),
                 Segment::Dynamic(text, segments) => {
-                    let reference =
-                        Reference { text: text.clone(), rooted: false, segments: segments.clone() };
+                    let reference = Reference::in_brackets(text, segments);
                     match self.resolve(&reference) {
                         Ok(path) => match self.node(&path) {
                             Some(node) if node.as_map().is_none() && node.as_list().is_none() => {
                                 let (name, secret) = (shown(node), node.secret);
                                 self.secret |= secret;
-                                name
+                                Name::Owned(name)
                             }
                             _ => {
                                 return Err(Fault::Failed(format!(
@@ -558,7 +563,7 @@ impl<'a> Machine<'a> {
                                 )));
                             }
                         },
-                        Err(Fault::Failed(_)) => text.clone(),
+                        Err(Fault::Failed(_)) => Name::Borrowed(text),
                         Err(fault) => return Err(fault),
                     }
                 }

@@ -132,7 +132,7 @@ impl Subject<'_> {
     fn operator(&self, path: &[Step]) -> Option<(String, String)> {
         (0..=path.len()).rev().find_map(|length| {
             let above = &path[..length];
-            let site = self.machine.sites.iter().find(|site| site.path == above)?;
+            let site = self.machine.sites.iter().find(|site| *site.path == *above)?;
             let node = above.iter().try_fold(&self.prepared.root, |node, step| node.step(step));
             let text = node.and_then(Node::as_str).filter(|text| body_of(text).is_some())?;
             Some((path_text(&site.path), without_secrets(text)))

@@ -4,6 +4,8 @@
 //! literals, variables of the environment, `||`, and infix operators, of which `+ - * /` want
 //! blanks around them because names may hold them.
 
+use std::sync::Arc;
+
 use crate::lex::{Lexer, Token};
 use crate::op::{self, Operator};
 use crate::tree::{Node, Value, shown};
@@ -14,20 +16,27 @@ const NESTING_MAX: usize = 64;
 /// One segment of a reference.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Segment {
-    Name(String),
+    Name(Arc<str>),
     /// `$VAR`: the variable's value is the name.
     Env(String),
     /// `[path]`: the scalar at `path` is the name if there is one, else the text is.
-    Dynamic(String, Vec<Self>),
+    Dynamic(Arc<str>, Vec<Self>),
 }
 
 /// A reference, with its text.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reference {
-    pub(crate) text: String,
+    pub(crate) text: Arc<str>,
     /// Starts with `$.`: looked up at the root only.
     pub(crate) rooted: bool,
     pub(crate) segments: Vec<Segment>,
+}
+
+impl Reference {
+    /// The reference that a [`Segment::Dynamic`] is.
+    pub(crate) fn in_brackets(text: &Arc<str>, segments: &[Segment]) -> Self {
+        Self { text: Arc::clone(text), rooted: false, segments: segments.to_vec() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -357,7 +366,7 @@ pub(crate) fn reference(text: &str) -> Result<Reference, String> {
     if segments.is_empty() {
         return Err(format!("`{text}` names nothing"));
     }
-    Ok(Reference { text: body.to_owned(), rooted, segments })
+    Ok(Reference { text: body.into(), rooted, segments })
 }
 
 fn segments(text: &str, depth: usize) -> Result<Vec<Segment>, &'static str> {
@@ -381,7 +390,7 @@ fn segments(text: &str, depth: usize) -> Result<Vec<Segment>, &'static str> {
             if !name.is_empty() {
                 found.push(match name.strip_prefix('$') {
                     Some(variable) => Segment::Env(variable.to_owned()),
-                    None => Segment::Name(name.to_owned()),
+                    None => Segment::Name(name.into()),
                 });
             }
             rest = after;
@@ -412,13 +421,13 @@ fn bracket(inside: &str, depth: usize) -> Result<Segment, &'static str> {
         .into_iter()
         .find_map(|quote| inside.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)));
     if let Some(name) = unquoted {
-        return Ok(Segment::Name(name.to_owned()));
+        return Ok(Segment::Name(name.into()));
     }
     if inside.bytes().all(|b| b.is_ascii_digit()) && !inside.is_empty() {
-        return Ok(Segment::Name(inside.to_owned()));
+        return Ok(Segment::Name(inside.into()));
     }
     match inside.strip_prefix('$') {
         Some(variable) => Ok(Segment::Env(variable.to_owned())),
-        None => Ok(Segment::Dynamic(inside.to_owned(), segments(inside, depth + 1)?)),
+        None => Ok(Segment::Dynamic(inside.into(), segments(inside, depth + 1)?)),
     }
 }

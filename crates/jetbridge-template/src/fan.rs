@@ -22,7 +22,7 @@ pub async fn fan(
     let files = Files::new(inputs);
     let mut documents: Vec<(usize, Node)> = Vec::new();
     for (number, found) in files.parse_all().into_iter().enumerate() {
-        documents.extend(found?.into_iter().map(|document| (number, document)));
+        documents.extend(found?.into_iter().map(|document| (number, without_start(document))));
     }
     let of_source = documents.iter().filter(|(number, _)| *number == 0).count();
     if of_source > 1 && options.streams == Streams::Refuse {
@@ -41,4 +41,13 @@ pub async fn fan(
         results.push(evaluate(prepared, options, &mut fetcher).await?);
     }
     Ok(results)
+}
+
+/// The results are one stream, whose `---` are not those of the documents.
+fn without_start(mut document: Node) -> Node {
+    if let Some(extras) = &mut document.extras {
+        let head = extras.head.take().unwrap_or_default();
+        extras.above.splice(0..0, head);
+    }
+    document
 }

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt as _;
 use futures_util::future::{join, join_all};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use jetbridge_core::{
     Backend, BucketKind, BucketName, Error, ErrorKind, Key, Kv, Link, ObjectInfo, ObjectName,
     Objects, Open, Read, Result,
@@ -20,9 +21,16 @@ use jetbridge_core::{
 
 use crate::stamp::Stamp;
 use crate::tree::{At, Step};
+use crate::wording::{chain, unopened};
 
 /// Bytes of an object at most: it becomes one value of a document.
 pub const OBJECT_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of all objects of one rendering at most: they are in memory at the same time.
+const OBJECTS_BYTES_MAX: u64 = 256 << 20;
+
+/// Objects of a bucket that are read at once.
+const OBJECTS_AT_ONCE: usize = 8;
 
 /// Times that the keys of a bucket are read again because one moved in between.
 const SNAPSHOT_READS_MAX: usize = 5;
@@ -106,14 +114,13 @@ impl fmt::Debug for Server {
 }
 
 fn without_credentials(urls: &str) -> String {
-    let one = |url: &str| match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => {
-            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
-        }
-        (None, Some(at)) => url[at + 1..].to_owned(),
-        _ => url.to_owned(),
+    // A password may hold commas, so that the list cannot be taken apart first: whatever stands
+    // before the last `@` of a stretch without a scheme may be one.
+    let open = |stretch: &str| match stretch.rfind('@') {
+        Some(at) => stretch[at + 1..].to_owned(),
+        None => stretch.to_owned(),
     };
-    urls.split(',').map(one).collect::<Vec<_>>().join(",")
+    urls.split("://").map(open).collect::<Vec<_>>().join("://")
 }
 
 /// Keys or objects.
@@ -158,6 +165,13 @@ pub(crate) struct Found {
     pub(crate) revision: u64,
     pub(crate) written: SystemTime,
     pub(crate) secret: bool,
+}
+
+impl Found {
+    /// What is said of a value that is no tree: what is wrong with it quotes it.
+    pub(crate) fn unreadable(&self, why: String) -> String {
+        if self.secret { "the value is not valid YAML".to_owned() } else { why }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -222,6 +236,10 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) used: BTreeSet<Request>,
     /// The local files that operators asked for, there or not.
     pub(crate) files: BTreeMap<PathBuf, Stamp>,
+    /// Whoever could tell has been asked, for this document, what became of what is not there.
+    pub(crate) has_explained: bool,
+    /// Bytes that the objects of this rendering may still have.
+    objects_left: AtomicU64,
 }
 
 impl<'a> Fetcher<'a> {
@@ -237,6 +255,8 @@ impl<'a> Fetcher<'a> {
             fetched,
             used: BTreeSet::new(),
             files: BTreeMap::new(),
+            has_explained: false,
+            objects_left: AtomicU64::new(OBJECTS_BYTES_MAX),
         }
     }
 
@@ -259,11 +279,12 @@ impl<'a> Fetcher<'a> {
         self.open(buckets.keys().map(|(server, ..)| server.clone()).collect()).await;
         let reads = buckets.into_iter().map(|((server, kind, bucket), names)| {
             let store = self.stores.get(&server).cloned();
+            let left = &self.objects_left;
             let secret = self.sources.is_secret(&bucket);
             async move {
                 let names: Vec<String> = names.into_iter().collect();
                 let answers = match store {
-                    Some(Ok(store)) => read_bucket(&*store, kind, &bucket, &names).await,
+                    Some(Ok(store)) => read_bucket(&*store, (kind, &bucket), &names, left).await,
                     Some(Err(why)) => vec![why; names.len()],
                     None => Vec::new(),
                 };
@@ -302,6 +323,9 @@ impl<'a> Fetcher<'a> {
             _ => None,
         };
         let absent: Vec<Request> = self.fetched.answers.iter().filter_map(absent).collect();
+        // A rendering that goes on from an earlier one has not opened any store yet.
+        self.open(absent.iter().map(|request| request.server.clone()).collect()).await;
+        self.has_explained = true;
         let stores = &self.stores;
         let messages = join_all(absent.iter().map(|request| async move {
             let store = stores.get(&request.server)?.as_ref().ok()?;
@@ -310,11 +334,10 @@ impl<'a> Fetcher<'a> {
             Some(absent_key(request, &why_absent(&*kv, &Key::parse(&request.name).ok()?).await))
         }));
         for (request, message) in absent.iter().zip(messages.await) {
-            if let Some(Answer::Absent { message: known, explained }) =
-                self.fetched.answers.get_mut(request)
+            if let Some(message) = message
+                && let Some(answer) = self.fetched.answers.get_mut(request)
             {
-                *explained = true;
-                *known = message.unwrap_or_else(|| std::mem::take(known));
+                *answer = Answer::Absent { message, explained: true };
             }
         }
     }
@@ -340,9 +363,9 @@ fn failed(error: &Error, message: String) -> Answer {
 
 async fn read_bucket(
     store: &dyn Backend,
-    kind: Kind,
-    bucket: &str,
+    (kind, bucket): (Kind, &str),
     names: &[String],
+    objects_left: &AtomicU64,
 ) -> Vec<Answer> {
     let label = match kind {
         Kind::Kv => "failed to access KV store",
@@ -361,7 +384,14 @@ async fn read_bucket(
             Err(error) => failed(&error),
         },
         Kind::Object => match store.objects(&name, Open::existing()).await {
-            Ok(objects) => join_all(names.iter().map(|name| read_object(&*objects, name))).await,
+            Ok(objects) => {
+                let objects = &*objects;
+                let reads: Vec<_> = names
+                    .iter()
+                    .map(|name| read_object(objects, name, objects_left).boxed())
+                    .collect();
+                futures_util::stream::iter(reads).buffered(OBJECTS_AT_ONCE).collect().await
+            }
             Err(error) => failed(&error),
         },
     }
@@ -450,7 +480,7 @@ fn absent_key(request: &Request, why: &str) -> String {
     format!("failed to get key '{}' from store '{}': {why}", request.name, request.bucket)
 }
 
-async fn read_object(objects: &dyn Objects, name: &str) -> Answer {
+async fn read_object(objects: &dyn Objects, name: &str, left: &AtomicU64) -> Answer {
     let begin = format!("failed to get object '{name}' from bucket '{}'", objects.bucket());
     let failed = |error: &Error| failed(error, format!("{begin}: {}", chain(error)));
     let name = match ObjectName::parse(name) {
@@ -475,6 +505,14 @@ async fn read_object(objects: &dyn Objects, name: &str) -> Answer {
         let (size, limit) = (object.info.size, OBJECT_BYTES_MAX);
         return Answer::Failed(format!(
             "{begin}: it has {size} bytes, more than the {limit} that one value may have"
+        ));
+    }
+    let size = object.info.size;
+    let take = |left: u64| left.checked_sub(size);
+    if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+        return Answer::Failed(format!(
+            "{begin}: with it the objects of one rendering have more than the {OBJECTS_BYTES_MAX} \
+             bytes that they may have"
         ));
     }
     match object.body.try_collect::<Vec<_>>().await {
@@ -503,60 +541,23 @@ fn content_type(headers: &jetbridge_core::Headers) -> Option<String> {
     found.map(|(_, value)| value.to_owned())
 }
 
-/// Facts that the message before them says already.
-const SAID: [&str; 9] =
-    ["bucket", "key", "kind", "name", "object", "server", "servers", "store", "stream"];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// An error and its causes in one line, with what to do about it at the end. Which of our
-/// functions failed is of no use to who wrote the template.
-fn chain(error: &Error) -> String {
-    let mut text = said(error);
-    let mut hint = error.hint_text();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let ours = cause.downcast_ref::<Error>();
-        let line = ours.map_or_else(|| cause.to_string(), said);
-        hint = hint.or_else(|| ours.and_then(Error::hint_text));
-        if !text.contains(&line) {
-            text.push_str(": ");
-            text.push_str(&line);
+    #[test]
+    fn no_login_of_a_server_is_shown() {
+        for (urls, shown) in [
+            ("nats://u:p@h:1", "nats://h:1"),
+            ("nats://u:p,w@h", "nats://h"),
+            ("nats://u:p,w@h,nats://u:p,w@i", "nats://i"),
+            ("nats://h1,nats://h2", "nats://h1,nats://h2"),
+            ("u:p@h1,u:p@h2", "h2"),
+            ("h1:4222,h2", "h1:4222,h2"),
+            ("tls://t,o@ken@h", "tls://h"),
+        ] {
+            let text = Server::url(urls).to_string();
+            assert!(text.ends_with(shown) && !text.contains(['@', 'p', 'w', 'o']), "{text}");
         }
-        next = cause.source();
-    }
-    match hint {
-        Some(hint) => format!("{text}; {hint}"),
-        None => text,
-    }
-}
-
-fn said(error: &Error) -> String {
-    let denied = error.kind() == ErrorKind::PermissionDenied;
-    let mut text = match error.message() {
-        Some(message) if denied => format!("permission denied: {message}"),
-        Some(message) => message.to_owned(),
-        None => error.kind().as_str().to_owned(),
-    };
-    let facts: Vec<String> = error
-        .facts()
-        .filter(|(name, _)| !SAID.contains(name))
-        .map(|(name, value)| format!("{name} {value}"))
-        .collect();
-    if !facts.is_empty() {
-        text.push_str(&format!(" ({})", facts.join(", ")));
-    }
-    text
-}
-
-/// Why a store could not be opened: a server of NATS by its address, whatever the call named.
-fn unopened(server: &Server, error: &Error) -> String {
-    let chain = chain(error);
-    if error.operation().starts_with("local.") {
-        return format!("failed to open the store: {server}: {chain}");
-    }
-    match error.fact("servers") {
-        Some(servers) if *server == Server::Default => {
-            format!("failed to connect to NATS: {servers}: {chain}")
-        }
-        _ => format!("failed to connect to NATS: {server}: {chain}"),
     }
 }

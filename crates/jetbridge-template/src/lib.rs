@@ -43,6 +43,7 @@ mod snippet;
 mod stamp;
 mod tree;
 mod typing;
+mod wording;
 mod written;
 
 pub use diff::{Change, Difference, diff};

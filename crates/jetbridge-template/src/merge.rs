@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::error::Diagnostic;
 use crate::list;
 use crate::tree::{At, Map, Node, Step, Value, path_text};
@@ -37,14 +39,18 @@ impl Merger {
 
     /// Merges `new` over `root`; both are maps.
     pub(crate) fn merge(&mut self, root: &mut Node, mut new: Node) {
-        let tail = new.extras.as_mut().map(|extras| std::mem::take(&mut extras.tail));
+        let ends = new
+            .extras
+            .as_mut()
+            .map(|extras| (extras.head.take(), std::mem::take(&mut extras.tail)));
         let Value::Map(new) = new.value else { return };
         if let Value::Map(map) = &mut root.value {
             // The first document that holds anything is the base, and its comments stay.
             if map.is_empty() {
-                root.extras.get_or_insert_default().tail = tail.unwrap_or_default();
+                let extras = root.extras.get_or_insert_default();
+                (extras.head, extras.tail) = ends.unwrap_or_default();
             }
-            self.map(map, new);
+            self.map(map, *new);
         }
     }
 
@@ -68,6 +74,9 @@ impl Merger {
     }
 
     fn map(&mut self, old: &mut Map, new: Map) {
+        if old.is_empty() {
+            old.reserve(new.len());
+        }
         for (key, node) in new {
             self.path.push(Step::Key(Arc::clone(&key)));
             if node.as_str().is_some_and(is_merge_operator) {
@@ -94,9 +103,9 @@ impl Merger {
     pub(crate) fn fresh(&mut self, node: Node) -> Node {
         match node.value {
             Value::Map(entries) => {
-                let mut map = Map::with_capacity(entries.len());
-                self.map(&mut map, entries);
-                Node { value: Value::Map(map), ..node }
+                let mut map = Map::with_capacity_and_hasher(entries.len(), RandomState::default());
+                self.map(&mut map, *entries);
+                Node { value: Value::Map(Box::new(map)), ..node }
             }
             Value::List(items) => {
                 let value = Value::List(self.list(Vec::new(), items, node.at));
@@ -131,7 +140,7 @@ impl Merger {
         }
         match (&mut old.value, new.value) {
             (Value::Map(map), Value::Map(entries)) => {
-                self.map(map, entries);
+                self.map(map, *entries);
                 old
             }
             (Value::List(items), Value::List(added)) => {

@@ -4,10 +4,10 @@
 //! size are bounded; whatever is wrong is an error with its place, never a panic. Operators are
 //! plain text here.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use granit_parser::{Event, Parser, Placement, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 use crate::error::{Diagnostic, Place};
@@ -127,6 +127,8 @@ struct Builder<'a> {
     /// The next blank lines belong to a block scalar.
     kept_blanks: bool,
     alias_nodes: usize,
+    /// The lines above the `---` of the document that is being read, if it has one.
+    head: Option<Vec<Box<str>>>,
     root: Option<Node>,
     documents: Vec<Node>,
 }
@@ -139,11 +141,12 @@ impl<'a> Builder<'a> {
             file,
             spans,
             stack: Vec::new(),
-            anchors: HashMap::new(),
+            anchors: HashMap::default(),
             above: Vec::new(),
             blanks_until: 0,
             kept_blanks: false,
             alias_nodes: 0,
+            head: None,
             root: None,
             documents: Vec::new(),
         }
@@ -202,11 +205,21 @@ impl<'a> Builder<'a> {
             self.blank_lines(span);
         }
         match event {
-            Event::DocumentStart(..) => self.anchors.clear(),
+            Event::DocumentStart(is_written, _) => {
+                self.anchors.clear();
+                self.head = None;
+                if is_written {
+                    self.blank_lines(span);
+                    self.head = Some(written::lines(std::mem::take(&mut self.above), 0));
+                }
+            }
             Event::DocumentEnd => {
                 let mut root = self.root.take().unwrap_or_default();
                 if root.is_null() && root.raw.as_deref().is_none_or(str::is_empty) {
                     root = Node { at: root.at, ..Node::map() };
+                }
+                if let Some(head) = self.head.take() {
+                    root.extras_mut().head = Some(head);
                 }
                 self.documents.push(root);
             }
@@ -500,7 +513,7 @@ fn spread_merge_keys(map: &mut Map) {
     let mut at = position;
     for source in sources {
         let Value::Map(entries) = source.value else { continue };
-        for (key, node) in entries {
+        for (key, node) in *entries {
             if !map.contains_key(&key) {
                 map.shift_insert(at, key, node);
                 at += 1;

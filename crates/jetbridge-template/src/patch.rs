@@ -354,7 +354,7 @@ fn empty_for(next: Option<&Token>) -> Node {
 fn made_for(token: &Token, next: Option<&Token>) -> Node {
     match token {
         Token::Item { key, value } => {
-            let mut map = Map::new();
+            let mut map = Box::<Map>::default();
             map.insert(Arc::from(key.as_str()), Node::text(value.as_str()));
             Node::new(Value::Map(map))
         }

@@ -4,7 +4,7 @@
 //! paths that hold operators; its nodes stand for whole subtrees, so the graph is as large as
 //! the document, not its square.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::eval::Site;
 use crate::expr::{Expr, Reference, Segment};
@@ -15,6 +15,8 @@ use crate::tree::{Node, Step};
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     nodes: Vec<Branch>,
+    /// The branch of each operator.
+    sites: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -26,10 +28,11 @@ struct Branch {
 
 impl Index {
     pub(crate) fn of(sites: &[Site]) -> Self {
-        let mut index = Self { nodes: vec![Branch::default()] };
+        let mut index =
+            Self { nodes: vec![Branch::default()], sites: Vec::with_capacity(sites.len()) };
         for (number, site) in sites.iter().enumerate() {
             let mut at = 0;
-            for step in &site.path {
+            for step in site.path.iter() {
                 let next = index.nodes.len();
                 let known = index.nodes[at].children.get(step).copied();
                 at = known.unwrap_or_else(|| {
@@ -40,20 +43,27 @@ impl Index {
                 });
             }
             index.nodes[at].site = Some(number);
+            index.sites.push(at);
         }
         index
     }
 
-    fn find(&self, path: &[Step]) -> Option<usize> {
+    /// The branch at `path`.
+    pub(crate) fn find(&self, path: &[Step]) -> Option<usize> {
         if self.nodes.is_empty() {
             return None;
         }
         path.iter().try_fold(0, |at, step| self.nodes[at].children.get(step).copied())
     }
 
-    /// The operator at exactly `path`.
-    pub(crate) fn at(&self, path: &[Step]) -> Option<usize> {
-        self.nodes[self.find(path)?].site
+    /// The branch one step below `branch`.
+    pub(crate) fn child(&self, branch: usize, step: &Step) -> Option<usize> {
+        self.nodes[branch].children.get(step).copied()
+    }
+
+    /// The operator that a branch is.
+    pub(crate) fn site(&self, branch: usize) -> Option<usize> {
+        self.nodes[branch].site
     }
 
     /// The operators below `path`.
@@ -105,13 +115,15 @@ pub(crate) fn order(
     let picked: Vec<usize> = picks
         .iter()
         .filter_map(|pick| crate::expr::reference(pick).ok())
-        .flat_map(|pick| walk.reads(&pick, &[], Depth::Whole))
+        .flat_map(|pick| {
+            let mut found = Vec::new();
+            walk.reads(&pick, &[], Depth::Whole, &mut found);
+            found
+        })
         .collect();
     if picked.is_empty() {
-        for site in sites {
-            if let Some(node) = index.find(&site.path) {
-                walk.visit(node)?;
-            }
+        for node in &index.sites {
+            walk.visit(*node)?;
         }
     } else {
         for node in picked {
@@ -185,72 +197,69 @@ impl Walk<'_> {
         let mut needs = branch.order.clone();
         if let Some(site) = branch.site {
             let site = &self.sites[site];
-            let mut references = Vec::new();
-            collect(&site.expr, Depth::Whole, &mut references);
-            for (reference, depth) in references {
-                needs.extend(self.reads(&reference, &site.path, depth));
-            }
+            each_reference(&site.expr, Depth::Whole, &mut |reference, depth| {
+                self.reads(reference, &site.path, depth, &mut needs);
+            });
         }
         needs
     }
 
-    /// The nodes of the index that reading `reference` needs.
-    fn reads(&self, reference: &Reference, here: &[Step], depth: Depth) -> Vec<usize> {
-        let mut found = Vec::new();
-        let Some(Segment::Name(first)) = reference.segments.first() else { return found };
-        let mut path = scope(self.root, here, reference.rooted, first);
+    /// Adds the nodes of the index that reading `reference` needs.
+    fn reads(&self, reference: &Reference, here: &[Step], depth: Depth, found: &mut Vec<usize>) {
+        let Some(Segment::Name(first)) = reference.segments.first() else { return };
+        let path = scope(self.root, here, reference.rooted, first);
         let mut at = self.index.find(&path);
         let mut node = path.iter().try_fold(self.root, |node, step| node.step(step));
         for segment in &reference.segments {
             let Segment::Name(name) = segment else {
                 // Where it leads shows only when it runs.
-                return found;
+                return;
             };
-            let Some((step, child)) = node.and_then(|node| node.child(name)) else { return found };
+            let Some((step, child)) = node.and_then(|node| node.child(name)) else { return };
             node = Some(child);
-            at = at.and_then(|at| self.index.nodes[at].children.get(&step).copied());
-            let Some(at) = at else { return found };
-            path.push(step);
+            at = at.and_then(|at| self.index.child(at, &step));
+            let Some(at) = at else { return };
             if self.index.nodes[at].site.is_some() {
                 found.push(at);
-                return found;
+                return;
             }
         }
         if depth == Depth::Whole {
             found.extend(at);
         }
-        found
     }
 }
 
-fn collect(expr: &Expr, depth: Depth, found: &mut Vec<(Reference, Depth)>) {
+/// Calls `read` with every reference in `expr`, and how much of what it leads to is read.
+fn each_reference(expr: &Expr, depth: Depth, read: &mut dyn FnMut(&Reference, Depth)) {
     match expr {
         Expr::Literal(_) | Expr::Env(_) => {}
         Expr::Ref(reference) => {
             for segment in &reference.segments {
                 if let Segment::Dynamic(text, segments) = segment {
-                    let inner =
-                        Reference { text: text.clone(), rooted: false, segments: segments.clone() };
-                    found.push((inner, Depth::Whole));
+                    let inner = Reference::in_brackets(text, segments);
+                    read(&inner, Depth::Whole);
                 }
             }
-            found.push((reference.clone(), depth));
+            read(reference, depth);
         }
         Expr::Call(call) => {
             if call.op.name == "calc" {
-                found.extend(calc::references(call).into_iter().map(|r| (r, Depth::Whole)));
+                calc::references(call).iter().for_each(|inner| read(inner, Depth::Whole));
             }
             let depth = if call.op.shallow { Depth::Top } else { Depth::Whole };
-            call.args.iter().for_each(|arg| collect(arg, depth, found));
+            call.args.iter().for_each(|arg| each_reference(arg, depth, read));
         }
-        Expr::Not(inner) | Expr::Minus(inner) => collect(inner, depth, found),
+        Expr::Not(inner) | Expr::Minus(inner) => each_reference(inner, depth, read),
         Expr::Infix(_, left, right) => {
-            collect(left, depth, found);
-            collect(right, depth, found);
+            each_reference(left, depth, read);
+            each_reference(right, depth, read);
         }
         Expr::Ternary(condition, yes, no) => {
-            [condition, yes, no].into_iter().for_each(|part| collect(part, depth, found));
+            [condition, yes, no].into_iter().for_each(|part| each_reference(part, depth, read));
         }
-        Expr::Map(entries) => entries.iter().for_each(|(_, value)| collect(value, depth, found)),
+        Expr::Map(entries) => {
+            entries.iter().for_each(|(_, value)| each_reference(value, depth, read));
+        }
     }
 }

@@ -137,7 +137,7 @@ fn keep(node: &Node, picks: &BTreeSet<Vec<Step>>, path: &mut Vec<Step>) -> Optio
             let entries = map.iter().filter_map(|(key, value)| {
                 Some((Arc::clone(key), child(Step::Key(Arc::clone(key)), value)?))
             });
-            Value::Map(entries.collect::<Map>())
+            Value::Map(Box::new(entries.collect::<Map>()))
         }
         Value::List(items) => {
             let kept = items.iter().enumerate();
@@ -163,7 +163,10 @@ pub(crate) fn find(root: &Node, text: &str) -> Result<Vec<Step>, String> {
     let mut path = Vec::new();
     let mut node = root;
     for segment in &reference.segments {
-        let (Segment::Name(name) | Segment::Env(name) | Segment::Dynamic(name, _)) = segment;
+        let name: &str = match segment {
+            Segment::Name(name) | Segment::Dynamic(name, _) => name,
+            Segment::Env(name) => name,
+        };
         let Some((step, child)) = node.child(name) else {
             let place = path_text(&path);
             return Err(format!("`{place}.{name}` could not be found in the datastructure"));

@@ -69,7 +69,7 @@ pub fn refs(inputs: Vec<Input>, options: &Options) -> Result<Vec<StoreRef>, Fail
         let path = path_text(&site.path);
         let literal: Vec<_> = calls.iter().filter_map(|call| nats::literal_request(call)).collect();
         let computed = calls.len() - literal.len();
-        let asked = machine.asked.iter().filter(|(asker, _)| *asker == site.path);
+        let asked = machine.asked.iter().filter(|(asker, _)| **asker == *site.path);
         let asked: BTreeSet<_> =
             asked.map(|(_, request)| request).filter(|r| !literal.contains(r)).collect();
         let entry = |value: Option<&Request>, computed| StoreRef {

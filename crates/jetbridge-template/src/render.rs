@@ -171,7 +171,7 @@ impl Rendered {
 pub fn merge(inputs: Vec<Input>, options: &Options) -> Result<Rendered, Failure> {
     let mut prepared = prepare(inputs, options)?;
     let fetched = Fetched::default();
-    let mut root = prepared.root.clone();
+    let mut root = std::mem::take(&mut prepared.root);
     if !options.skip_eval {
         let mut machine = Machine::new(root, options, &fetched);
         if machine.run() {
@@ -212,6 +212,7 @@ pub(crate) async fn evaluate(
         let root = prepared.root.clone();
         return finish(root, prepared, &fetcher.fetched, options);
     }
+    fetcher.has_explained = false;
     for _ in 0..ROUNDS_MAX {
         // Each round starts anew: what was read meanwhile may have changed what came before.
         let round = {
@@ -221,7 +222,7 @@ pub(crate) async fn evaluate(
             fetcher.used = std::mem::take(&mut machine.used);
             if waits {
                 Round::Reads(std::mem::take(&mut machine.requests))
-            } else if fetcher.fetched.has_unexplained(&machine.errors) {
+            } else if !fetcher.has_explained && fetcher.fetched.has_unexplained(&machine.errors) {
                 Round::Explains
             } else {
                 prepared.warn(&machine);

@@ -1,6 +1,9 @@
-//! Finding the operators of a document: which values are one, and of which phase.
+//! Finding the operators of a document: which values are one, and of which phase. Each is parsed
+//! once, whatever its phase, and the same text once, wherever it stands.
 
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::eval::{Site, State};
 use crate::expr::{Expr, Parsed};
@@ -10,19 +13,24 @@ use crate::snippet::without_secrets;
 use crate::tree::{At, Node, Step, Value};
 
 /// What is found, in the order of the document.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Found {
-    phase: Phase,
-    pub(crate) sites: Vec<Site>,
+    /// The operators that run while merging, such as `inject`.
+    pub(crate) merge: Vec<Site>,
+    /// The parameters that nobody gave.
+    pub(crate) param: Vec<Site>,
+    pub(crate) eval: Vec<Site>,
     pub(crate) errors: Vec<(Vec<Step>, At, String)>,
     pub(crate) warnings: Vec<(Vec<Step>, At, String)>,
     path: Vec<Step>,
+    /// Large documents repeat their operators.
+    parsed: HashMap<Arc<str>, Arc<Expr>>,
 }
 
 impl Found {
-    /// The operators of `phase` in `root`, and what cannot be read as one.
-    pub(crate) fn of(phase: Phase, root: &Node) -> Self {
-        let mut found = Self { phase, ..Self::default() };
+    /// The operators in `root`, and what cannot be read as one.
+    pub(crate) fn of(root: &Node) -> Self {
+        let mut found = Self::default();
         found.node(root);
         found
     }
@@ -38,7 +46,7 @@ impl Found {
                 }
             }
             Value::Map(map) => {
-                for (key, value) in map {
+                for (key, value) in map.iter() {
                     self.path.push(Step::Key(Arc::clone(key)));
                     self.node(value);
                     self.path.pop();
@@ -48,30 +56,39 @@ impl Found {
         }
     }
 
-    fn text(&mut self, text: &str, at: At) {
+    fn text(&mut self, text: &Arc<str>, at: At) {
         let Some(body) = body_of(text) else { return };
+        if let Some(expr) = self.parsed.get(text) {
+            let expr = Arc::clone(expr);
+            return self.operator(expr, body, at);
+        }
         match crate::expr::parse(body) {
             Ok(Parsed::Operator(expr)) => {
-                let phase = match &expr {
-                    Expr::Call(call) => call.op.phase,
-                    _ => Phase::Eval,
-                };
-                if phase == self.phase {
-                    if let Some(literal) = expr.short_circuit() {
-                        let what =
-                            format!("literal \"{literal}\" short-circuits expression ({body})");
-                        self.warnings.push((self.path.clone(), at, without_secrets(&what)));
-                    }
-                    self.sites.push(Site {
-                        path: self.path.clone(),
-                        at,
-                        expr: Arc::new(expr),
-                        state: State::Todo,
-                    });
-                }
+                let expr = Arc::new(expr);
+                self.parsed.insert(Arc::clone(text), Arc::clone(&expr));
+                self.operator(expr, body, at);
             }
             Ok(Parsed::Foreign) => {}
             Err(message) => self.errors.push((self.path.clone(), at, without_secrets(&message))),
         }
+    }
+
+    fn operator(&mut self, expr: Arc<Expr>, body: &str, at: At) {
+        let phase = match &*expr {
+            Expr::Call(call) => call.op.phase,
+            _ => Phase::Eval,
+        };
+        let of_phase = match phase {
+            Phase::Merge => &mut self.merge,
+            Phase::Param => &mut self.param,
+            Phase::Eval => {
+                if let Some(literal) = expr.short_circuit() {
+                    let what = format!("literal \"{literal}\" short-circuits expression ({body})");
+                    self.warnings.push((self.path.clone(), at, without_secrets(&what)));
+                }
+                &mut self.eval
+            }
+        };
+        of_phase.push(Site { path: self.path.as_slice().into(), at, expr, state: State::Todo });
     }
 }

@@ -65,15 +65,26 @@ fn ends_in_secret_name(before: &str) -> bool {
 /// where a flow collection goes on.
 fn extent(value: &str) -> (usize, usize) {
     match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => {
-            let text = &value[1..];
-            (1, text.find(quote).unwrap_or(text.len()))
-        }
+        Some(quote @ ('"' | '\'')) => (1, quoted_length(&value[1..], quote)),
         _ => {
             let end = value.find([',', '}']).unwrap_or(value.len());
             (0, value[..end].trim_end().len())
         }
     }
+}
+
+/// Bytes of `text` before the quote that ends it: `\"` and `''` do not.
+fn quoted_length(text: &str, quote: char) -> usize {
+    let mut rest = text.char_indices();
+    while let Some((index, c)) = rest.next() {
+        let next = || text[index + c.len_utf8()..].chars().next();
+        if c == '\\' && quote == '"' || c == '\'' && c == quote && next() == Some(quote) {
+            rest.next();
+        } else if c == quote {
+            return index;
+        }
+    }
+    text.len()
 }
 
 #[cfg(test)]
@@ -92,6 +103,8 @@ mod tests {
             ("db_password: hunter2", "db_password: *******"),
             ("\"pass\": 'x'", "\"pass\": '*'"),
             ("token: (( nats \"kv:secrets/token\" ))", "token: (( nats \"kv:secrets/token\" ))"),
+            (r#"password: "ab\"cd" # x"#, r#"password: "******" # x"#),
+            ("password: 'it''s'", "password: '*****'"),
             ("compass: north", "compass: north"),
             ("a: (( grab secret ))", "a: (( grab secret ))"),
             ("password:", "password:"),

@@ -1,5 +1,7 @@
-//! What tells a file from what it was before, without reading it.
+//! Local files that operators read, and what tells one from what it was before.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -25,4 +27,19 @@ impl Stamp {
             changed: (found.ctime(), found.ctime_nsec()),
         }))
     }
+}
+
+/// Bytes of a file that an operator reads at most, as of an object: it becomes one value.
+const FILE_BYTES_MAX: u64 = crate::fetch::OBJECT_BYTES_MAX;
+
+/// The bytes of a file for an operator. It may be one that never ends.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        let message =
+            format!("it has more than the {FILE_BYTES_MAX} bytes that one value may have");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
 /// Levels of nesting at most: of a document, and of what operators build. Trees are walked
@@ -13,9 +14,9 @@ use indexmap::IndexMap;
 pub(crate) const DEPTH_MAX: usize = 256;
 
 /// The entries of a map, in the order of the file.
-pub(crate) type Map = IndexMap<Arc<str>, Node>;
+pub(crate) type Map = IndexMap<Arc<str>, Node, RandomState>;
 
-/// A value.
+/// A value. A map is behind a pointer, so that scalars, of which documents are made, stay small.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Value {
     #[default]
@@ -25,7 +26,7 @@ pub(crate) enum Value {
     Float(f64),
     Str(Arc<str>),
     List(Vec<Node>),
-    Map(Map),
+    Map(Box<Map>),
 }
 
 /// Where a node was written: the number of its file, line and column from 1; line 0 is nowhere.
@@ -69,6 +70,8 @@ pub(crate) struct Extras {
     pub(crate) above: Vec<Box<str>>,
     /// The comment behind it.
     pub(crate) right: Option<Box<str>>,
+    /// Where the document starts with `---`: the lines above that.
+    pub(crate) head: Option<Vec<Box<str>>>,
     /// Comment lines at the end of the document.
     pub(crate) tail: Vec<Box<str>>,
     /// A tag that is not of the core schema, as written.
@@ -104,7 +107,7 @@ impl Node {
     }
 
     pub(crate) fn map() -> Self {
-        Self::new(Value::Map(Map::new()))
+        Self::new(Value::Map(Box::default()))
     }
 
     pub(crate) fn as_str(&self) -> Option<&str> {

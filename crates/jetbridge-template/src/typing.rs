@@ -9,13 +9,14 @@ use crate::scalar;
 use crate::tree::{Node, Value};
 
 /// By `as KIND`.
-pub(crate) fn cast(bytes: &[u8], kind: &str) -> Result<Node, String> {
+pub(crate) fn cast(found: &Found, kind: &str) -> Result<Node, String> {
+    let bytes = &found.bytes;
     if kind == "base64" {
         return Ok(Node::text(STANDARD.encode(bytes)));
     }
     let text = text(bytes)?;
     match kind {
-        "yaml" | "json" => tree(text),
+        "yaml" | "json" => tree(text).map_err(|why| found.unreadable(why)),
         "string" => Ok(Node::text(text)),
         "int" => match scalar::number(text.trim()) {
             Some(Value::Int(n)) => Ok(Node::new(Value::Int(n))),
@@ -48,11 +49,11 @@ pub(crate) fn natural(request: &Request, found: &Found) -> Result<Node, String> 
     let name = request.name.to_ascii_lowercase();
     match content.as_str() {
         "text/yaml" | "text/x-yaml" | "application/x-yaml" | "application/yaml" => {
-            tree(text(bytes)?).map_err(|why| format!("failed to parse YAML: {why}"))
+            tree(text(bytes)?)
+                .map_err(|why| format!("failed to parse YAML: {}", found.unreadable(why)))
         }
-        "application/json" | "text/json" => {
-            tree(text(bytes)?).map_err(|why| format!("failed to parse JSON: {why}"))
-        }
+        "application/json" | "text/json" => tree(text(bytes)?)
+            .map_err(|why| format!("failed to parse JSON: {}", found.unreadable(why))),
         "" if [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end)) => {
             let text = text(bytes)?;
             Ok(tree(text).unwrap_or_else(|_not_yaml| Node::text(text)))

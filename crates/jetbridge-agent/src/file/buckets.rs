@@ -23,6 +23,7 @@ struct Written {
     placement: Option<PlacementWritten>,
     compression: bool,
     description: Option<String>,
+    secret: bool,
 }
 
 impl Default for Written {
@@ -38,6 +39,7 @@ impl Default for Written {
             placement: None,
             compression: false,
             description: None,
+            secret: false,
         }
     }
 }
@@ -96,7 +98,7 @@ pub(super) fn read(node: &Node, sections: &mut Vec<BucketSection>, problems: &mu
         };
         // Several files may name one bucket, in the same words.
         sections.retain(|known: &BucketSection| known.name != name || known.kind != kind);
-        sections.push(BucketSection { name, kind, spec });
+        sections.push(BucketSection { name, kind, spec, secret: written.secret });
         Ok(())
     });
 }

@@ -101,6 +101,7 @@ impl UpFile {
             Ok(limits) => file.limits = limits,
             Err(more) => problems.extend(more),
         }
+        file.keep_secrets();
         file.check_names(&mut problems);
         if problems.is_empty() { Ok(file) } else { Err(problems) }
     }
@@ -129,6 +130,15 @@ impl UpFile {
                 name if tree.get("dbs").is_some() && Databases::knows(name) => {}
                 name => problems.push(unknown(entry, name)),
             }
+        }
+    }
+
+    /// What a bucket of the file keeps secret, each of its templates does.
+    fn keep_secrets(&mut self) {
+        let secret = self.buckets.iter().filter(|bucket| bucket.secret);
+        let secret: BTreeSet<String> = secret.map(|bucket| bucket.name.to_string()).collect();
+        for template in &mut self.templates {
+            template.secret.extend(secret.iter().cloned());
         }
     }
 

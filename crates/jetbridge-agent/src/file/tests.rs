@@ -99,6 +99,21 @@ templates:
 }
 
 #[test]
+fn what_a_bucket_keeps_secret_no_template_shows() {
+    let file = read(&[
+        "templates: [{from: a, to: b, secret: [mine]}, {from: a, to: c}]",
+        "buckets: {vault: {secret: true}, files: {kind: object, secret: true}, open: {}}",
+    ])
+    .unwrap();
+    let secrets: Vec<Vec<&str>> = file
+        .templates
+        .iter()
+        .map(|template| template.secret.iter().map(String::as_str).collect())
+        .collect();
+    assert_eq!(secrets, [vec!["files", "mine", "vault"], vec!["files", "vault"]]);
+}
+
+#[test]
 fn what_is_wrong_with_a_template_is_said() {
     let one = |more: &str| format!("templates: [{{from: a, to: b{more}}}]");
     check_problem(&one(", mode: rw"), "0.yml:1:13: `mode` is written in octal, as \"0640\"");

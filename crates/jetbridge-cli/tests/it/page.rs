@@ -258,7 +258,7 @@ async fn says_what_failed(realm: &Realm) {
         assert_eq!(said.code, 2, "{call}: {said:?}");
         let first = format!("1 error(s) detected:\n - $.a.b: {begin}");
         assert!(said.err.starts_with(&first) && said.err.contains(cause), "{call}: {said:?}");
-        assert!(said.err.contains("broken.yml:3:6\n   3 |   b: (( nats "), "{call}: {said:?}");
+        assert!(said.err.contains("broken.yml:3:6\n  |\n3 |   b: (( nats "), "{call}: {said:?}");
         assert!(!said.err.contains("wr0ng"), "{call}: {said:?}");
         assert!(!said.err.contains(": unavailable"), "{call}: {said:?}");
     }

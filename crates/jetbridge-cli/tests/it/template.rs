@@ -31,7 +31,7 @@ async fn values_of_a_bucket_are_printed_and_errors_say_where(store: Store) {
         "3 error(s) detected:\n - $.a: failed to get key 'none' from store 'config': ",
         " - $.b: (( grabb )) operator not defined; did you mean (( grab ))?\n",
         " - $.c: failed to access KV store 'no': ",
-        "   --> bad.yml:2:4\n   2 | b: (( grabb port ))\n",
+        " --> bad.yml:2:4\n  |\n2 | b: (( grabb port ))\n",
     ] {
         assert!(error.contains(line), "{line} is not in {error}");
     }
@@ -208,6 +208,62 @@ async fn under_other_names_it_works_as_those_programs_do() {
 }
 
 #[tokio::test]
+async fn flags_and_variables_of_spruce_are_heard() {
+    let store = Store::at("memory:");
+    let base = "l: [{id: a, v: 1}, {id: b, v: 1}]\nn: [1]\na: (( grab n.0 ))\nf: (( file \"note.txt\" ))\n";
+    for (name, text) in [
+        ("base.yml", base),
+        ("over.yml", "l: [{id: b, v: 2}]\nn: [2]\n"),
+        ("patch.yml", "- {type: remove, path: /f}\n"),
+        ("two.yml", "x: 1\n---\ny: 2\n"),
+        ("deep/note.txt", "hi"),
+    ] {
+        std::fs::create_dir_all(store.path("deep")).unwrap();
+        std::fs::write(store.path(name), text).unwrap();
+    }
+    for name in ["spruce", "graft"] {
+        let run = async |variable: (&str, &str), line: &str, stdin: &[u8]| -> String {
+            let mut command = store.linked(name, &line.split(' ').collect::<Vec<_>>());
+            command.env(variable.0, variable.1).stdin(std::process::Stdio::piped());
+            let said = finish(command, stdin).await;
+            assert_eq!(said.code, 0, "{name} {line}: {said:?}");
+            said.text()
+        };
+        let none = ("X", "");
+        for (variable, line, stdin, expected) in [
+            (none, "merge --skip-eval base.yml", "", "a: (( grab n.0 ))\n"),
+            (
+                none,
+                "merge --skip-eval --prune f --prune l base.yml",
+                "",
+                "a: (( grab n.0 ))\nn:\n- 1\n\n",
+            ),
+            (none, "merge --cherry-pick a base.yml over.yml", "", "a: 2\n\n"),
+            (
+                none,
+                "merge --fallback-append --cherry-pick n base.yml over.yml",
+                "",
+                "n:\n- 1\n- 2\n\n",
+            ),
+            (none, "merge --go-patch --cherry-pick a base.yml patch.yml", "", "a: 1\n\n"),
+            (none, "merge -m two.yml", "", "x: 1\ny: 2\n\n"),
+            (none, "merge --cherry-pick a base.yml -", "a: 7\n", "a: 7\n\n"),
+            (
+                ("DEFAULT_ARRAY_MERGE_KEY", "id"),
+                "merge --cherry-pick l base.yml over.yml",
+                "",
+                "l:\n- id: a\n  v: 1\n- id: b\n  v: 2\n\n",
+            ),
+            (("SPRUCE_FILE_BASE_PATH", "deep"), "merge --cherry-pick f base.yml", "", "f: hi\n\n"),
+            (("GRAFT_FILE_BASE_PATH", "deep"), "merge --cherry-pick f base.yml", "", "f: hi\n\n"),
+        ] {
+            let said = run(variable, line, stdin.as_bytes()).await;
+            assert!(said.starts_with(expected), "{name} {line}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn grafts_default_is_the_server_of_this_machine() {
     let store = Store::at("memory:");
     std::fs::write(store.path("n.yml"), "a: (( nats \"kv:b/k\" ))\n").unwrap();
@@ -216,7 +272,7 @@ async fn grafts_default_is_the_server_of_this_machine() {
     let said = finish(command, b"").await;
     assert_eq!(said.code, 2);
     assert!(said.err.contains(" - $.a: failed to connect to NATS"), "{said:?}");
-    assert!(said.err.contains("   --> n.yml:1:4\n"), "{said:?}");
+    assert!(said.err.contains(" --> n.yml:1:4\n"), "{said:?}");
 }
 
 #[tokio::test]

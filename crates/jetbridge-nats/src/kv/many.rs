@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -24,6 +25,21 @@ const MANY_MAX: usize = 1024;
 const GETS_MAX: usize = MANY_MAX;
 /// How often is asked in the hope that nobody writes in between, and that a copy has caught up.
 const SNAPSHOT_ATTEMPTS: u32 = 5;
+
+/// How long the last sequence of a stream is good for proving a state: one that is made anew under
+/// its name begins to count again.
+const LAST_KNOWN_TTL: Duration = Duration::from_secs(1);
+
+/// The state that `entries` are of, if it is known though they were read one by one. Each was its
+/// key's last when it was read, which was after the stream had come to some sequence: what is not
+/// newer than that was the last one there too.
+fn state_of(facts: &Facts, entries: &[Option<Entry>]) -> Option<Revision> {
+    let (last, asked) = facts.last?;
+    let known = asked.elapsed() < LAST_KNOWN_TTL;
+    let was_there =
+        |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.revision.0 <= last);
+    (known && entries.iter().all(was_there)).then_some(Revision(last))
+}
 
 /// The last messages of several subjects.
 #[derive(Debug, Default)]
@@ -75,7 +91,8 @@ impl NatsKv {
         }
         let gets: Vec<_> = keys.iter().map(|key| self.read(key, read, call).boxed()).collect();
         let entries: Vec<_> = stream::iter(gets).buffered(GETS_MAX).try_collect().await?;
-        Ok(Snapshot::new(entries, None))
+        let revision = if read == Read::Fresh { state_of(&facts, &entries) } else { None };
+        Ok(Snapshot::new(entries, revision))
     }
 
     /// The keys by as few questions as can be; `None` if the answers will not do.

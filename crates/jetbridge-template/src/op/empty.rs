@@ -10,7 +10,7 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
         return Err("empty operator expects 1 argument, received a different number".into());
     };
     let word = match argument {
-        Expr::Ref(reference) => reference.text.as_str(),
+        Expr::Ref(reference) => &*reference.text,
         Expr::Literal(node) => node.as_str().unwrap_or_default(),
         _ => "",
     };

@@ -10,7 +10,7 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
     if items.is_empty() {
         return Err(super::none_given(call));
     }
-    let mut merged = Map::new();
+    let mut merged = Box::<Map>::default();
     for item in items {
         let Some(reference) = item.reference else {
             return Err("inject operator only accepts key reference arguments".into());
@@ -18,7 +18,7 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
         let Value::Map(map) = item.node.value else {
             return Err(Fault::Failed(format!("{reference} is not a map")));
         };
-        Merger::default().merge_maps(&mut merged, map);
+        Merger::default().merge_maps(&mut merged, *map);
     }
     Ok(Node::new(Value::Map(merged)))
 }

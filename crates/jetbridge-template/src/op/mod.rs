@@ -129,7 +129,10 @@ fn none_given(call: &Call) -> Fault {
 
 /// What an argument is called in an error.
 fn label(item: &Item) -> String {
-    item.reference.clone().unwrap_or_else(|| format!("a {}", item.node.kind()))
+    match &item.reference {
+        Some(reference) => reference.to_string(),
+        None => format!("a {}", item.node.kind()),
+    }
 }
 
 fn is_scalar(node: &Node) -> bool {

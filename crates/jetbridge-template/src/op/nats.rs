@@ -35,7 +35,7 @@ fn literal(expr: &Expr) -> Option<Item> {
     let node = match expr {
         Expr::Literal(node) => node.clone(),
         Expr::Map(entries) => {
-            let mut map = Map::new();
+            let mut map = Box::<Map>::default();
             for (key, value) in entries {
                 map.insert(key.as_str().into(), literal(value)?.node);
             }
@@ -103,7 +103,7 @@ fn server(call: &Call, item: Option<&Item>) -> Result<Server, Fault> {
         Some(Value::Str(url)) => Server::url(url),
         Some(Value::Map(map)) => {
             let mut settings = std::collections::BTreeMap::new();
-            for (key, node) in map {
+            for (key, node) in map.iter() {
                 if node.as_map().is_some() || node.as_list().is_some() {
                     return Err(Fault::Hard(format!("the server's `{key}` is not a scalar")));
                 }
@@ -135,7 +135,7 @@ fn read(machine: &mut Machine<'_>, call: &Call, request: Request) -> Result<Node
                 machine.taint(&String::from_utf8_lossy(&found.bytes));
             }
             let node = match &call.cast {
-                Some(kind) => typing::cast(&found.bytes, kind),
+                Some(kind) => typing::cast(found, kind),
                 None => typing::natural(&request, found),
             };
             node.map_err(|what| {

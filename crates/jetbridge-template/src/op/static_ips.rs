@@ -70,10 +70,11 @@ fn job(here: &[Step]) -> Option<Vec<Step>> {
 
 /// What `name` of the map at `path` is, evaluated.
 fn value(machine: &mut Machine<'_>, path: &[Step], name: &str) -> Result<Node, Fault> {
-    let mut segments: Vec<_> = path.iter().map(|step| Segment::Name(step.to_string())).collect();
-    segments.push(Segment::Name(name.to_owned()));
+    let mut segments: Vec<_> =
+        path.iter().map(|step| Segment::Name(step.to_string().into())).collect();
+    segments.push(Segment::Name(name.into()));
     let names: Vec<_> = path.iter().map(Step::to_string).chain([name.to_owned()]).collect();
-    let reference = Reference { text: names.join("."), rooted: true, segments };
+    let reference = Reference { text: names.join(".").into(), rooted: true, segments };
     let path = machine.resolve(&reference)?;
     Ok(machine.node(&path).cloned().unwrap_or_default())
 }

@@ -16,6 +16,10 @@ use super::spec::ReloadSignal;
 /// Bytes of what a command says that are kept for the reason of a failure, of each output.
 const OUTPUT_BYTES_MAX: usize = 2048;
 
+/// How long what a command has printed is waited for behind its end: whoever it left running may
+/// hold its outputs open for ever.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// What stands for the new file in a command's words.
 const FILE_MARK: &str = "{}";
 
@@ -56,8 +60,7 @@ impl Command<'_> {
         let child = spawned.map_err(|error| {
             self.failed(format!("{program} could not be started")).caused_by(error)
         })?;
-        let _group = Group(child.id());
-        match tokio::time::timeout(self.timeout, attend(child)).await {
+        match tokio::time::timeout(self.timeout, attend(child, !self.secrets.is_empty())).await {
             Err(_elapsed) => {
                 let limit = self.timeout;
                 Err(self.failed(format!("{program} was killed: it took over {limit:?}")))
@@ -113,32 +116,63 @@ struct Ended {
     said: String,
 }
 
-/// Waits for the end. What it leaves running is ended with it.
-async fn attend(mut child: Child) -> std::io::Result<Ended> {
+/// Waits for the end. What it leaves running in its group is ended with it; what it has started
+/// in another one is not waited for. With `whole_lines`, no line is kept in part.
+async fn attend(mut child: Child, whole_lines: bool) -> std::io::Result<Ended> {
     let group = Group(child.id());
-    let (output, errors) = (child.stdout.take(), child.stderr.take());
-    let (output, errors, status) = tokio::join!(last_bytes(output), last_bytes(errors), async {
-        let status = child.wait().await;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut output, mut errors) = (LastBytes::default(), LastBytes::default());
+    let status = {
+        let reading = async { tokio::join!(output.read(stdout), errors.read(stderr)) };
+        let mut reading = std::pin::pin!(reading);
+        let mut is_read = false;
+        let status = loop {
+            tokio::select! {
+                _both = &mut reading, if !is_read => is_read = true,
+                status = child.wait() => break status?,
+            }
+        };
         drop(group);
+        if !is_read {
+            // What is not there by then is somebody else's.
+            let _late = tokio::time::timeout(LAST_WORDS, reading).await;
+        }
         status
-    });
-    let printed = [output?, errors?].concat();
-    let text = String::from_utf8_lossy(&printed);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Ok(Ended { status: status?, said: lines.join(" | ") })
+    };
+    let said = [output.lines(whole_lines), errors.lines(whole_lines)].concat();
+    Ok(Ended { status, said: said.join(" | ") })
 }
 
-async fn last_bytes(from: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    let Some(mut from) = from else { return Ok(kept) };
-    let mut piece = [0; 1024];
-    loop {
-        let read = from.read(&mut piece).await?;
-        if read == 0 {
-            return Ok(kept);
+/// The end of what a command prints.
+#[derive(Default)]
+struct LastBytes {
+    kept: Vec<u8>,
+    is_cut: bool,
+}
+
+impl LastBytes {
+    /// Reads to the end, or to an error, which ends what there is to say.
+    async fn read(&mut self, from: Option<impl AsyncRead + Unpin>) {
+        let Some(mut from) = from else { return };
+        let mut piece = [0; 1024];
+        while let Ok(read @ 1..) = from.read(&mut piece).await {
+            self.kept.extend_from_slice(&piece[..read]);
+            let excess = self.kept.len().saturating_sub(OUTPUT_BYTES_MAX);
+            self.is_cut |= excess > 0;
+            self.kept.drain(..excess);
         }
-        kept.extend_from_slice(&piece[..read]);
-        let excess = kept.len().saturating_sub(OUTPUT_BYTES_MAX);
-        kept.drain(..excess);
+    }
+
+    /// The lines; with `whole` without the one that the beginning is cut off of, which may be the
+    /// end of a secret that nobody recognises.
+    fn lines(&self, whole: bool) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.kept);
+        let text = match text.split_once('\n') {
+            Some((_part, rest)) if whole && self.is_cut => rest,
+            None if whole && self.is_cut => "",
+            _ => &*text,
+        };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        lines.map(str::to_owned).collect()
     }
 }

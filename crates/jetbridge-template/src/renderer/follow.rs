@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use jetbridge_core::{
     Backend, Backoff, BucketName, Change, ConnectionState, Error, ErrorKind, Key, ObjectChange,
@@ -139,11 +140,8 @@ impl Follower {
 
     /// Ends every watch.
     pub(super) async fn stop(&mut self, grace: std::time::Duration) -> usize {
-        let mut left = 0;
-        for following in std::mem::take(&mut self.buckets).into_values() {
-            left += following.tasks.stop(grace).await;
-        }
-        left
+        let buckets: Vec<Following> = std::mem::take(&mut self.buckets).into_values().collect();
+        join_all(buckets.iter().map(|following| following.tasks.stop(grace))).await.iter().sum()
     }
 }
 

@@ -33,9 +33,11 @@ use self::files::FolderWatch;
 use self::follow::Follower;
 use self::place::{Owed, Present, Staged};
 use self::preview::Showing;
+use crate::emit;
 use crate::error::Diagnostic;
 use crate::fetch::{Answer, Fetched, Fetcher, Sources};
 use crate::render::{Input, Prepared, Rendered, evaluate, prepare};
+use crate::scalar;
 use crate::stamp::Stamp;
 use crate::tree::{Node, Value, shown};
 
@@ -46,6 +48,9 @@ const RETRY_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// How often files are looked at, whatever is heard of their folders: a link elsewhere on the way
 /// to a file may lead to another one without an event in any folder that is watched.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Bytes of a word of a folded secret that are a secret of their own: shorter ones are everywhere.
+const WORD_BYTES_MIN: usize = 8;
 
 /// Renders one file, once or again and again.
 ///
@@ -100,6 +105,17 @@ struct Watching {
 impl fmt::Debug for Renderer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Renderer").field("to", &self.spec.to).finish_non_exhaustive()
+    }
+}
+
+impl Watching {
+    /// Says what keeps changes from being heard, if that is something else than before.
+    fn tell_trouble(&mut self, tell: &mut impl FnMut(Event)) {
+        let deaf = self.follower.trouble();
+        if deaf != self.deaf {
+            self.deaf.clone_from(&deaf);
+            tell(Event::Deaf(deaf));
+        }
     }
 }
 
@@ -201,17 +217,15 @@ impl Renderer {
         let Some(watching) = &mut self.watching else { return sleep_until(retry).await };
         // Files that were read before their folders were watched.
         let mut is_due = is_changed(&self.files);
+        // A rendering may have taken leave of the bucket that was not heard.
+        watching.tell_trouble(tell);
         while !is_due {
             tokio::select! {
                 _ = watching.changes.changed() => {}
                 () = sleep_until(retry) => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let deaf = watching.follower.trouble();
-            if deaf != watching.deaf {
-                watching.deaf.clone_from(&deaf);
-                tell(Event::Deaf(deaf));
-            }
+            watching.tell_trouble(tell);
             is_due = watching.follower.is_stale(&self.fetched) || is_changed(&self.files);
         }
         settle(&mut watching.changes, self.spec.wait).await;
@@ -342,8 +356,10 @@ impl Renderer {
                 texts.extend(text.lines().map(str::to_owned));
             }
         }
+        let forms: Vec<String> = texts.iter().flat_map(|text| forms(text)).collect();
+        texts.extend(forms);
         texts.retain(|text| !text.trim().is_empty());
-        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         texts.dedup();
         texts
     }
@@ -355,6 +371,18 @@ fn unsynced(error: Error) -> Diagnostic {
          be synced: {}",
         RenderFailure::step(Stage::Write)(error)
     ))
+}
+
+/// How else a command may print a line of a secret: without the blanks around it, as the file
+/// quotes it, or folded as the file folds it.
+fn forms(line: &str) -> Vec<String> {
+    let trimmed = line.trim();
+    let double = scalar::quoted(trimmed);
+    let double = double.trim_matches('"').to_owned();
+    let single = trimmed.replace('\'', "\'\'");
+    let may_be_folded = trimmed.len() > emit::FOLD_COLUMNS;
+    let words = trimmed.split(' ').filter(|word| may_be_folded && word.len() >= WORD_BYTES_MIN);
+    [trimmed.to_owned(), double, single].into_iter().chain(words.map(str::to_owned)).collect()
 }
 
 fn collect_secrets(node: &Node, texts: &mut Vec<String>) {

@@ -118,8 +118,23 @@ impl Staged {
         keep_backups(&self.target, backups).map_err(fail)?;
         fs::rename(&self.path, &self.target).map_err(fail)?;
         self.committed = true;
+        if backups > 0 {
+            self.close_backup();
+        }
         let folder = self.target.parent().unwrap_or(Path::new("/"));
         Ok(sync(folder).err().map(|error| cannot("template.write", folder, error)))
+    }
+}
+
+impl Staged {
+    /// Who may not read the new file may not read the one before it either.
+    fn close_backup(&self) {
+        let backup = numbered(&self.target, 1);
+        let mode = |found: fs::Metadata| found.mode() & MODE_BITS;
+        let (Ok(old), Ok(new)) = (fs::metadata(&backup), self._file.metadata()) else { return };
+        // The backup is the old file: where its mode cannot be changed, it is what it was.
+        fs::set_permissions(&backup, Permissions::from_mode(mode(old) & mode(new)))
+            .unwrap_or_default();
     }
 }
 
@@ -213,11 +228,7 @@ fn keep_backups(target: &Path, backups: usize) -> io::Result<()> {
     if backups == 0 || !target.exists() {
         return Ok(());
     }
-    let numbered = |number: usize| {
-        let mut name = target.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    };
+    let numbered = |number| numbered(target, number);
     for number in (1..backups).rev() {
         if numbered(number).exists() {
             fs::rename(numbered(number), numbered(number + 1))?;
@@ -227,8 +238,16 @@ fn keep_backups(target: &Path, backups: usize) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The target keeps its name meanwhile: whoever opens it finds it.
-    fs::hard_link(target, numbered(1))
+    // The target keeps its name meanwhile: whoever opens it finds it. Not every file system has
+    // links.
+    fs::hard_link(target, numbered(1)).or_else(|_no_link| fs::copy(target, numbered(1)).map(drop))
+}
+
+/// `NAME.1`: the latest file before this one.
+fn numbered(target: &Path, number: usize) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
 }
 
 pub(super) fn cannot(operation: &'static str, path: &Path, error: io::Error) -> Error {
@@ -285,6 +304,20 @@ mod tests {
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).ok();
         let found = ["a", "a.1", "a.2", "a.3"].map(read);
         assert_eq!(found, [Some("4".into()), Some("3".into()), Some("2".into()), None]);
+    }
+
+    #[test]
+    fn a_backup_is_no_more_open_than_the_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        let mut spec = spec(&target);
+        (spec.backups, spec.mode) = (1, Some(0o644));
+        put(&target, b"1", &spec);
+        spec.mode = Some(0o600);
+        put(&target, b"2", &spec);
+        let backup = numbered(&target, 1);
+        assert_eq!(fs::read(&backup).unwrap(), b"1");
+        assert_eq!(fs::metadata(&backup).unwrap().mode() & MODE_BITS, 0o600);
     }
 
     #[test]

@@ -139,21 +139,33 @@ async fn check(case: &Case) -> Option<String> {
     (!same).then(|| format!("{}:\n--- expected\n{expected}\n--- found\n{found}", case.name))
 }
 
-#[tokio::test]
-async fn every_case_gives_what_it_says() {
+/// Every case there is.
+fn all() -> Vec<Case> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut cases = 0;
-    let mut wrong = Vec::new();
+    let mut cases = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let found: Vec<Case> =
             serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        cases += found.len();
-        for case in &found {
-            wrong.extend(check(case).await);
-        }
+        cases.extend(found);
     }
-    assert!(cases > 200, "only {cases} cases were found");
-    assert!(wrong.is_empty(), "{} of {cases} cases:\n{}", wrong.len(), wrong.join("\n\n"));
+    cases
+}
+
+/// What they are called.
+pub(crate) fn names() -> Vec<String> {
+    all().into_iter().map(|case| case.name).collect()
+}
+
+#[tokio::test]
+async fn every_case_gives_what_it_says() {
+    let cases = all();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        wrong.extend(check(case).await);
+    }
+    let count = cases.len();
+    assert!(count > 200, "only {count} cases were found");
+    assert!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n\n"));
 }

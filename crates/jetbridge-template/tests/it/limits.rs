@@ -51,6 +51,20 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
 }
 
 #[test]
+fn a_file_over_the_limit_is_refused_and_one_without_end_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large");
+    let file = std::fs::File::create(&large).unwrap();
+    file.set_len(jetbridge_template::OBJECT_BYTES_MAX + 1).unwrap();
+    for operator in ["file", "load"] {
+        for path in [large.to_str().unwrap(), "/dev/zero"] {
+            let text = format!("a: (( {operator} \"{path}\" ))\n");
+            fails(text, "it has more than the 67108864 bytes that one value may have");
+        }
+    }
+}
+
+#[test]
 fn a_line_of_ten_megabytes_is_only_long() {
     let text = format!("a: \"{}\"\n", "x".repeat(10 << 20));
     let rendered = merge(vec![Input::new("long.yml", text.clone())], &Options::default()).unwrap();
@@ -73,7 +87,7 @@ fn an_error_shows_its_place() {
     let failure = merge(vec![Input::new("f.yml", text)], &Options::default()).unwrap_err();
     assert_eq!(
         failure.diagnostics()[0].snippet(),
-        "   --> f.yml:3:6\n   3 |   c: (( grab nowhere ))\n     |      ^\n"
+        " --> f.yml:3:6\n  |\n3 |   c: (( grab nowhere ))\n  |      ^^^^^^^^^^^^^^^^^^\n"
     );
 }
 

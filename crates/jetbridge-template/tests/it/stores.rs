@@ -328,6 +328,25 @@ async fn errors_and_explanations_do_not_show_fields_of_secret_trees() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_secret_tree_does_not_quote_it() {
+    let mut stores = seeded().await;
+    stores.key(DEFAULT, "secrets", "twice", "hunter2: 1\nhunter2: 2\n").await;
+    stores.key(DEFAULT, "config", "twice", "open: 1\nopen: 2\n").await;
+    stores
+        .object("secrets", "twice.json", Some("application/json"), b"{hunter2: 1, hunter2: 2}")
+        .await;
+    for path in ["kv:secrets/twice", "obj:secrets/twice.json"] {
+        let text = format!("a: (( nats \"{path}\" as yaml ))\nb: (( nats \"{path}\" as json ))\n");
+        let error = stores.render(&text).await.unwrap_err();
+        assert!(error.contains("is not valid YAML") && !error.contains("hunter2"), "{error}");
+    }
+    let error = stores.render("a: (( nats \"obj:secrets/twice.json\" ))\n").await.unwrap_err();
+    assert!(error.contains("failed to parse JSON: ") && !error.contains("hunter2"), "{error}");
+    let error = stores.render("a: (( nats \"kv:config/twice\" as yaml ))\n").await.unwrap_err();
+    assert!(error.contains("key \"open\" already set"), "{error}");
+}
+
+#[tokio::test]
 async fn a_name_that_is_a_secret_is_not_shown() {
     let mut stores = seeded().await;
     stores.key(DEFAULT, "secrets", "dotted", "hunt.er2").await;

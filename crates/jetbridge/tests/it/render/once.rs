@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use jetbridge::template::{Missing, Reload, ReloadSignal, Stage};
 
+use jetbridge_testkit::eventually;
+
 use super::{Following, Rig, inode};
 
 fn shell(script: &str) -> Vec<String> {
@@ -170,6 +172,65 @@ async fn an_owed_reload_outlives_its_process() {
     assert!(!rig.renderer(spec).render().await.reloaded, "it is done once");
     let names = std::fs::read_dir(rig.folder.path()).unwrap().count();
     assert_eq!(names, 4, "nothing is left beside the file");
+}
+
+/// What a failed check that runs `script` says of a file whose only value is `secret`.
+async fn said_of(secret: &str, script: &str) -> String {
+    let rig = Rig::memory();
+    rig.put("secrets", "p", secret).await;
+    rig.write("t.yml", "p: (( nats \"kv:secrets/p\" ))\n");
+    let mut spec = rig.spec();
+    spec.check = Some(shell(script));
+    rig.renderer(spec).render().await.failure.unwrap().to_string()
+}
+
+#[tokio::test]
+async fn secrets_are_masked_however_a_check_prints_them() {
+    let cut = "t0ken".repeat(1000);
+    let failure = said_of(&cut, "cut -c 4- {}; echo bad; exit 1").await;
+    assert!(failure.contains("bad") && !failure.contains("t0ken"), "a cut one: {failure}");
+    let failure = said_of(&cut, "head -c 4000 {} | tail -c 3000; exit 1").await;
+    assert!(!failure.contains("t0ken"), "a part of a line: {failure}");
+    let failure = said_of("say \"hunter2\" # now", "cat {}; exit 1").await;
+    assert!(failure.contains("***") && !failure.contains("hunter2"), "a quoted one: {failure}");
+    let failure = said_of("  hunter2  ", "echo '  hunter2 '; exit 1").await;
+    assert!(failure.contains("***") && !failure.contains("hunter2"), "a trimmed one: {failure}");
+    let folded = "correct horsebattery ".repeat(6);
+    let failure = said_of(folded.trim(), "tr ' ' '\\n' < {}; exit 1").await;
+    assert!(!failure.contains("battery"), "a folded one: {failure}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_starts_a_daemon_is_done_when_it_ends() {
+    let rig = Rig::memory();
+    rig.write("t.yml", "a: 1\n");
+    let mut spec = rig.spec();
+    // It holds the outputs of the command that started it.
+    spec.reload = Some(Reload::Command(shell("setsid sh -c 'echo $$ > pid; exec sleep 600' &")));
+    spec.command_timeout = std::time::Duration::from_secs(20);
+    let rendering = rig.renderer(spec).render().await;
+    assert!(rendering.reloaded && rendering.failure.is_none(), "{rendering:?}");
+    let pid = eventually("the daemon has begun", super::WITHIN, async || {
+        std::fs::read_to_string(rig.path("pid")).ok().filter(|pid| !pid.trim().is_empty())
+    })
+    .await;
+    let ended = std::process::Command::new("kill").arg(pid.trim()).status().unwrap();
+    assert!(ended.success(), "it outlived the command");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_became_of_a_key_is_also_found_out_later() {
+    let rig = Rig::memory();
+    rig.put("config", "gone", "1").await;
+    let key = jetbridge_core::Key::parse("gone").unwrap();
+    let kv = rig.kv("config").await;
+    kv.delete(&key, jetbridge_core::DeleteOpts::new()).await.unwrap();
+    rig.write("t.yml", "k: (( nats \"kv:config/gone\" || 1 ))\n");
+    let mut following = Following::start(rig.renderer(rig.spec()));
+    following.written().await;
+    rig.write("t.yml", "k: (( nats \"kv:config/gone\" ))\n");
+    let failure = following.failure().await;
+    assert!(failure.contains("key was deleted at revision 2"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -163,6 +163,24 @@ async fn an_outage_leaves_the_last_good_file_and_ends_with_the_right_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_what_is_not_read_any_more_is_no_trouble() {
+    let rig = Rig::nats(Release::Newest).await;
+    rig.put("config", "k", "1").await;
+    rig.write("t.yml", "k: (( nats \"kv:config/k\" ))\n");
+    let mut following = Following::start(rig.renderer(rig.spec()));
+    following.written().await;
+    rig.server.as_ref().unwrap().kill();
+    let mut deaf = async |wanted: bool| {
+        let is_wanted = |event: Event| matches!(event, Event::Deaf(why) if why.is_some() == wanted);
+        following.next(|event| is_wanted(event).then_some(())).await;
+    };
+    deaf(true).await;
+    rig.write("t.yml", "k: 1\n");
+    deaf(false).await;
+    assert_eq!(rig.read("app.yml"), "k: 1\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_are_gathered() {
     let rig = Rig::memory();
     rig.put("config", "k", "0").await;
