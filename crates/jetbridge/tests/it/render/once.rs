@@ -4,8 +4,6 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use jetbridge::template::{Missing, Reload, ReloadSignal, Stage};
 
-use jetbridge_testkit::eventually;
-
 use super::{Following, Rig, inode};
 
 fn shell(script: &str) -> Vec<String> {
@@ -206,14 +204,13 @@ async fn a_reload_that_starts_a_daemon_is_done_when_it_ends() {
     rig.write("t.yml", "a: 1\n");
     let mut spec = rig.spec();
     // It holds the outputs of the command that started it.
-    spec.reload = Some(Reload::Command(shell("setsid sh -c 'echo $$ > pid; exec sleep 600' &")));
+    spec.reload = Some(Reload::Command(shell(
+        "setsid sh -c 'echo $$ > pid; exec sleep 600' & while [ ! -s pid ]; do sleep 0.01; done",
+    )));
     spec.command_timeout = std::time::Duration::from_secs(20);
     let rendering = rig.renderer(spec).render().await;
     assert!(rendering.reloaded && rendering.failure.is_none(), "{rendering:?}");
-    let pid = eventually("the daemon has begun", super::WITHIN, async || {
-        std::fs::read_to_string(rig.path("pid")).ok().filter(|pid| !pid.trim().is_empty())
-    })
-    .await;
+    let pid = rig.read("pid");
     let ended = std::process::Command::new("kill").arg(pid.trim()).status().unwrap();
     assert!(ended.success(), "it outlived the command");
 }
