@@ -4,31 +4,47 @@ use std::collections::HashMap;
 use std::future::Future;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jetbridge_core::{Key, PutOpts};
 
 use crate::bucket::Bucket;
 use crate::fault::{Answer, Fault};
 
-/// Writes under way at once: enough to fill a connection, few enough to leave it to others.
+/// Writes, or reads of counters, under way at once: enough to fill a connection, few enough to leave it to others.
 const WRITES_MAX: usize = 64;
-/// Keys read at once: what a call holds in memory before the limit on its result is looked at.
+/// Keys read at once at most, and to begin with: what a call holds in memory before the limit on
+/// its result is looked at depends on how large values are, which only reading some tells.
 const READS_MAX: usize = 512;
+const READS_FIRST: usize = 16;
 
 impl Bucket {
     /// The values of `keys`: each answer is at the place of its key.
     pub(crate) async fn get_many(&self, keys: Vec<String>) -> Answer<Vec<(String, Option<Bytes>)>> {
         let parsed = keys.iter().map(Key::parse).collect::<Result<Vec<_>, _>>()?;
+        if let Some(counters) = self.counters()? {
+            let mut reads = Vec::with_capacity(parsed.len());
+            for key in &parsed {
+                reads.push(self.counter(counters, key));
+            }
+            let reads = stream::iter(reads).buffered(WRITES_MAX);
+            let values: Vec<_> = reads.try_collect().await?;
+            return Ok(keys.into_iter().zip(values).collect());
+        }
         let mut values = Vec::with_capacity(keys.len());
-        let mut bytes = 0;
-        for part in parsed.chunks(READS_MAX) {
+        let (mut bytes, mut largest, mut rest) = (0, 1, parsed.as_slice());
+        let mut reads = READS_FIRST;
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(reads.min(rest.len()));
             let snapshot = self.kv()?.get_many(part, self.consistency()).await;
             for entry in self.settle(snapshot).await?.entries {
                 let value = entry.map(|entry| entry.value);
-                bytes += value.as_ref().map_or(0, Bytes::len);
+                let length = value.as_ref().map_or(0, Bytes::len);
+                (bytes, largest) = (bytes + length, largest.max(length));
                 values.push(value);
             }
             self.check_bytes(bytes)?;
+            reads = reads_next(self.bytes_max() - bytes, largest);
+            rest = behind;
         }
         if values.len() != keys.len() {
             let (keys, values) = (keys.len(), values.len());
@@ -57,6 +73,11 @@ impl Bucket {
     }
 }
 
+/// How many keys to read next, of values as large as the largest so far, to stay in what is left.
+fn reads_next(bytes_left: usize, largest: usize) -> usize {
+    (bytes_left / largest.max(1)).clamp(1, READS_MAX)
+}
+
 /// Does them all, however many fail; the first failure says how many did.
 async fn all<F>(what: &str, writes: impl ExactSizeIterator<Item = F>) -> Answer<()>
 where
@@ -74,4 +95,18 @@ where
         Fault::Other(text) => Fault::Other(told(text)),
         fault @ (Fault::NoSuchStore | Fault::AccessDenied | Fault::PreconditionFailed) => fault,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_values_are_read_few_at_once() {
+        const MIB: usize = 1 << 20;
+        assert_eq!(reads_next(64 * MIB, 100), READS_MAX);
+        assert_eq!(reads_next(48 * MIB, MIB), 48);
+        assert_eq!(reads_next(MIB / 2, MIB), 1, "the limit is met by reading one more");
+        assert_eq!(reads_next(MIB, 0), READS_MAX);
+    }
 }

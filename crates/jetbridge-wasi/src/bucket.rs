@@ -3,18 +3,21 @@
 //! Nothing here knows a dialect or the component model. A key that the store cannot take, a value
 //! over a limit, a bucket that is gone: each is a [`Fault`].
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use jetbridge_core::{
-    Change, Cursor, DeleteOpts, Entry, ErrorKind, IncrementOpts, Key, Kv, PutOpts, Read, Result,
-    Revision, Scope, Start, Watch,
+    Change, CounterEncoding, Counters, Cursor, DeleteOpts, Entry, Error, ErrorKind, IncrementOpts,
+    Key, Kv, PutOpts, Read, Result, Revision, Scope, Start, Watch,
 };
 
+use crate::budget::Held;
+use crate::ctx::Guest;
+use crate::cursors::Cursors;
 use crate::fault::{Answer, Fault};
-use crate::stores::Linked;
+use crate::stores::{Backing, Linked};
 
 /// Keys of one page of a listing: about 1 MiB of the longest ones.
 const PAGE_KEYS_MAX: usize = 1000;
@@ -26,8 +29,8 @@ pub struct Bucket(Arc<Opened>);
 #[derive(Debug)]
 struct Opened {
     linked: Arc<Linked>,
-    kv: Arc<dyn Kv>,
-    bytes_max: usize,
+    backing: Backing,
+    guest: Guest,
 }
 
 /// A page of a listing.
@@ -37,13 +40,44 @@ pub(crate) struct Keys {
 }
 
 impl Bucket {
-    pub(crate) fn new(linked: Arc<Linked>, kv: Arc<dyn Kv>, bytes_max: usize) -> Self {
-        Self(Arc::new(Opened { linked, kv, bytes_max }))
+    pub(crate) fn new(linked: Arc<Linked>, backing: Backing, guest: Guest) -> Self {
+        Self(Arc::new(Opened { linked, backing, guest }))
     }
 
     /// The store, if its link is still there.
+    fn backing(&self) -> Answer<&Backing> {
+        if self.0.linked.is_removed() { Err(Fault::NoSuchStore) } else { Ok(&self.0.backing) }
+    }
+
+    /// The store of keys and values.
     pub(crate) fn kv(&self) -> Answer<&dyn Kv> {
-        if self.0.linked.is_removed() { Err(Fault::NoSuchStore) } else { Ok(&*self.0.kv) }
+        match self.backing()? {
+            Backing::Keys(kv) => Ok(&**kv),
+            Backing::Counters(_) => Err(Fault::Other(
+                "this store holds counters: it takes increment, get, get-many, exists and \
+                 deletions"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// The counters, if the store holds nothing else.
+    pub(crate) fn counters(&self) -> Answer<Option<&dyn Counters>> {
+        Ok(match self.backing()? {
+            Backing::Keys(_) => None,
+            Backing::Counters(counters) => Some(&**counters),
+        })
+    }
+
+    /// What the counter `key` says, as the text that a key would hold.
+    pub(crate) async fn counter(
+        &self,
+        counters: &dyn Counters,
+        key: &Key,
+    ) -> Answer<Option<Bytes>> {
+        let number = counters.value(key).await;
+        let number = self.settle(number).await?;
+        Ok(number.map(|number| CounterEncoding::Decimal.encode(number)))
     }
 
     /// The answer for the guest; a bucket that is gone is looked for anew by the next `open`.
@@ -51,7 +85,7 @@ impl Bucket {
         if let Err(error) = &result
             && error.kind() == ErrorKind::NotFound
         {
-            self.0.linked.forget().await;
+            self.0.linked.forget();
         }
         result.map_err(Fault::from)
     }
@@ -79,7 +113,7 @@ impl Bucket {
 
     /// Refuses an answer of so many bytes if that is over the limit.
     pub(crate) fn check_bytes(&self, bytes: usize) -> Answer<()> {
-        let max = self.0.bytes_max;
+        let max = self.bytes_max();
         if bytes <= max {
             return Ok(());
         }
@@ -88,8 +122,17 @@ impl Bucket {
         )))
     }
 
+    /// Bytes of one answer at most.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.0.guest.budget.bytes_max()
+    }
+
     pub(crate) async fn get(&self, key: &str) -> Answer<Option<Bytes>> {
-        Ok(self.entry(&Key::parse(key)?).await?.map(|entry| entry.value))
+        let key = Key::parse(key)?;
+        if let Some(counters) = self.counters()? {
+            return self.counter(counters, &key).await;
+        }
+        Ok(self.entry(&key).await?.map(|entry| entry.value))
     }
 
     /// The last entry of `key`, whatever the link says of reads.
@@ -98,7 +141,11 @@ impl Bucket {
     }
 
     pub(crate) async fn exists(&self, key: &str) -> Answer<bool> {
-        let entry = self.kv()?.get(&Key::parse(key)?, self.0.linked.link.read).await;
+        let key = Key::parse(key)?;
+        if let Some(counters) = self.counters()? {
+            return Ok(self.counter(counters, &key).await?.is_some());
+        }
+        let entry = self.kv()?.get(&key, self.0.linked.link.read).await;
         Ok(self.settle(entry).await?.is_some())
     }
 
@@ -134,6 +181,10 @@ impl Bucket {
     }
 
     pub(crate) async fn remove(&self, key: &Key) -> Answer<()> {
+        if let Some(counters) = self.counters()? {
+            let removed = counters.remove(key).await;
+            return self.settle(removed).await.map(drop);
+        }
         let deleted = self.kv()?.delete(key, DeleteOpts::new().with_history()).await;
         self.settle(deleted).await.map(drop)
     }
@@ -153,20 +204,28 @@ impl Bucket {
     ) -> Answer<(Vec<String>, Option<u64>)> {
         let after = match after {
             None => None,
-            Some(number) => Some(self.0.linked.cursors().cursor(number).ok_or_else(|| {
+            Some(number) => Some(self.cursors().cursor(self.0.linked.id, number).ok_or_else(|| {
                 Fault::InvalidArgument(format!(
                     "{number} is no cursor of this store, or an old one: begin the listing again"
                 ))
             })?),
         };
         let Keys { keys, next } = self.list(None, after).await?;
-        Ok((keys, next.map(|next| self.0.linked.cursors().number(next))))
+        Ok((keys, next.map(|next| self.cursors().number(self.0.linked.id, next))))
+    }
+
+    fn cursors(&self) -> MutexGuard<'_, Cursors> {
+        self.0.guest.cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) async fn increment(&self, key: &str, delta: i64, min: Option<i64>) -> Answer<i64> {
         let mut opts = IncrementOpts::new().encoding(self.0.linked.link.encoding);
         opts.min = min;
-        let sum = self.kv()?.increment(&Key::parse(key)?, delta, opts).await;
+        let key = Key::parse(key)?;
+        let sum = match self.counters()? {
+            None => self.kv()?.increment(&key, delta, opts).await,
+            Some(counters) => add(counters, &key, delta, min).await,
+        };
         self.settle(sum).await
     }
 
@@ -180,8 +239,27 @@ impl Bucket {
 
     /// Every change from `start` on.
     pub(crate) fn watch(&self, start: Start) -> Answer<BoxStream<'static, Result<Change>>> {
-        Ok(self.kv()?.watch(Watch::current(Scope::All).start(start)))
+        let changes = self.kv()?.watch(Watch::current(Scope::All).start(start));
+        let removal = self.0.linked.removal();
+        let removed = stream::once(async {
+            Err(Error::new(ErrorKind::NotFound, "wasi.watch").because("the link was taken away"))
+        });
+        Ok(changes.take_until(removal).chain(removed).boxed())
     }
+}
+
+/// Adds to a counter that the store adds up; a sum below `min` is taken back.
+async fn add(counters: &dyn Counters, key: &Key, delta: i64, min: Option<i64>) -> Result<i64> {
+    let sum = counters.fetch_add(key, delta).await?;
+    if min.is_none_or(|min| sum >= min) {
+        return Ok(sum);
+    }
+    counters.fetch_add(key, -delta).await?;
+    Err(Error::new(ErrorKind::LimitExceeded, "kv.increment")
+        .because("the sum is out of range")
+        .with("key", key)
+        .with("value", sum)
+        .with("delta", delta))
 }
 
 fn out_of_range(number: impl std::fmt::Display) -> Fault {
@@ -194,6 +272,8 @@ pub struct Cas {
     bucket: Bucket,
     key: Key,
     seen: Option<(Revision, Bytes)>,
+    /// What the value takes of the host's memory for as long as the handle lives.
+    held: Option<Held>,
 }
 
 /// What became of a swap.
@@ -207,13 +287,16 @@ pub(crate) enum Swap {
 impl Cas {
     pub(crate) async fn new(bucket: Bucket, key: String) -> Answer<Self> {
         let key = Key::parse(key)?;
-        let mut cas = Self { bucket, key, seen: None };
+        let mut cas = Self { bucket, key, seen: None, held: None };
         cas.look().await?;
         Ok(cas)
     }
 
     async fn look(&mut self) -> Answer<()> {
         let entry = self.bucket.fresh(&self.key).await?;
+        self.held = None;
+        let bytes = entry.as_ref().map_or(0, |entry| entry.value.len());
+        self.held = Some(self.bucket.0.guest.budget.hold(bytes)?);
         self.seen = entry.map(|entry| (entry.revision, entry.value));
         Ok(())
     }

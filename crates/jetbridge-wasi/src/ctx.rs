@@ -1,11 +1,13 @@
 //! What a wasmtime store has of wasi:keyvalue: which stores its guest may open, within which
 //! limits, and its handles.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use wasmtime::component::{Resource, ResourceTable};
 
 use crate::bucket::Bucket;
+use crate::budget::Budget;
+use crate::cursors::Cursors;
 use crate::fault::{Answer, Fault};
 use crate::stores::{Grants, Stores};
 
@@ -21,14 +23,22 @@ pub struct KeyvalueCtx(Arc<Settings>);
 struct Settings {
     stores: Stores,
     grants: Grants,
-    result_bytes_max: usize,
+    guest: Guest,
+}
+
+/// What the host keeps for one guest. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    pub(crate) budget: Budget,
+    pub(crate) cursors: Arc<Mutex<Cursors>>,
 }
 
 impl KeyvalueCtx {
     /// All of `stores`, and answers of up to [`RESULT_BYTES_MAX_DEFAULT`].
     pub fn new(stores: Stores) -> Self {
-        let result_bytes_max = RESULT_BYTES_MAX_DEFAULT;
-        Self(Arc::new(Settings { stores, grants: Grants::All, result_bytes_max }))
+        let budget = Budget::new(RESULT_BYTES_MAX_DEFAULT);
+        let guest = Guest { budget, cursors: Arc::default() };
+        Self(Arc::new(Settings { stores, grants: Grants::All, guest }))
     }
 
     /// Lets the guest open these stores.
@@ -38,16 +48,17 @@ impl KeyvalueCtx {
         self
     }
 
-    /// Refuses answers whose values have more bytes than this.
+    /// Refuses answers whose values have more bytes than this, and handles of compare-and-set
+    /// that together hold more. Those of other contexts do not count.
     #[must_use]
     pub fn result_bytes_max(mut self, bytes: usize) -> Self {
-        Arc::make_mut(&mut self.0).result_bytes_max = bytes;
+        Arc::make_mut(&mut self.0).guest.budget = Budget::new(bytes);
         self
     }
 
     pub(crate) async fn open(&self, identifier: &str) -> Answer<Bucket> {
-        let Settings { stores, grants, result_bytes_max } = &*self.0;
-        stores.open(identifier, grants, *result_bytes_max).await
+        let Settings { stores, grants, guest } = &*self.0;
+        stores.open(identifier, grants, guest.clone()).await
     }
 }
 

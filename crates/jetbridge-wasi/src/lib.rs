@@ -2,6 +2,7 @@
 
 mod batch;
 mod bucket;
+mod budget;
 mod ctx;
 mod cursors;
 mod dialect;

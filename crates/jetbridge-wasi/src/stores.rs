@@ -6,13 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use jetbridge_core::{Backend, BucketName, BucketSpec, CounterEncoding, Kv, Open, Read, Result};
+use futures_util::future::{BoxFuture, FutureExt as _, Shared};
+use jetbridge_core::{
+    Backend, BucketName, BucketSpec, CounterEncoding, Counters, Kv, Open, Read, Result,
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::bucket::Bucket;
-use crate::cursors::Cursors;
+use crate::ctx::Guest;
 use crate::fault::{Answer, Fault};
 
 /// The identifier that the empty one stands for.
@@ -26,6 +29,24 @@ pub struct Link {
     pub(crate) open: Open,
     pub(crate) encoding: CounterEncoding,
     pub(crate) read: Read,
+    pub(crate) contents: Contents,
+}
+
+/// What a bucket holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Contents {
+    /// Keys and values, some of which may be counters.
+    #[default]
+    Keys,
+    /// Counters alone.
+    Counters,
+}
+
+/// A bucket that is open.
+#[derive(Clone, Debug)]
+pub(crate) enum Backing {
+    Keys(Arc<dyn Kv>),
+    Counters(Arc<dyn Counters>),
 }
 
 impl Link {
@@ -37,7 +58,18 @@ impl Link {
             open: Open::existing(),
             encoding: CounterEncoding::Decimal,
             read: Read::Fresh,
+            contents: Contents::Keys,
         }
+    }
+
+    /// The bucket holds counters and nothing else: the store adds them up where it can, as
+    /// nats-server does since 2.12, without a reading before each increment. It takes
+    /// `increment`, `get`, `get-many`, `exists` and deletions, is made if it is missing, and is
+    /// not the bucket of keys of the same name.
+    #[must_use]
+    pub fn counters(mut self) -> Self {
+        self.contents = Contents::Counters;
+        self
     }
 
     /// Makes the bucket with these settings if it is missing; one that is there is not changed.
@@ -101,7 +133,7 @@ impl Stores {
         let linked = Arc::new(Linked::new(link));
         let earlier = self.write().insert(named(identifier.into()), linked);
         if let Some(earlier) = earlier {
-            earlier.removed.store(true, Ordering::Release);
+            earlier.removed.cancel();
         }
     }
 
@@ -109,7 +141,7 @@ impl Stores {
     pub fn remove(&self, identifier: &str) -> bool {
         let removed = self.write().remove(canonical(identifier));
         if let Some(linked) = &removed {
-            linked.removed.store(true, Ordering::Release);
+            linked.removed.cancel();
         }
         removed.is_some()
     }
@@ -124,15 +156,15 @@ impl Stores {
         &self,
         identifier: &str,
         grants: &Grants,
-        bytes_max: usize,
+        guest: Guest,
     ) -> Answer<Bucket> {
         let identifier = canonical(identifier);
         if !grants.allow(identifier) {
             return Err(Fault::AccessDenied);
         }
         let linked = self.read().get(identifier).cloned().ok_or(Fault::NoSuchStore)?;
-        let kv = linked.kv().await?;
-        Ok(Bucket::new(linked, kv, bytes_max))
+        let backing = linked.backing().await?;
+        Ok(Bucket::new(linked, backing, guest))
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Linked>>> {
@@ -188,40 +220,86 @@ impl Grants {
 #[derive(Debug)]
 pub(crate) struct Linked {
     pub(crate) link: Link,
-    opened: tokio::sync::Mutex<Option<Arc<dyn Kv>>>,
-    cursors: Mutex<Cursors>,
-    removed: AtomicBool,
+    opened: Mutex<Opening>,
+    /// Tells it from every other link, also from a later one of its name.
+    pub(crate) id: u64,
+    removed: CancellationToken,
+}
+
+/// A bucket that is open, or that somebody is opening.
+#[derive(Default)]
+struct Opening {
+    backing: Option<Backing>,
+    under_way: Option<Shared<BoxFuture<'static, Answer<Backing>>>>,
+    /// Attempts that have ended.
+    attempts: u64,
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening").field("backing", &self.backing).finish_non_exhaustive()
+    }
 }
 
 impl Linked {
     fn new(link: Link) -> Self {
         Self {
             link,
-            opened: tokio::sync::Mutex::new(None),
-            cursors: Mutex::default(),
-            removed: AtomicBool::new(false),
+            opened: Mutex::default(),
+            id: jetbridge_core::random::u64(),
+            removed: CancellationToken::new(),
         }
     }
 
-    async fn kv(&self) -> Answer<Arc<dyn Kv>> {
-        let mut opened = self.opened.lock().await;
-        if let Some(kv) = &*opened {
-            return Ok(Arc::clone(kv));
+    async fn backing(&self) -> Answer<Backing> {
+        let (opening, attempt) = {
+            let mut opened = self.opened();
+            let attempt = opened.attempts;
+            if let Some(backing) = &opened.backing {
+                return Ok(backing.clone());
+            }
+            let under_way = opened.under_way.get_or_insert_with(|| self.opening()).clone();
+            (under_way, attempt)
+        };
+        let backing = opening.await;
+        let mut opened = self.opened();
+        // The first who hears of it tells the others; a later attempt is none of theirs.
+        if opened.attempts == attempt {
+            opened.attempts += 1;
+            opened.under_way = None;
+            opened.backing = backing.as_ref().ok().cloned();
         }
-        let kv = self.link.backend.kv(&self.link.bucket, self.link.open.clone()).await?;
-        Ok(Arc::clone(opened.insert(kv)))
+        backing
+    }
+
+    /// Opens the bucket once for all who ask meanwhile: they hear of a failure together, not each
+    /// after a time-out of its own.
+    fn opening(&self) -> Shared<BoxFuture<'static, Answer<Backing>>> {
+        let link = self.link.clone();
+        let open = async move {
+            Ok(match link.contents {
+                Contents::Keys => Backing::Keys(link.backend.kv(&link.bucket, link.open).await?),
+                Contents::Counters => Backing::Counters(link.backend.counters(&link.bucket).await?),
+            })
+        };
+        open.boxed().shared()
+    }
+
+    fn opened(&self) -> std::sync::MutexGuard<'_, Opening> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bucket is gone: the next guest that opens it looks again.
-    pub(crate) async fn forget(&self) {
-        *self.opened.lock().await = None;
+    pub(crate) fn forget(&self) {
+        self.opened().backing = None;
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Acquire)
+        self.removed.is_cancelled()
     }
 
-    pub(crate) fn cursors(&self) -> std::sync::MutexGuard<'_, Cursors> {
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Resolves when the link is taken away.
+    pub(crate) fn removal(&self) -> WaitForCancellationFutureOwned {
+        self.removed.clone().cancelled_owned()
     }
 }

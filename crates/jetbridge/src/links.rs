@@ -23,7 +23,8 @@ use crate::settings::{
 };
 
 /// The properties of a link beside those of its connection.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
+    "counter_bucket",
     "counter_encoding",
     "key_encoding",
     "read_consistency",
@@ -118,6 +119,7 @@ struct Described {
     encoding: CounterEncoding,
     raw_keys: bool,
     maybe_stale: bool,
+    counters: bool,
     warnings: Vec<String>,
 }
 
@@ -263,6 +265,7 @@ impl Links {
             bucket: BucketName::parse(bucket)?,
             create: settings.auto_create.unwrap_or(false).then_some(spec),
             encoding: properties.encoding()?,
+            counters: properties.counters()?,
             raw_keys: properties.choice("key_encoding", ["escaped", "raw"])? == 1,
             maybe_stale: properties.choice("read_consistency", ["fresh", "stale"])? == 1,
             warnings: settings.warnings,
@@ -336,6 +339,9 @@ impl Described {
         if self.maybe_stale {
             link = link.maybe_stale();
         }
+        if self.counters {
+            link = link.counters();
+        }
         link
     }
 }
@@ -377,6 +383,17 @@ impl Own<'_> {
     fn encoding(&self) -> Result<CounterEncoding> {
         let choice = self.choice("counter_encoding", ["decimal", "be64", "le64"])?;
         Ok([CounterEncoding::Decimal, CounterEncoding::Be64, CounterEncoding::Le64][choice])
+    }
+
+    /// Whether the bucket holds counters alone, which are decimal numbers to everybody.
+    fn counters(&self) -> Result<bool> {
+        let counters = self.choice("counter_bucket", ["false", "true"])? == 1;
+        match self.text("counter_encoding") {
+            Some(text) if counters && !text.eq_ignore_ascii_case("decimal") => {
+                Err(self.refuse("counter_encoding", text, "decimal, as a counter bucket needs"))
+            }
+            _ => Ok(counters),
+        }
     }
 
     fn spec(&self) -> Result<BucketSpec> {

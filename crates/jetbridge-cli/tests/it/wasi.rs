@@ -13,7 +13,10 @@ use crate::up::ask;
 /// The component `name` as a file.
 fn lay_out(store: &Store, name: &str, component: &[u8]) -> String {
     let path = store.path(name);
-    std::fs::write(&path, component).unwrap();
+    // Others may be reading it.
+    if std::fs::read(&path).ok().as_deref() != Some(component) {
+        std::fs::write(&path, component).unwrap();
+    }
     path
 }
 
@@ -98,6 +101,7 @@ on_every_store! {
     a_command_counts_and_stdout_is_its_own,
     links_are_what_a_command_opens,
     a_component_answers_http_and_remembers,
+    the_example_runs,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -259,4 +263,101 @@ async fn what_cannot_be_loaded_says_why() {
     lay_out(&store, "command", &guest::command());
     let said = store.fails(2, "wasi serve command --listen 127.0.0.1:0").await;
     assert!(said.contains("jetbridge wasi run"), "{said}");
+}
+
+/// The file of `examples/components`, with guests of the tests.
+async fn the_example_runs(store: Store) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/components/jetbridge.yml");
+    let text = std::fs::read_to_string(file).unwrap().replace("127.0.0.1:4280", "127.0.0.1:0");
+    std::fs::write(store.path("jetbridge.yml"), text).unwrap();
+    lay_out(&store, "counter.wasm", &guest::http());
+    lay_out(&store, "mirror.wasm", &guest::watcher());
+    let plan = store.does("check jetbridge.yml").await;
+    for words in ["answers /count, \"default\" is bucket counters", "watches \"orders\""] {
+        assert!(plan.contains(words), "{plan}");
+    }
+    let (up, address) = serve(&store, &["up", "jetbridge.yml"]).await;
+    let within = std::time::Duration::from_secs(60);
+    jetbridge_testkit::eventually("all runs", within, async || {
+        ask(&address, "GET", "/readyz").await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    assert_eq!(body(&ask(&address, "GET", "/count/a").await), "1\n");
+    assert_eq!(body(&ask(&address, "GET", "/count/a").await), "2\n");
+    assert_eq!(store.does("kv get counters count/a").await, "2");
+    store.does("kv put orders 17 chair").await;
+    jetbridge_testkit::eventually("the watcher is told", within, async || {
+        (store.run(&["kv", "get", "orders", "seen/17"]).await.text() == "chair").then_some(())
+    })
+    .await;
+    up.signal(Signal::TERM);
+    assert_eq!(up.end().await.1, 0);
+}
+
+/// What takes real processes by the dozen.
+mod slow {
+    use std::time::Duration;
+
+    use jetbridge_testkit::{AckLoss, NatsServer, Proxy, Release, ServerOptions, eventually};
+
+    use super::*;
+
+    /// One acknowledgement of ten.
+    const ACKS_LOST: AckLoss = AckLoss::Seeded { seed: 7, per_mille: 100 };
+
+    /// Processes of the binary, each of which adds 1 so many times; what they were told.
+    async fn count(store: &Store, (hosts, steps): (usize, usize), key: &str) -> Vec<u64> {
+        let steps = steps.to_string();
+        let arguments = ["add", "default", key, &steps];
+        let said =
+            join_all((0..hosts).map(|_| store.guest(&["--timeout", "1s"], &arguments))).await;
+        let mut sums = Vec::new();
+        for said in said {
+            assert_eq!(said.code, 0, "{said:?}");
+            sums.extend(said.text().lines().map(|line| line.parse::<u64>().unwrap()));
+        }
+        sums.sort_unstable();
+        sums
+    }
+
+    async fn processes_count_exactly_whatever_is_lost(release: Release) {
+        let server = NatsServer::start(release, ServerOptions::new()).await;
+        let proxy = Proxy::start(server.address()).await;
+        let store = Store::at(&proxy.url());
+        assert_eq!(store.guest(&[], &["count"]).await.text(), "1\n");
+        for (key, first) in [("n", 2), ("fresh", 1)] {
+            let sums = count(&store, (8, 50), key).await;
+            assert_eq!(sums, (first..first + 400).collect::<Vec<_>>(), "{key}");
+        }
+        let sums = count(&store, (32, 25), "wide").await;
+        assert_eq!(sums, (1..=800).collect::<Vec<_>>());
+
+        proxy.lose_acks(ACKS_LOST);
+        let counting = count(&store, (8, 50), "lossy");
+        let restarts = async {
+            for _ in 0..3 {
+                let lost = proxy.acks_lost();
+                eventually("more is lost", Duration::from_secs(60), async || {
+                    (proxy.acks_lost() > lost + 3).then_some(())
+                })
+                .await;
+                server.kill();
+                server.restart().await;
+            }
+        };
+        let (sums, ()) = tokio::join!(counting, restarts);
+        assert!(proxy.acks_lost() > 0);
+        assert_eq!(sums, (1..=400).collect::<Vec<_>>(), "over lost acknowledgements and restarts");
+        assert_eq!(Store::at(&server.url()).does("kv get default lossy").await, "400");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn processes_count_exactly_whatever_is_lost_2_9_25() {
+        processes_count_exactly_whatever_is_lost(Release::Oldest).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn processes_count_exactly_whatever_is_lost_2_15_2() {
+        processes_count_exactly_whatever_is_lost(Release::Newest).await;
+    }
 }

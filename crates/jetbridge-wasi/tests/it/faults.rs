@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jetbridge_core::{BucketName, BucketSpec, Tasks};
 use jetbridge_nats::{ConnectOptions, NatsBackend};
-use jetbridge_testkit::{AckLoss, NatsServer, Proxy, Release, ServerOptions};
+use jetbridge_testkit::{AckLoss, NatsServer, Proxy, Release, ServerOptions, eventually};
 use jetbridge_wasi::{Link, Stores};
 use wasmtime::component::Val;
 
@@ -85,6 +85,31 @@ async fn thirty_two_hosts_count_to_800() {
     let server = NatsServer::start(Release::Newest, ServerOptions::new()).await;
     let answers = count(&server.url(), (32, 25), "n").await;
     assert_eq!(answers, (1..=800).collect::<Vec<_>>());
+}
+
+/// Each waits for one attempt at most, however many ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_guests_hear_of_an_outage_together() {
+    const GUESTS: usize = 32;
+    let server = NatsServer::start(Release::Newest, ServerOptions::new()).await;
+    let stores = host(&server.url(), &BucketSpec::default()).await;
+    server.kill();
+    let begun = std::time::Instant::now();
+    let opens = (0..GUESTS).map(|_| async {
+        let mut guest = Guest::new(DRAFT2, &stores).await;
+        guest.call("open", &[string("")]).await
+    });
+    for opened in futures_util::future::join_all(opens).await {
+        opened.unwrap_err();
+    }
+    let waited = begun.elapsed();
+    assert!(waited < PATIENCE * 8, "one after the other they took {waited:?}");
+    server.restart().await;
+    let opened = eventually("it opens again", PATIENCE * 60, async || {
+        let mut guest = Guest::new(DRAFT2, &stores).await;
+        guest.call("open", &[string("")]).await.ok()
+    });
+    opened.await;
 }
 
 /// What takes a cluster.

@@ -152,3 +152,22 @@ pub(crate) async fn a_result_over_the_limit_is_refused(rig: &Rig) {
     let error = guest.call("get", &[b, string("k")]).await.unwrap_err();
     assert!(words(&error).contains("over the limit of 10000 bytes"), "{error:?}");
 }
+
+/// What a handle of compare-and-set has seen is in the host's memory.
+pub(crate) async fn handles_hold_no_more_than_an_answer_may_have(rig: &Rig) {
+    const KIB: usize = 1024;
+    let ctx = KeyvalueCtx::new(rig.stores.clone()).result_bytes_max(100 * KIB);
+    let mut guest = Guest::with(DRAFT2, ctx).await;
+    let b = guest.open("").await;
+    let key = [b.clone(), string("large")];
+    guest.call("set", &[b.clone(), string("large"), bytes([7; 30 * KIB])]).await.unwrap();
+    let mut handles = Vec::new();
+    for _ in 0..3 {
+        handles.push(guest.call("cas-new", &key).await.unwrap());
+    }
+    let error = guest.call("cas-new", &key).await.unwrap_err();
+    assert!(words(&error).contains("over the limit of 102400 bytes"), "{error:?}");
+    let handle = handles.pop().unwrap();
+    assert_eq!(guest.call("swap", &[handle, bytes("small")]).await, Ok(unit()));
+    guest.call("cas-new", &key).await.unwrap();
+}

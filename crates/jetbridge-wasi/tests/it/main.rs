@@ -32,11 +32,14 @@ macro_rules! row {
                 listings_by_prefix);
             row!(@cases $row, hostile: keys_of_every_kind, values_over_the_limit,
                 counters_that_are_no_numbers, tombstones_are_absent,
-                a_bucket_with_foreign_settings, a_result_over_the_limit_is_refused);
+                a_bucket_with_foreign_settings,
+                handles_hold_no_more_than_an_answer_may_have, a_result_over_the_limit_is_refused);
             row!(@cases $row, stores: unknown_and_ungranted_stores,
                 links_come_and_go_alone, a_bucket_that_is_gone_is_no_such_store,
-                encodings_of_other_hosts, eight_hosts_count_exactly);
-            row!(@cases $row, watcher: changes_reach_the_guest_in_order);
+                encodings_of_other_hosts,
+                a_bucket_of_counters_counts_and_does_nothing_else, eight_hosts_count_exactly);
+            row!(@cases $row, watcher: changes_reach_the_guest_in_order,
+                a_link_that_is_taken_away_tells_nothing_more);
         }
     };
     (@cases $row:expr, $group:ident: $($case:ident),+ $(,)?) => {

@@ -118,3 +118,36 @@ pub(crate) async fn eight_hosts_count_exactly(rig: &Rig) {
         assert_eq!(all, (1..=HOSTS * STEPS).collect::<Vec<_>>(), "{key}");
     }
 }
+
+/// Counters that the store adds up itself, where it can.
+pub(crate) async fn a_bucket_of_counters_counts_and_does_nothing_else(rig: &Rig) {
+    rig.stores.add("hot", rig.link("hot").counters());
+    let mut guest = Guest::new(DRAFT2, &rig.stores).await;
+    let b = guest.open("hot").await;
+    let key = [b.clone(), string("n")];
+    assert_eq!(guest.call("get", &key).await, Ok(NONE));
+    let step = |delta| [b.clone(), string("n"), Val::S64(delta)];
+    assert_eq!(guest.call("increment", &step(5)).await, Ok(Val::S64(5)));
+    assert_eq!(guest.call("increment", &step(-7)).await, Ok(Val::S64(-2)));
+    assert_eq!(guest.call("get", &key).await, Ok(some(bytes("-2"))));
+    assert_eq!(guest.call("exists", &key).await, Ok(Val::Bool(true)));
+    let asked = strings(&["absent", "n"]);
+    let found = list([NONE, some(pair(string("n"), bytes("-2")))]);
+    assert_eq!(guest.call("get-many", &[b.clone(), asked]).await, Ok(found));
+    let error = guest.call("set", &[b.clone(), string("n"), bytes("1")]).await.unwrap_err();
+    assert!(words(&error).contains("holds counters"), "{error:?}");
+    let error = guest.call("increment", &step(i64::MIN)).await.unwrap_err();
+    assert!(!words(&error).is_empty());
+    assert_eq!(guest.call("get", &key).await, Ok(some(bytes("-2"))), "overflow writes nothing");
+
+    // The first draft's numbers are unsigned: a sum below 0 is refused and not kept.
+    let mut unsigned = Guest::new(DRAFT, &rig.stores).await;
+    let u = unsigned.open("hot").await;
+    let error = unsigned.call("increment", &[u.clone(), string("n"), Val::U64(1)]).await;
+    assert!(words(&error.unwrap_err()).contains("out of range"));
+    assert_eq!(guest.call("get", &key).await, Ok(some(bytes("-2"))));
+    let sum = unsigned.call("increment", &[u.clone(), string("n"), Val::U64(44)]).await;
+    assert_eq!(sum, Ok(Val::U64(42)));
+    assert_eq!(guest.call("delete", &key).await, Ok(unit()));
+    assert_eq!(guest.call("exists", &key).await, Ok(Val::Bool(false)));
+}

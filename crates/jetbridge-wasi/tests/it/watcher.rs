@@ -1,9 +1,11 @@
 //! A component that exports `watcher` is told of changes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use jetbridge_core::{Change, DeleteOpts, Key, PutOpts, Start};
-use jetbridge_wasi::{Dialect, Dialects, KeyvalueCtx, Watched, Watcher, add_to_linker};
+use jetbridge_wasi::{Dialect, Dialects, KeyvalueCtx, Link, Watched, Watcher, add_to_linker};
 use wasmtime::Store;
 use wasmtime::component::{Component, Linker};
 
@@ -77,4 +79,22 @@ pub(crate) async fn changes_reach_the_guest_in_order(rig: &Rig) {
     assert!(store.data().table.is_empty(), "every handle was let go of");
     let absent = Watched::open(&ctx, "nowhere").await.unwrap_err();
     assert_eq!(absent.kind(), jetbridge_core::ErrorKind::NotFound);
+}
+
+pub(crate) async fn a_link_that_is_taken_away_tells_nothing_more(rig: &Rig) {
+    let ctx = KeyvalueCtx::new(rig.stores.clone());
+    let kv = rig.kv().await;
+    for is_replaced in [false, true] {
+        let watched = Watched::open(&ctx, "").await.unwrap();
+        let mut changes = watched.changes(Start::Now).unwrap();
+        assert_eq!(changes.next().await.unwrap().unwrap(), Change::CaughtUp);
+        if !is_replaced {
+            assert!(rig.stores.remove(""));
+        }
+        rig.stores.add("", Link::new(Arc::clone(&rig.backend), rig.bucket.clone()));
+        kv.put(&Key::parse("later").unwrap(), "v".into(), PutOpts::new()).await.unwrap();
+        let ended = changes.next().await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), jetbridge_core::ErrorKind::NotFound, "replaced: {is_replaced}");
+        assert!(changes.next().await.is_none());
+    }
 }

@@ -5,6 +5,8 @@ mod connector;
 mod directory;
 mod evo;
 mod guide;
+#[cfg(feature = "wasi")]
+mod links;
 mod logins;
 mod render;
 mod templates;
