@@ -37,6 +37,12 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 const SILENCE_MAX: Duration = Duration::from_secs(7);
 /// How long a consumer outlives a client that vanished.
 const ORPHAN_LIFE: Duration = Duration::from_secs(15);
+/// A connection that ends this often in a row without bringing the next message ends because of it.
+const STUCK_MAX: u32 = 3;
+/// How many messages are looked at for the one that the client cannot read.
+const SUSPECTS_MAX: usize = 256;
+/// What a server writes in JSON for bytes that are no text.
+const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
 /// Sequences are counted in 63 bits.
 const SEQUENCE_MAX: u64 = i64::MAX as u64;
 
@@ -127,6 +133,7 @@ pub(crate) fn events(
         heard: Instant::now(),
         ready: VecDeque::new(),
         begun: false,
+        stuck: Stuck::default(),
     });
     futures_util::stream::unfold(reader, move |reader| async move {
         let mut reader = reader?;
@@ -158,6 +165,14 @@ struct Reader {
     heard: Instant,
     ready: VecDeque<Event>,
     begun: bool,
+    stuck: Stuck,
+}
+
+/// How often in a row the connection ended behind the same message.
+#[derive(Debug, Default)]
+struct Stuck {
+    at: Option<u64>,
+    times: u32,
 }
 
 /// One consumer on the server, and what comes from it.
@@ -229,6 +244,7 @@ impl Reader {
                     tracing::debug!(stream = %self.spec.stream, why, "a reader begins anew");
                     self.behind_since.get_or_insert(self.heard);
                     self.consumer = None;
+                    self.is_not_stuck().await?;
                 }
                 Heard::Closed => {
                     return Err(not_sent(self.spec.operation, "the connection is closed"));
@@ -236,6 +252,44 @@ impl Reader {
                 Heard::Failed(error) => return Err(error),
             }
         }
+    }
+
+    /// A subject that is no text makes the client end the connection, again and again. Whoever
+    /// reads is told instead of waiting for ever.
+    async fn is_not_stuck(&mut self) -> Result<()> {
+        let times = if self.stuck.at == self.position { self.stuck.times + 1 } else { 1 };
+        self.stuck = Stuck { at: self.position, times };
+        if times < STUCK_MAX {
+            return Ok(());
+        }
+        self.stuck.times = 0;
+        let call = self.api.link().repeatable(self.spec.operation);
+        match self.unreadable(&call).await {
+            Ok(None) => Ok(()),
+            Ok(Some(sequence)) => Err(Error::new(ErrorKind::Corrupt, self.spec.operation)
+                .because("the subject of a message is no text")
+                .with("stream", &self.spec.stream)
+                .with("sequence", sequence)
+                .hint("remove that message, or read on behind it")),
+            Err(error) if may_not_ask(&error) || error.kind() == ErrorKind::Unavailable => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first of the next messages whose subject is no text.
+    async fn unreadable(&self, call: &Call) -> Result<Option<u64>> {
+        let mut first = self.reached().unwrap_or_default() + 1;
+        for _ in 0..SUSPECTS_MAX {
+            let which = Which { seq: Some(first), next_by_subj: Some(">"), ..Which::default() };
+            match self.api.message(&self.spec.stream, &which, call).await? {
+                None => return Ok(None),
+                Some(suspect) if suspect.subject.contains(NO_TEXT) => {
+                    return Ok(Some(suspect.sequence));
+                }
+                Some(suspect) => first = suspect.sequence + 1,
+            }
+        }
+        Ok(None)
     }
 
     /// Makes a consumer. The first one fails as any request does; a later one is tried until it
@@ -280,12 +334,14 @@ impl Reader {
         if !self.caught_up && info.cluster.is_some_and(|cluster| cluster.name.is_some()) {
             self.target = self.leaders_last(call).await?;
         }
-        if self.spec.from == Begin::Now && self.position.is_none() {
+        // More than nothing where the answer to the first request was lost and it was sent again.
+        let delivered = info.delivered.consumer_seq;
+        if self.spec.from == Begin::Now && self.position.is_none() && delivered == 0 {
             self.position = Some(info.delivered.stream_seq).max(self.target);
         }
         let of_lasts = config.deliver_policy == DeliverPolicy::LastPerSubject;
-        let lasts =
-            of_lasts.then_some(Lasts { initial: info.num_pending, received: 0, in_order: true });
+        let initial = info.num_pending + delivered;
+        let lasts = of_lasts.then_some(Lasts { initial, received: 0, in_order: true });
         self.consumer = Some(Consumer {
             feed,
             epoch,
@@ -294,7 +350,7 @@ impl Reader {
             flow: None,
             _registered: registered,
         });
-        Ok(if info.num_pending == 0 { Waiting::Nothing } else { Waiting::Something })
+        Ok(if initial == 0 { Waiting::Nothing } else { Waiting::Something })
     }
 
     /// The last sequence of what is read, as the leader knows it; `None` if there is none, or if

@@ -281,6 +281,9 @@ pub(crate) struct ConsumerInfo {
 /// How far a consumer has come.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(crate) struct DeliveredState {
+    /// How many messages it has delivered.
+    #[serde(default)]
+    pub(crate) consumer_seq: u64,
     /// The last sequence it has passed in the stream.
     #[serde(default)]
     pub(crate) stream_seq: u64,

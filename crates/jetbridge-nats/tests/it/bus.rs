@@ -173,14 +173,11 @@ async fn what_a_slow_reader_has_not_asked_for_goes_to_others(release: Release) {
 }
 
 /// What the protocol lets a client send, and Rust's client gives a connection up for.
-async fn a_subject_that_is_no_text_ends_no_subscription(release: Release) {
-    let store = Store::start(release).await;
-    let bus = store.backend.bus();
-    let mut heard = bus.subscribe(Subscribe::to(Pattern::parse("a.>").unwrap())).await.unwrap();
+/// Publishes what the seam refuses, as a foreign client can.
+async fn publish_raw(store: &Store, messages: &[u8]) {
     let mut raw = tokio::net::TcpStream::connect(store.server.address()).await.unwrap();
-    raw.write_all(b"CONNECT {\"verbose\":false}\r\nPUB a.\xff\xfe 1\r\nx\r\nPING\r\n")
-        .await
-        .unwrap();
+    let sent = [&b"CONNECT {\"verbose\":false}\r\n"[..], messages, b"PING\r\n"].concat();
+    raw.write_all(&sent).await.unwrap();
     let mut answered = String::new();
     while !answered.contains("PONG") {
         let mut bytes = [0; 4096];
@@ -188,6 +185,13 @@ async fn a_subject_that_is_no_text_ends_no_subscription(release: Release) {
         assert!(read > 0, "{answered}");
         answered.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
+}
+
+async fn a_subject_that_is_no_text_ends_no_subscription(release: Release) {
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    let mut heard = bus.subscribe(Subscribe::to(Pattern::parse("a.>").unwrap())).await.unwrap();
+    publish_raw(&store, b"PUB a.\xff\xfe 1\r\nx\r\n").await;
     // The connection may just be made anew, and what is plain is lost then.
     eventually("what is text arrives", Duration::from_secs(20), async || {
         bus.publish(message("a.b", 7)).await.ok()?;
@@ -199,8 +203,29 @@ async fn a_subject_that_is_no_text_ends_no_subscription(release: Release) {
     store.close().await;
 }
 
+async fn a_stored_subject_that_is_no_text_is_named(release: Release) {
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    make_stream(&*bus).await;
+    append(&*bus, 1).await;
+    publish_raw(&store, b"PUB s.\xff\xfe 1\r\nx\r\n").await;
+    append(&*bus, 2).await;
+    for read in [ReadStream::all(), ReadStream::all().follow()] {
+        let mut reading = bus.read_stream(&name("S"), read);
+        assert_eq!(reading.next().await.unwrap().unwrap().sequence, 1);
+        let error = reading.next().await.expect("nothing is skipped in silence").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(format!("{error:?}").contains('2'), "it names the sequence: {error:?}");
+        assert!(reading.next().await.is_none(), "it ends with that");
+    }
+    let mut rest = bus.read_stream(&name("S"), ReadStream::all().after(2));
+    assert_eq!(rest.next().await.unwrap().unwrap().sequence, 3, "one can go on behind it");
+    store.close().await;
+}
+
 on_every_server!(
     a_subject_that_is_no_text_ends_no_subscription,
+    a_stored_subject_that_is_no_text_is_named,
     reading_survives_restarts_and_leaves_no_consumer,
     an_expected_append_is_exact_over_a_killed_server,
     a_consumer_goes_on_after_a_restart,
