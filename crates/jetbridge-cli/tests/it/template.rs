@@ -216,6 +216,7 @@ async fn flags_and_variables_of_spruce_are_heard() {
         ("over.yml", "l: [{id: b, v: 2}]\nn: [2]\n"),
         ("patch.yml", "- {type: remove, path: /f}\n"),
         ("two.yml", "x: 1\n---\ny: 2\n"),
+        ("note.txt", "here"),
         ("deep/note.txt", "hi"),
     ] {
         std::fs::create_dir_all(store.path("deep")).unwrap();
