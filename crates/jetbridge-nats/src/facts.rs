@@ -3,7 +3,7 @@
 //! A user may be allowed to read keys and nothing else; then the facts are [unknown]
 //! (Facts::unknown), and whatever depends on them takes the way that is right in any case.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jetbridge_core::{BucketKind, BucketName};
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::copies::Copies;
 use crate::keyspace::Keyspace;
 use crate::probe::{LEVEL_TTL, stream_level};
+use crate::time;
 use crate::wire::StreamInfo;
 
 /// The facts of one bucket.
@@ -36,8 +37,24 @@ pub(crate) struct Facts {
     pub(crate) copies: Copies,
     /// When the stream was made, which tells it from another of the same name.
     pub(crate) created: Option<String>,
-    /// Its last sequence, and when it said so.
-    pub(crate) last: Option<(u64, Instant)>,
+    /// Its last message.
+    pub(crate) last: Option<Last>,
+}
+
+/// A stream's last message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Last {
+    pub(crate) sequence: u64,
+    pub(crate) written: SystemTime,
+    /// When the stream said so.
+    pub(crate) told: Instant,
+}
+
+impl Last {
+    fn of(info: &StreamInfo) -> Option<Self> {
+        let written = time::parse(&info.state.last_ts)?;
+        Some(Self { sequence: info.state.last_seq, written, told: Instant::now() })
+    }
 }
 
 impl Facts {
@@ -75,7 +92,7 @@ impl Facts {
             remembers: Duration::from_nanos(config.duplicate_window),
             copies: Copies::of(BucketKind::Kv, bucket.clone(), info),
             created: Some(info.created.clone()),
-            last: Some((info.state.last_seq, Instant::now())),
+            last: Last::of(info),
         }
     }
 

@@ -177,6 +177,9 @@ pub(crate) struct StreamState {
     pub(crate) first_seq: u64,
     #[serde(default)]
     pub(crate) last_seq: u64,
+    /// When the last message was written.
+    #[serde(default)]
+    pub(crate) last_ts: String,
     #[serde(default)]
     pub(crate) consumer_count: u64,
 }

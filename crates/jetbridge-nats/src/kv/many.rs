@@ -32,13 +32,17 @@ const LAST_KNOWN_TTL: Duration = Duration::from_secs(1);
 
 /// The state that `entries` are of, if it is known though they were read one by one. Each was its
 /// key's last when it was read, which was after the stream had come to some sequence: what is not
-/// newer than that was the last one there too.
+/// newer than that was the last one there too. Its time counts beside its number, for the one who
+/// answers may be another stream that counts from 1 again: the origin of a mirror, made anew.
 fn state_of(facts: &Facts, entries: &[Option<Entry>]) -> Option<Revision> {
-    let (last, asked) = facts.last?;
-    let known = asked.elapsed() < LAST_KNOWN_TTL;
-    let was_there =
-        |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.revision.0 <= last);
-    (known && entries.iter().all(was_there)).then_some(Revision(last))
+    let last = facts.last?;
+    let known = last.told.elapsed() < LAST_KNOWN_TTL;
+    let was_there = |entry: &Option<Entry>| {
+        entry
+            .as_ref()
+            .is_some_and(|entry| entry.revision.0 <= last.sequence && entry.written <= last.written)
+    };
+    (known && entries.iter().all(was_there)).then_some(Revision(last.sequence))
 }
 
 /// The last messages of several subjects.
@@ -247,6 +251,35 @@ impl NatsKv {
                     return Err(refused.into_error(call.operation));
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use jetbridge_core::BucketName;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::facts::Last;
+
+    fn written_at(revision: u64, second: u64) -> Option<Entry> {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        Some(Entry::new(Key::parse("k").unwrap(), "v".into(), Revision(revision), at))
+    }
+
+    #[test]
+    fn what_is_newer_by_number_or_time_proves_no_state() {
+        let mut facts = Facts::unknown(&BucketName::parse("b").unwrap());
+        let written = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        assert_eq!(state_of(&facts, &[written_at(1, 1)]), None, "nothing is known");
+        facts.last = Some(Last { sequence: 10, written, told: Instant::now() });
+        let old = || written_at(9, 99);
+        assert_eq!(state_of(&facts, &[old(), written_at(10, 100)]), Some(Revision(10)));
+        for other in [None, written_at(11, 100), written_at(2, 101)] {
+            assert_eq!(state_of(&facts, &[old(), other]), None);
         }
     }
 }
