@@ -116,11 +116,19 @@ impl fmt::Debug for Server {
 fn without_credentials(urls: &str) -> String {
     // A password may hold commas, so that the list cannot be taken apart first: whatever stands
     // before the last `@` of a stretch without a scheme may be one.
+    let stretches: Vec<_> = urls.split("://").collect();
     let open = |stretch: &str| match stretch.rfind('@') {
         Some(at) => stretch[at + 1..].to_owned(),
         None => stretch.to_owned(),
     };
-    urls.split("://").map(open).collect::<Vec<_>>().join("://")
+    // A scheme in the middle stands behind a comma; without one it is a piece of a password.
+    let is_shown =
+        |at: &usize| [0, stretches.len() - 1].contains(at) || stretches[*at].contains(',');
+    (0..stretches.len())
+        .filter(is_shown)
+        .map(|at| open(stretches[at]))
+        .collect::<Vec<_>>()
+        .join("://")
 }
 
 /// Keys or objects.
@@ -550,6 +558,7 @@ mod tests {
         for (urls, shown) in [
             ("nats://u:p@h:1", "nats://h:1"),
             ("nats://u:p,w@h", "nats://h"),
+            ("nats://u:p://x@h", "nats://h"),
             ("nats://u:p,w@h,nats://u:p,w@i", "nats://i"),
             ("nats://h1,nats://h2", "nats://h1,nats://h2"),
             ("u:p@h1,u:p@h2", "h2"),
