@@ -107,7 +107,7 @@ impl Plan {
         for _ in 0..most {
             let Some(slot) = self.state.reserve_ahead(policy, now.store, arrival) else { return };
             arrival = arrival.saturating_add(policy.span);
-            let taken = Taken { cost: 1, slot, after: self.state.at };
+            let taken = Taken { cost: 1, slot, after: self.state.at, waits: true };
             let decision = place.decision(now.store, &self.state, Verdict::Granted(slot));
             let (ready, expires) = (now.when(slot), now.when(taken.expires(policy)));
             self.ahead.push(Ahead { decision, taken, ready, expires });
@@ -150,7 +150,7 @@ impl Planner<'_> {
             self.slots += slots;
             state.held.set(&self.holding.id, self.slots, self.until);
         }
-        let taken = Taken { cost: request.cost, slot, after: state.at };
+        let taken = Taken { cost: request.cost, slot, after: state.at, waits: slot > now.store };
         let decision = place.decision(now.store, state, verdict);
         let (ready, expires) = (now.when(slot), now.when(taken.expires(&place.policy)));
         Fate::Granted { decision, taken, slots, ready, expires }

@@ -235,6 +235,8 @@ impl State {
                 Some(ahead) if ahead == span => self.before = self.before.saturating_sub(cost),
                 _ => {}
             },
+            // What was in view before its slot is forgotten, and would be given again.
+            Algorithm::Log if taken.waits => {}
             Algorithm::Log => {
                 let mut left = taken.cost;
                 self.log.retain(|given| {
@@ -254,9 +256,10 @@ impl State {
         match policy.algorithm {
             Algorithm::Slots => 0,
             Algorithm::Gcra => self.at.saturating_add(policy.saved_ns()),
-            Algorithm::Fixed if self.taken == 0 => 0,
+            // What a later window has given back leaves the one before it unknown until then.
+            Algorithm::Fixed if self.taken == 0 => self.at,
             Algorithm::Fixed => self.at.saturating_add(span),
-            Algorithm::Sliding if self.taken | self.before == 0 => 0,
+            Algorithm::Sliding if self.taken | self.before == 0 => self.at,
             Algorithm::Sliding => start(self.at, span).saturating_add(span.saturating_mul(2)),
             Algorithm::Log => self.log.last().map_or(0, |given| given.saturating_add(span)),
         }
@@ -280,6 +283,8 @@ pub(crate) struct Taken {
     pub(crate) slot: u64,
     /// [`State::at`] right afterwards.
     pub(crate) after: u64,
+    /// Whether the slot was still to come when it was taken.
+    pub(crate) waits: bool,
 }
 
 impl Taken {

@@ -9,6 +9,7 @@ use super::state::{Ask, State, Taken, Verdict};
 
 /// Some day of the store's clock.
 const START: u64 = 1_750_000_000_000_000_000;
+const SECOND: u64 = 1_000_000_000;
 
 /// One call: how long after the last one, how many permits, how long it would wait, whether the
 /// process ends or the answer is lost after the state was written, and how far the clock of the
@@ -95,7 +96,7 @@ proptest! {
                 }
             };
             let Some(slot) = slot else { continue };
-            let expires = Taken { cost, slot, after: state.at }.expires(&policy);
+            let expires = Taken { cost, slot, after: state.at, waits: false }.expires(&policy);
             prop_assert!(expires >= slot);
             let later = Duration::from_nanos(expires - slot).mul_f64(late);
             uses.push((slot + u64::try_from(later.as_nanos()).unwrap(), cost));
@@ -114,7 +115,7 @@ proptest! {
         for _ in 0..many {
             let verdict = state.reserve(&policy, START + 1, Ask { cost: 1, wait: u64::MAX });
             let Verdict::Granted(slot) = verdict else { panic!("denied") };
-            owed.push(Taken { cost: 1, slot, after: state.at });
+            owed.push(Taken { cost: 1, slot, after: state.at, waits: false });
         }
         let mut refunds: Vec<_> = owed.into_iter().zip(order).collect();
         refunds.sort_unstable_by_key(|(_, order)| *order);
@@ -226,4 +227,29 @@ fn a_store_clock_set_back_by_a_day_blocks_nobody_for_a_day() {
     let ask = Ask { cost: 1, wait: 0 };
     assert_eq!(state.reserve(&policy, START, ask), Verdict::Granted(START));
     assert!(matches!(state.reserve(&policy, START, ask), Verdict::Denied(_)));
+}
+
+#[test]
+fn a_log_whose_waiter_was_refunded_gives_nothing_twice() {
+    let policy = Policy::sliding_log(5, Duration::from_secs(60)).unwrap();
+    let mut state = State::default();
+    let ask = |cost| Ask { cost, wait: u64::MAX };
+    assert_eq!(state.reserve(&policy, START, ask(5)), Verdict::Granted(START));
+    let now = START + 10 * SECOND;
+    let Verdict::Granted(slot) = state.reserve(&policy, now, ask(1)) else { panic!("it waits") };
+    assert!(slot > now);
+    assert!(state.refund(&policy, Taken { cost: 1, slot, after: state.at, waits: true }));
+    assert_eq!(state.remaining(&policy, now), 0);
+}
+
+#[test]
+fn a_window_that_is_used_up_is_remembered_though_the_next_was_refunded() {
+    let policy = Policy::fixed_window(100, Duration::from_secs(60)).unwrap();
+    let mut state = State::default();
+    let ask = |cost| Ask { cost, wait: u64::MAX };
+    assert_eq!(state.reserve(&policy, START, ask(100)), Verdict::Granted(START));
+    let now = START + SECOND;
+    let Verdict::Granted(slot) = state.reserve(&policy, now, ask(1)) else { panic!("it waits") };
+    assert!(state.refund(&policy, Taken { cost: 1, slot, after: state.at, waits: true }));
+    assert!(slot > now && state.full_at(&policy) >= slot);
 }

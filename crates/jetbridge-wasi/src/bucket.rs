@@ -241,8 +241,13 @@ impl Bucket {
     pub(crate) fn watch(&self, start: Start) -> Answer<BoxStream<'static, Result<Change>>> {
         let changes = self.kv()?.watch(Watch::current(Scope::All).start(start));
         let removal = self.0.linked.removal();
-        let removed = stream::once(async {
-            Err(Error::new(ErrorKind::NotFound, "wasi.watch").because("the link was taken away"))
+        let linked = Arc::clone(&self.0.linked);
+        let removed = stream::iter([()]).filter_map(move |()| {
+            let gone = linked.is_removed().then(|| {
+                Err(Error::new(ErrorKind::NotFound, "wasi.watch")
+                    .because("the link was taken away"))
+            });
+            std::future::ready(gone)
         });
         Ok(changes.take_until(removal).chain(removed).boxed())
     }

@@ -91,6 +91,10 @@ impl Follower {
         if self.pending.is_none() {
             let change = self.changes.next().await.unwrap_or_else(|| Err(self.ended()));
             self.has_ended = change.is_err();
+            if change.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                // What comes under its name next counts from 1 again.
+                self.seen = None;
+            }
             self.pending = Some((change?, 0));
         }
         let Some((change, attempts)) = &mut self.pending else { return Ok(Told::Done) };
