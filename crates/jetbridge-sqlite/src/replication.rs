@@ -19,7 +19,7 @@ use crate::uplink::{FenceOptions, StoreUplink};
 
 const OPERATION: &str = "sqlite.replicate";
 /// The file beside what the capture remembers that names this writer.
-const WRITER_FILE: &str = "writer";
+pub(crate) const WRITER_FILE: &str = "writer";
 /// Names the machine, where there is such a file.
 const MACHINE_FILE: &str = "/etc/machine-id";
 

@@ -233,12 +233,17 @@ impl Replicator {
     /// it was stopped before.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if it is none of these.
+    /// [`NotFound`](ErrorKind::NotFound) if it is none of these, and
+    /// [`Unavailable`](ErrorKind::Unavailable) if not everything was shipped; it is stopped then.
     pub async fn pause(&self, path: &Path, grace: Duration) -> Result<Option<Txid>> {
         let paused = self.slots().get_mut(path).ok_or_else(|| unknown(path))?.pause();
         let Some(replication) = paused else { return Ok(None) };
         let Some(replication) = replication else { return Ok(Some(Txid::NONE)) };
-        replication.close(grace).await;
+        if !replication.close(grace).await {
+            return Err(Error::new(ErrorKind::Unavailable, "sqlite.stop")
+                .because("the last changes were not shipped in time")
+                .with("path", path.display()));
+        }
         Ok(Some(replication.status().borrow().txid))
     }
 

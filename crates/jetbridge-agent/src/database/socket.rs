@@ -23,7 +23,7 @@ use jetbridge_core::{Backend, Clock, Error, ErrorKind, Result, Tasks};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::LOOK_EVERY;
@@ -107,7 +107,7 @@ fn router(registered: Registered) -> Router {
 }
 
 /// What a request says.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Request {
     path: String,
@@ -122,6 +122,11 @@ impl Request {
             0 => TIMEOUT_DEFAULT,
             seconds => Duration::from_secs(seconds).min(TIMEOUT_MAX),
         }
+    }
+
+    /// How long closing may take: less than the request, so that how it went can be answered.
+    fn grace(&self) -> Duration {
+        self.timeout() * 9 / 10
     }
 }
 
@@ -194,6 +199,21 @@ impl Registered {
         respond(worked.await)
     }
 
+    /// Works to the end, whether anybody still waits for the answer or not: what is cut off would
+    /// leave a replication that nobody knows.
+    async fn whole(&self, work: impl Future<Output = Answer> + Send + 'static) -> Answer {
+        let (told, answer) = oneshot::channel();
+        self.means.tasks.spawn(async move {
+            if let Err(Err(Refused(_, error))) = told.send(work.await) {
+                tracing::warn!(error, "a request that nobody waits for failed");
+            }
+        });
+        answer.await.unwrap_or_else(|_lost| {
+            let text = "the request was lost".to_owned();
+            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, text))
+        })
+    }
+
     fn find(&self, path: &Path) -> std::result::Result<Arc<Replicator>, Refused> {
         let text = || format!("database not found: {}", path.display());
         self.means.desk.find(path).ok_or_else(|| Refused(StatusCode::NOT_FOUND, text()))
@@ -242,9 +262,10 @@ impl Registered {
             at.map(|at| list.remove(at))
         };
         if let Some((_, replicator, listed)) = found {
-            let txid = self.txid(path);
-            let closed = replicator.close(request.timeout()).await;
+            let paused = replicator.pause(path, request.grace()).await;
+            let closed = replicator.close(request.grace()).await;
             drop(listed);
+            let txid = paused?.unwrap_or_default().0;
             if closed > 0 {
                 return Err(Refused(
                     StatusCode::INTERNAL_SERVER_ERROR,
@@ -257,7 +278,7 @@ impl Registered {
         let Some(replicator) = self.means.desk.find(path) else {
             return Ok(json!({"status": "already_unregistered", "path": path, "txid": 0}));
         };
-        let txid = replicator.pause(path, request.timeout()).await?;
+        let txid = replicator.pause(path, request.grace()).await?;
         let status = if txid.is_some() { "unregistered" } else { "already_unregistered" };
         Ok(json!({"status": status, "path": path, "txid": txid.unwrap_or_default().0}))
     }
@@ -272,18 +293,26 @@ fn respond(answer: Answer) -> Response {
 
 async fn start(State(state): State<Registered>, asked: Asked) -> Response {
     let work = async |state: &Registered, _request: &Request, path: &Path| {
-        let resumed = state.find(path)?.resume(path).await?;
-        let status = if resumed { "started" } else { "already_running" };
-        Ok(json!({"status": status, "path": path, "txid": state.txid(path)}))
+        let (own, path) = (state.clone(), path.to_owned());
+        let work = async move {
+            let resumed = own.find(&path)?.resume(&path).await?;
+            let status = if resumed { "started" } else { "already_running" };
+            Ok(json!({"status": status, "path": path, "txid": own.txid(&path)}))
+        };
+        state.whole(work).await
     };
     state.answer(asked, work).await
 }
 
 async fn stop(State(state): State<Registered>, asked: Asked) -> Response {
     let work = async |state: &Registered, request: &Request, path: &Path| {
-        let stopped = state.find(path)?.pause(path, request.timeout()).await?;
-        let status = if stopped.is_some() { "stopped" } else { "already_stopped" };
-        Ok(json!({"status": status, "path": path, "txid": stopped.unwrap_or_default().0}))
+        let (own, grace, path) = (state.clone(), request.grace(), path.to_owned());
+        let work = async move {
+            let stopped = own.find(&path)?.pause(&path, grace).await?;
+            let status = if stopped.is_some() { "stopped" } else { "already_stopped" };
+            Ok(json!({"status": status, "path": path, "txid": stopped.unwrap_or_default().0}))
+        };
+        state.whole(work).await
     };
     state.answer(asked, work).await
 }
@@ -307,14 +336,16 @@ async fn sync(State(state): State<Registered>, asked: Asked) -> Response {
 
 async fn register(State(state): State<Registered>, asked: Asked) -> Response {
     let work = async |state: &Registered, request: &Request, path: &Path| {
-        state.register(request, path).await
+        let (own, request, path) = (state.clone(), request.clone(), path.to_owned());
+        state.whole(async move { own.register(&request, &path).await }).await
     };
     state.answer(asked, work).await
 }
 
 async fn unregister(State(state): State<Registered>, asked: Asked) -> Response {
     let work = async |state: &Registered, request: &Request, path: &Path| {
-        state.unregister(request, path).await
+        let (own, request, path) = (state.clone(), request.clone(), path.to_owned());
+        state.whole(async move { own.unregister(&request, &path).await }).await
     };
     state.answer(asked, work).await
 }

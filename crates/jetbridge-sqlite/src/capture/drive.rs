@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jetbridge_core::{Backoff, Error, ErrorKind, Result, Tasks};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use super::fault::CAPTURE;
 use super::options::Options;
 use super::patience::{self, Progress};
 use super::run::{Rebase, Status};
-use super::uplink::{Delta, Head, Touched, Uplink};
+use super::uplink::{Delta, Head, Scope, Touched, Uplink};
 use super::wake::Wake;
 use crate::Txid;
 
@@ -25,7 +26,7 @@ use crate::Txid;
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where the replica's database is written to while a chain is taken over.
-const IMAGE_NAME: &str = "replica.db";
+pub(super) const IMAGE_NAME: &str = "replica.db";
 
 /// The state of a running capture.
 pub(super) struct Drive {
@@ -88,6 +89,8 @@ impl Drive {
             self.asked.push(request);
         }
         self.looked.append(&mut self.asked);
+        // Heard here too: a database that is written to all the time never comes to rest.
+        self.hear_rebase();
         match self.with_engine(move |engine| engine.next(&replica)).await? {
             Turn::Ship(delta) => {
                 self.unshipped = delta.again();
@@ -98,6 +101,14 @@ impl Drive {
                 self.rest().await;
                 Ok(())
             }
+        }
+    }
+
+    fn hear_rebase(&mut self) {
+        if self.rebase.asked().now_or_never().is_some()
+            && let Some(engine) = &mut self.engine
+        {
+            engine.want_base();
         }
     }
 
@@ -183,6 +194,7 @@ impl Drive {
             status.behind_since = status.behind_since.or(Some(time));
         });
         self.shipped_at = Some(Instant::now());
+        let is_base = delta.scope == Scope::Base;
         let (delta, progress) = Progress::of(delta);
         let (uplink, tasks) = (Arc::clone(&self.uplink), self.tasks.clone());
         let shipping = patience::while_progress(uplink.ship(delta), &progress, |error| {
@@ -195,6 +207,15 @@ impl Drive {
         let Some(txid) = shipped else { return Ok(()) };
         self.unshipped = None;
         self.with_engine(move |engine| engine.acknowledge(txid)).await?;
+        if is_base {
+            // Whoever asked for one meanwhile has it: another would ship everything again.
+            self.hear_rebase();
+            self.with_engine(|engine| {
+                engine.has_base();
+                Ok(())
+            })
+            .await?;
+        }
         head.txid = txid;
         if let Some(replica) = &mut self.replica {
             replica.head = Some(head);

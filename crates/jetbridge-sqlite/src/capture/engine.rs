@@ -99,6 +99,11 @@ impl Engine {
         self.wants_base = true;
     }
 
+    /// The replica has a new base.
+    pub(super) fn has_base(&mut self) {
+        self.wants_base = false;
+    }
+
     /// The TXID after which the replica must say what it was sent; `None` if it need not.
     pub(super) fn remembered(&self, identity: &str) -> Result<Option<Txid>> {
         let cursor = self.memory.cursor()?;

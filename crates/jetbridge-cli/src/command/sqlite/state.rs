@@ -262,7 +262,18 @@ impl View for VerifiedView {
 pub(super) fn reset(args: &Reset, printer: &Printer) -> Result<Status> {
     let config = args.file.config.is_some().then(|| databases(&args.file, printer)).transpose()?;
     let state = match &config {
-        Some(config) => state_of(database_of(config, &args.database)?),
+        Some(config) => {
+            let spec = database_of(config, &args.database)?;
+            // What it names may hold what is remembered of many, some of which may run.
+            if !matches!(spec.source, DatabaseSource::File(_)) {
+                return Err(Error::new(ErrorKind::InvalidInput, "sqlite.reset")
+                    .because(format!("{} is a directory of databases", args.database))
+                    .hint(
+                        "name the database: `jetbridge sqlite reset DATABASE`, without -config",
+                    ));
+            }
+            state_of(spec)
+        }
         None => capture::Options::new(&args.database).state_dir(),
     };
     let (path, removed) = (state.display().to_string(), !args.dry_run && forget(&state)?);

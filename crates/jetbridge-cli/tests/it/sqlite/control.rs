@@ -99,6 +99,27 @@ async fn a_replicator_is_told_over_its_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_does_not_ship_everything_fails() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    let replicator = running(&store).await;
+    store.does("sqlite sync app.db -wait -socket ctl.sock").await;
+    store.server().kill();
+    application(&store.path("app.db"), INSERT);
+    let stop = ["sqlite", "stop", "app.db", "-timeout", "2", "-socket", "ctl.sock"];
+    let said = finish(store.command(&stop), b"").await;
+    assert!(said.code != 0 && format!("{said:?}").contains("not shipped in time"), "{said:?}");
+
+    // What was stopped that way can be gone on with.
+    store.server().restart().await;
+    store.does("sqlite start app.db -socket ctl.sock").await;
+    store.does("sqlite sync app.db -wait -socket ctl.sock").await;
+    replicator.signal(Signal::TERM);
+    assert_eq!(replicator.end().await.1, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_says_how_databases_do() {
     let store = Store::nats(Release::Newest).await;
     store.does("object add backups").await;

@@ -346,6 +346,10 @@ impl Top {
             }
         };
         if let Some(snapshot) = &self.snapshot {
+            if snapshot.interval.is_some_and(|it| it.0.is_zero()) {
+                let place = root.get("snapshot").map_or(&root.place, |node| &node.place);
+                return Err(place.error("`snapshot.interval` must be more than 0"));
+            }
             set(&mut upkeep.snapshot_interval, snapshot.interval);
             set(&mut upkeep.snapshot_retention, snapshot.retention);
         }

@@ -49,6 +49,14 @@ fn settings_at_the_top_hold_for_every_replica() {
 }
 
 #[test]
+fn snapshots_without_a_pause_are_refused() {
+    let yaml = "snapshot: {interval: 0s}\ndbs:\n  \
+                - {path: a.db, replica: {url: 'nats://h/b'}}\n";
+    let error = read(yaml).unwrap_err().to_string();
+    assert!(error.contains("`snapshot.interval` must be more than 0"), "{error}");
+}
+
+#[test]
 fn reconnecting_goes_on_for_ever_unless_a_number_is_written() {
     let server = |replica: &str| one(replica).server.unwrap().reconnects_max;
     assert_eq!(server("{url: 'nats://h/b'}"), None);
