@@ -66,11 +66,12 @@ pub(super) fn refuse_store(target: &str) -> Result<()> {
 /// What the file says.
 pub(super) fn databases(file: &File, printer: &Printer) -> Result<Databases> {
     let environment = Environment::of_process();
-    let path = file
-        .config
-        .clone()
-        .unwrap_or_else(|| environment.get("LITESTREAM_CONFIG").unwrap_or(CONFIG_DEFAULT).into());
-    let mut root = tree(&path)?;
+    let named = file.config.clone().or_else(|| environment.get("LITESTREAM_CONFIG").map(Into::into));
+    let mut root = match &named {
+        Some(path) => tree(path),
+        None => tree(CONFIG_DEFAULT.as_ref())
+            .map_err(|error| error.hint("name the file of the databases: `--config FILE`")),
+    }?;
     let expansion = if file.no_expand_env { Expansion::Off } else { Expansion::Litestream };
     root.expand(&environment, expansion)?;
     let databases = Databases::read(&root, &environment)?;
