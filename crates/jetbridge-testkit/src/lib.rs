@@ -8,6 +8,7 @@ pub mod fault;
 pub mod guest;
 pub mod jwt;
 pub mod proxy;
+mod rows;
 pub mod server;
 mod storm;
 mod wait;

@@ -29,22 +29,6 @@ pub(crate) async fn address(up: &mut Running) -> String {
     }
 }
 
-/// Each case on the oldest and the newest server.
-macro_rules! on_both_servers {
-    ($($case:ident),+ $(,)?) => {
-        mod nats_2_9_25 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(jetbridge_testkit::Release::Oldest).await })+
-        }
-        mod nats_2_15_2 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(jetbridge_testkit::Release::Newest).await })+
-        }
-    };
-}
-
-pub(crate) use on_both_servers;
-
 async fn permits_are_given_over_processes(store: Store) {
     lay_out(
         &store,

@@ -389,5 +389,5 @@ mod on_servers {
         super::a_clients_wall_clock_has_no_effect(Store::nats(release).await).await;
     }
 
-    crate::limit::on_both_servers! { stands_still, killed, clock }
+    jetbridge_testkit::on_every_server! { stands_still, killed, clock }
 }

@@ -155,7 +155,7 @@ async fn the_metrics_of_the_page_are_there(release: Release) {
     assert_eq!(up.end().await.1, 0);
 }
 
-crate::limit::on_both_servers! {
+jetbridge_testkit::on_every_server! {
     the_files_of_the_page_work,
     what_the_page_explains_begins_with_its_words,
     the_token_is_the_environments_or_none,

@@ -223,7 +223,7 @@ async fn a_stored_subject_that_is_no_text_is_named(release: Release) {
     store.close().await;
 }
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     a_subject_that_is_no_text_ends_no_subscription,
     a_stored_subject_that_is_no_text_is_named,
     reading_survives_restarts_and_leaves_no_consumer,

@@ -18,7 +18,7 @@ use crate::store::{
 /// Well below the time-out of a request: what ends within it did not wait for that.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     a_brief_outage_costs_no_time_out,
     requests_in_flight_are_settled_when_the_connection_dies,
     what_was_not_sent_is_not_applied,

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::store::{GRACE, SOON, Store, bucket, connect_to, key, options, options_as};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     the_server_adds_where_it_can,
     counts_that_were_begun_in_keys_are_gone_on_with,
     an_addition_whose_acknowledgement_is_lost_counts_once,

@@ -23,7 +23,7 @@ async fn eight_processes_count_exactly(release: Release) {
     store.close().await;
 }
 
-on_every_server!(eight_processes_count_exactly);
+jetbridge_testkit::on_every_server!(eight_processes_count_exactly);
 
 mod slow {
     use super::*;
@@ -37,5 +37,7 @@ mod slow {
         assert!(jetbridge_core::Backend::close(&backend, crate::store::GRACE).await.is_clean());
     }
 
-    on_every_server!(they_do_while_acknowledgements_are_lost_and_the_server_is_killed);
+    jetbridge_testkit::on_every_server!(
+        they_do_while_acknowledgements_are_lost_and_the_server_is_killed
+    );
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::store::{SOON, Store, bucket, connect, keeping, key, put, read};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     a_new_bucket_is_what_every_client_expects,
     an_existing_bucket_is_never_altered,
     a_bucket_that_cannot_expire_keys_expires_them_all_the_same,

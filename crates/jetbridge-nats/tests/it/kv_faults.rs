@@ -14,7 +14,7 @@ use jetbridge_testkit::{AckLoss, Proxy, Release};
 
 use crate::store::{Store, bucket, connect_to, keeping, key, put, read};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     a_put_whose_acknowledgement_is_lost_is_settled,
     a_creation_does_not_lose_against_itself,
     an_update_whose_acknowledgement_is_lost_is_settled,

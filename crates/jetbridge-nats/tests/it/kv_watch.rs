@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::store::{SOON, Store, connect, key, put};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     a_reconnect_replays_nothing,
     a_watch_that_delivered_nothing_replays_nothing_either,
     what_happens_during_an_outage_is_delivered,

@@ -261,7 +261,7 @@ async fn through_a_domain_objects_work_or_are_refused(release: Release) {
     store.close().await;
 }
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     a_foreign_meta_that_is_unreadable_hides_no_object,
     through_a_domain_objects_work_or_are_refused,
     what_was_put_is_read_in_whole_and_in_part,

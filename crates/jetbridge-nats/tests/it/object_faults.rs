@@ -16,7 +16,7 @@ use jetbridge_testkit::{AckLoss, NatsServer, Proxy, Release, ServerOptions, even
 
 use crate::store::{GRACE, SOON, Store, bucket, connect, options};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     a_new_object_whose_last_acknowledgement_is_lost_is_there_once,
     an_overwrite_whose_last_acknowledgement_is_lost_is_there_once,
     an_overwrite_that_was_overwritten_meanwhile_touches_nothing,

@@ -21,7 +21,7 @@ use crate::store::{GRACE, Store, bucket, key, options_as, put, read};
 /// Well below the time-out of a request.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     who_may_only_get_gets,
     who_reads_a_bucket_gets_lists_and_watches_it,
     who_writes_a_bucket_needs_no_administration,

@@ -178,17 +178,7 @@ async fn read_both(sources: &StoreSources) {
     }
 }
 
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        mod nats_2_9_25 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(super::Release::Oldest).await })+
-        }
-        mod nats_2_15_2 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(super::Release::Newest).await })+
-        }
-    };
-}
-
-on_both!(a_hundred_keys_take_few_round_trips, values_of_a_bucket_are_of_one_state);
+jetbridge_testkit::on_every_server!(
+    a_hundred_keys_take_few_round_trips,
+    values_of_a_bucket_are_of_one_state
+);

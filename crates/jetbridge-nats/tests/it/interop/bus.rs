@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Foreign, base64, bytes_of};
 use crate::store::{SOON, Store};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     messages_and_requests_pass,
     streams_are_taken_by_both,
     ids_are_kept_once_whoever_sends,

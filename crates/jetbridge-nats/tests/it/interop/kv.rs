@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Foreign, base64, bytes_of};
 use crate::store::{SOON, Store, keeping, key, put, read};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     names_are_the_same,
     headers_are_ours_alone,
     deletions_are_seen,

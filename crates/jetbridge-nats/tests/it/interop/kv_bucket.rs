@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Foreign;
 use crate::store::{SOON, Store, bucket, keeping, key, put, read};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     what_we_make_the_other_takes,
     what_the_other_makes_we_take,
     in_a_bucket_without_markers_keys_expire_too,

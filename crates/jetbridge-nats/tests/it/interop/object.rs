@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Foreign, base64, bytes_of};
 use crate::store::{SOON, Store, bucket};
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     ours_are_read_whole,
     deletions_and_replacements_are_seen,
     watches_tell_of_the_other,

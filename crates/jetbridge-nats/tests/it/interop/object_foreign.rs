@@ -10,7 +10,7 @@ use super::base64;
 use super::object::{both, name, of, open, put, read_ours, read_theirs, sample, store_ours};
 use crate::store::Store;
 
-on_every_server!(
+jetbridge_testkit::on_every_server!(
     theirs_are_read_whole_and_in_part,
     their_links_are_followed,
     irregular_chunks_are_read,
