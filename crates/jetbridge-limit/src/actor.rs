@@ -375,9 +375,9 @@ impl Actor {
             self.seen = Some(seen);
             return Ok(done);
         }
-        let over = seen.revision;
+        let (over, keep) = (seen.revision, seen.keep);
         self.seen = Some(seen);
-        let Some(revision) = self.write(over, &plan, now.store).await? else {
+        let Some(revision) = self.write((over, keep), &plan, now.store).await? else {
             if self.seen.as_ref().is_some_and(|seen| seen.revision != over) {
                 return Ok(Done::Outrun);
             }
@@ -390,7 +390,7 @@ impl Actor {
         let known = self.seen.as_ref().and_then(|seen| seen.revision);
         if known.is_none_or(|known| known <= revision) {
             let state = plan.state.clone();
-            self.seen = Some(Seen { revision: Some(revision), state, converted: false });
+            self.seen = Some(Seen { revision: Some(revision), state, converted: false, keep });
         }
         Ok(self.settle(plan, Some(revision), now))
     }
@@ -424,7 +424,7 @@ impl Actor {
     /// was faster.
     async fn write(
         &mut self,
-        over: Option<Revision>,
+        over: (Option<Revision>, u64),
         plan: &Plan,
         now: u64,
     ) -> Result<Option<Revision>> {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetbridge_core::{Backend, Error, ErrorKind, Expect, Key, Kv, PutOpts, Read, Result, Revision};
+use jetbridge_core::{
+    Backend, Entry, Error, ErrorKind, Expect, Key, Kv, PutOpts, Read, Result, Revision,
+};
 use tokio::time::timeout;
 
-use crate::clock::Moment;
+use crate::clock::{Moment, nanos};
 use crate::decision::{Decision, Source};
 use crate::policy::Policy;
 use crate::record;
@@ -19,6 +21,12 @@ const SLOT_RETRY: Duration = Duration::from_secs(1);
 /// How much longer than it is of use a value is kept: more than any error of a clock, and long
 /// enough for a limiter in use to be written anew rather than made anew.
 const KEPT: Duration = Duration::from_secs(60);
+/// A longer TTL is left out: the value is kept for good. No policy remembers for more than two
+/// years, and stores refuse a TTL of more than a century.
+const TTL_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 3600);
+/// How much longer than its writer reckoned a value lasts: a TTL counts from when the store takes
+/// it, and is rounded up to the second.
+const LATER: Duration = Duration::from_secs(2);
 
 /// Where a limiter's state is kept and how.
 #[derive(Clone, Debug)]
@@ -42,6 +50,9 @@ pub(crate) struct Seen {
     pub(crate) revision: Option<Revision>,
     pub(crate) state: State,
     pub(crate) converted: bool,
+    /// Until when the value must stay, in the store's nanoseconds, though this policy would let
+    /// it go: those of another one may have more to remember. `u64::MAX` is for good.
+    pub(crate) keep: u64,
 }
 
 impl Place {
@@ -52,22 +63,24 @@ impl Place {
     }
 
     /// What an entry says, under this policy.
-    pub(crate) fn seen(&self, entry: &jetbridge_core::Entry) -> Result<Seen> {
+    pub(crate) fn seen(&self, entry: &Entry) -> Result<Seen> {
         let decoded = record::decode(&self.policy, entry)?;
         let (state, converted) = (decoded.state, decoded.converted);
-        Ok(Seen { revision: Some(entry.revision), state, converted })
+        let keep = self.keep(entry, &state);
+        Ok(Seen { revision: Some(entry.revision), state, converted, keep })
     }
 
-    /// Writes `state` over what was seen; the revision, or `None` if somebody was faster.
+    /// Writes `state` over what was seen, and keeps it as long as that; the revision, or `None`
+    /// if somebody was faster.
     pub(crate) async fn write(
         &self,
-        over: Option<Revision>,
+        (over, keep): (Option<Revision>, u64),
         (state, now): (State, u64),
     ) -> Result<Option<Revision>> {
         self.tally.request();
         let expect = over.map_or(Expect::Absent, Expect::Exactly);
         let mut opts = PutOpts::new().expect(expect);
-        opts.ttl = self.ttl(&state, now);
+        opts.ttl = self.ttl(&state, now, keep);
         let value = record::encode(&self.policy, state)?;
         let put = self.kv.put(&self.key, value, opts);
         match self.within("limit.write", put).await {
@@ -82,12 +95,24 @@ impl Place {
 
     /// How long the value of one user, address or tenant is of use. Whoever asks can make as many
     /// of them as it likes, so they do not stay; a limiter's own key does.
-    fn ttl(&self, state: &State, now: u64) -> Option<Duration> {
+    fn ttl(&self, state: &State, now: u64, keep: u64) -> Option<Duration> {
         if !self.expires || !self.key.as_str().contains(':') {
             return None;
         }
         let of_use = state.full_at(&self.policy).max(state.held.last_end().unwrap_or_default());
-        Some(Duration::from_nanos(of_use.saturating_sub(now)) + KEPT)
+        let own = Duration::from_nanos(of_use.saturating_sub(now)) + KEPT;
+        let ttl = own.max(Duration::from_nanos(keep.saturating_sub(now)));
+        (ttl <= TTL_MAX).then_some(ttl)
+    }
+
+    /// Until when an entry must stay for others than this policy: until it ends, unless this
+    /// policy would have let it go then too.
+    fn keep(&self, entry: &Entry, state: &State) -> u64 {
+        let own = self.ttl(state, nanos(entry.written), 0);
+        let own = own.and_then(|ttl| entry.written.checked_add(ttl + LATER));
+        let own = own.map_or(u64::MAX, nanos);
+        let ends = entry.expires.map_or(u64::MAX, nanos);
+        if ends <= own { 0 } else { ends }
     }
 
     pub(crate) async fn now(&self) -> Result<Moment> {

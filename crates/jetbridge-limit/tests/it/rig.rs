@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use jetbridge_core::{Backend, BucketName, BucketSpec, MemoryBackend, Open};
+use jetbridge_core::{Backend, BucketName, BucketSpec, Entry, Key, MemoryBackend, Open, Read};
 use jetbridge_limit::{Limiter, LimiterOpts, Limits, OnError, Policy};
 use jetbridge_local::{LocalBackend, LocalOptions};
 use jetbridge_nats::{ConnectOptions, NatsBackend};
@@ -49,11 +49,11 @@ impl Row {
                 Box::new(server)
             }
         };
-        let mut limits = Vec::new();
+        let (mut limits, store) = (Vec::new(), Arc::clone(&backends[0]));
         for backend in backends {
             limits.push(open(backend).await);
         }
-        Fleet { limits, _keep: keep }
+        Fleet { limits, store, _keep: keep }
     }
 }
 
@@ -65,6 +65,7 @@ pub(crate) async fn open(backend: Arc<dyn Backend>) -> Limits {
 
 pub(crate) struct Fleet {
     pub(crate) limits: Vec<Limits>,
+    store: Arc<dyn Backend>,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -74,6 +75,13 @@ impl Fleet {
     pub(crate) fn limiters(&self, policy: Policy) -> Vec<Limiter> {
         let opts = strict();
         self.limits.iter().map(|l| l.limiter_with("api", policy, opts).unwrap()).collect()
+    }
+
+    /// What the store has under `key`.
+    pub(crate) async fn entry(&self, key: &str) -> Option<Entry> {
+        let bucket = BucketName::parse("rate_limits").unwrap();
+        let kv = self.store.kv(&bucket, Open::existing()).await.unwrap();
+        kv.get(&Key::parse(key).unwrap(), Read::Fresh).await.unwrap()
     }
 }
 
