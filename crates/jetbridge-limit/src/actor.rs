@@ -188,6 +188,9 @@ impl Actor {
     /// Ends: what came back is told to the store, who waits is told by the end of the channel.
     pub(crate) async fn farewell(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         inbox.close();
+        // A write that was cut off may have put them back: they are rather lost than counted twice.
+        self.refunds.clear();
+        self.owed.clear();
         self.take_in_all(&mut inbox);
         self.waiting.clear();
         for _ in 0..FAREWELLS {
