@@ -29,6 +29,7 @@ use crate::policy::Algorithm;
 use crate::spare::Spare;
 use crate::standing::Standing;
 use crate::state::Taken;
+use crate::turns::Turns;
 
 /// Most calls that one write serves: the caller at the end of it waits for all of them to be
 /// computed, which takes well under a millisecond.
@@ -71,6 +72,7 @@ pub(crate) struct Actor {
     seen: Option<Seen>,
     waiting: VecDeque<Request>,
     spare: Spare,
+    turns: Turns,
     /// Somebody has come since permits were last reserved ahead.
     asked: bool,
     /// Until when all processes have taken permits of a rate.
@@ -102,6 +104,7 @@ impl Actor {
             seen: None,
             waiting: VecDeque::new(),
             spare: Spare::default(),
+            turns: Turns::default(),
             asked: false,
             reserved_until: Instant::now(),
             covered: Instant::now(),
@@ -116,7 +119,8 @@ impl Actor {
 
     /// True if nobody waits and nobody holds anything.
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.holding.slots == 0 && !self.holding.dirty
+        let nobody_waits = self.waiting.is_empty() && self.turns.until(Instant::now()).is_none();
+        nobody_waits && self.holding.slots == 0 && !self.holding.dirty
     }
 
     /// Waits until there is something to do: a message, or a matter of slots.
@@ -220,7 +224,7 @@ impl Actor {
             }
             Message::GivenBack(unused) => {
                 self.standing.clear();
-                self.spare.add(unused);
+                self.spare.add(self.turns.move_up(unused, Instant::now()));
             }
             Message::Refund(unused, done) => {
                 self.free(&unused);
@@ -291,7 +295,8 @@ impl Actor {
     /// When something is to be done that nobody sends a message about.
     fn alarm(&self) -> Option<Instant> {
         let patience = self.waiting.iter().filter_map(|request| request.until);
-        patience.chain(self.look_at).chain(self.holding.renew_at()).min()
+        let turns = self.turns.until(Instant::now());
+        patience.chain(self.look_at).chain(self.holding.renew_at()).chain(turns).min()
     }
 
     /// Follows the key as long as somebody waits for a slot, or others write it all the time.
@@ -493,7 +498,7 @@ impl Actor {
                     self.offer(request, unused);
                 }
                 Fate::Denied(decision) => self.deny(request, (now.instant, decision)),
-                Fate::Waits => self.waiting.extend(queued(request)),
+                Fate::Waits => self.waiting.extend(request.queued()),
             }
         }
         if !waiting.is_empty() {
@@ -535,11 +540,13 @@ impl Actor {
         drop(request.reply.send(Ok(Reply::Settled(Answer { decision, reserved: None }))));
     }
 
-    fn offer(&self, request: Request, unused: Unused) {
+    fn offer(&mut self, request: Request, unused: Unused) {
         let (decision, tally) = (unused.decision, Arc::clone(&self.place.tally));
-        let reserved = Some(Reserved::new(unused, self.home.clone(), tally));
+        let reserved = Reserved::new(unused, self.home.clone(), tally);
+        self.turns.add(reserved.turn(), Instant::now());
+        let answer = Answer { decision, reserved: Some(reserved) };
         // An answer that nobody takes any more is dropped, and its permits come back.
-        drop(request.reply.send(Ok(Reply::Settled(Answer { decision, reserved }))));
+        drop(request.reply.send(Ok(Reply::Settled(answer))));
     }
 
     /// The store is gone: those who wait for slots of others are told, and do what their
@@ -575,14 +582,4 @@ impl Actor {
             tracing::warn!(%key, "the limiter was used under another policy, and is converted");
         }
     }
-}
-
-/// The request, after its caller was told that it waits; `None` if the caller has gone.
-fn queued(request: Request) -> Option<Request> {
-    if request.queued {
-        return Some(request);
-    }
-    let (reply, offered) = oneshot::channel();
-    let told = request.reply.send(Ok(Reply::Queued(offered)));
-    told.is_ok().then_some(Request { reply, queued: true, ..request })
 }

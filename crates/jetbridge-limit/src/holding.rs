@@ -25,7 +25,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let (certain_until, lost) = (Mutex::new(Instant::now()), CancellationToken::new());
         Arc::new(Self { certain_until, lost })
     }

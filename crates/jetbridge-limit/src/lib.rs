@@ -27,6 +27,9 @@ mod state;
 #[cfg(test)]
 mod state_tests;
 mod tally;
+mod turns;
+#[cfg(test)]
+mod turns_tests;
 
 pub use composite::{Admissions, Composite};
 pub use decision::{Admission, Decision, OnError, Source};

@@ -11,6 +11,7 @@ use crate::holding::{Lease, Released};
 use crate::permit::Permit;
 use crate::state::Taken;
 use crate::tally::Tally;
+use crate::turns::Turn;
 
 /// A call, or something that comes back.
 #[derive(Debug)]
@@ -32,6 +33,18 @@ pub(crate) struct Request {
     pub(crate) reply: oneshot::Sender<Replied>,
     /// Its caller knows that it waits for a slot.
     pub(crate) queued: bool,
+}
+
+impl Request {
+    /// The request, after its caller was told that it waits; `None` if the caller has gone.
+    pub(crate) fn queued(self) -> Option<Self> {
+        if self.queued {
+            return Some(self);
+        }
+        let (reply, offered) = oneshot::channel();
+        let told = self.reply.send(Ok(Reply::Queued(offered)));
+        told.is_ok().then_some(Self { reply, queued: true, ..self })
+    }
 }
 
 pub(crate) type Replied = Result<Reply, Arc<Error>>;
@@ -68,7 +81,7 @@ pub(crate) struct Unused {
 /// Permits that go back to the limiter's other callers unless their time is waited for.
 #[derive(Debug)]
 pub(crate) struct Reserved {
-    unused: Option<Unused>,
+    turn: Arc<Turn>,
     home: mpsc::UnboundedSender<Message>,
     tally: Arc<Tally>,
 }
@@ -79,22 +92,22 @@ impl Reserved {
         home: mpsc::UnboundedSender<Message>,
         tally: Arc<Tally>,
     ) -> Self {
-        Self { unused: Some(unused), home, tally }
+        Self { turn: Arc::new(Turn::new(unused)), home, tally }
+    }
+
+    pub(crate) fn turn(&self) -> &Arc<Turn> {
+        &self.turn
     }
 
     /// Waits until the permits may be used.
-    pub(crate) async fn wait(mut self) -> Option<Permit> {
-        // A timer that is due already may still take its millisecond.
-        if let Some(unused) = self.unused.as_ref().filter(|it| it.ready > Instant::now()) {
-            tokio::time::sleep_until(unused.ready).await;
-        }
-        let unused = self.unused.take().filter(|unused| unused.slots > 0)?;
+    pub(crate) async fn wait(self) -> Option<Permit> {
+        let unused = self.turn.wait().await.filter(|unused| unused.slots > 0)?;
         Some(Permit::of_store(unused, self.home.clone(), Arc::clone(&self.tally)))
     }
 
     /// Gives them back as if they had never been asked for, as far as nobody took any since.
-    pub(crate) async fn refund(mut self) {
-        if let Some(unused) = self.unused.take() {
+    pub(crate) async fn refund(self) {
+        if let Some(unused) = self.turn.take() {
             let (done, refunded) = oneshot::channel();
             drop(self.home.send(Message::Refund(unused, done)));
             // Without its task they are forfeited.
@@ -105,7 +118,7 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if let Some(unused) = self.unused.take() {
+        if let Some(unused) = self.turn.take() {
             // Without its task nobody waits for them, and they are forfeited.
             drop(self.home.send(Message::GivenBack(unused)));
         }

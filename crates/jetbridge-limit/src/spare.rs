@@ -29,7 +29,8 @@ impl Spare {
     }
 
     pub(crate) fn add(&mut self, unused: Unused) {
-        self.0.push_back(unused);
+        let behind = self.0.partition_point(|it| it.ready <= unused.ready);
+        self.0.insert(behind, unused);
     }
 
     /// The permits whose time has passed, which are good for nobody.

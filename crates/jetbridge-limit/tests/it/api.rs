@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jetbridge_core::{ErrorKind, MemoryBackend};
-use jetbridge_limit::{LimiterOpts, OnError, Policy};
+use jetbridge_limit::{Limiter, LimiterOpts, OnError, Policy};
 use jetbridge_testkit::{Faults, Odds, eventually};
 use tokio::time::{Instant, timeout};
 
@@ -137,4 +137,51 @@ pub(crate) async fn a_cancelled_waiters_slot_goes_to_the_next(fleet: &Fleet) {
     assert!(served >= 2, "{served} of two");
     let free = async || (limiter.peek().await.unwrap().remaining == 1).then_some(());
     eventually("the slot is free", SOON, free).await;
+}
+
+/// The waiter behind one that goes away moves up.
+pub(crate) async fn a_cancelled_waiters_permit_goes_to_the_next(fleet: &Fleet) {
+    let period = Duration::from_secs(3);
+    let limiter = fleet.limiters(every(period, 1)).remove(0);
+    assert!(limiter.acquire().await.unwrap().allowed);
+    let begun = Instant::now();
+    let mut waiters = tokio::task::JoinSet::new();
+    let wait = |limiter: Limiter| async move { limiter.acquire().await.unwrap().allowed };
+    let first = waiters.spawn(wait(limiter.clone()));
+    reserved(&limiter, period).await;
+    waiters.spawn(wait(limiter.clone()));
+    reserved(&limiter, period * 2).await;
+    first.abort();
+    assert!(waiters.join_next().await.unwrap().unwrap_err().is_cancelled());
+    assert!(timeout(SOON, waiters.join_next()).await.unwrap().unwrap().unwrap());
+    let waited = begun.elapsed();
+    assert!(waited < period + period / 2, "it took its own turn and not the free one: {waited:?}");
+}
+
+/// Waits until the limiter is reserved for more than `ahead` from now on.
+async fn reserved(limiter: &Limiter, ahead: Duration) {
+    let seen = async || (limiter.peek().await.unwrap().reset_after > ahead).then_some(());
+    eventually("the waiter's reservation", SOON, seen).await;
+}
+
+/// However long they have waited: the limiter is in use as long as somebody does.
+#[tokio::test(start_paused = true)]
+async fn who_has_waited_long_leaves_its_turn_too() {
+    let limits = open(Arc::new(MemoryBackend::new())).await;
+    let period = Duration::from_secs(120);
+    let limiter = limits.limiter_with("api", every(period, 1), strict()).unwrap();
+    assert!(limiter.acquire().await.unwrap().allowed);
+    let begun = Instant::now();
+    let pause = || tokio::time::sleep(period / 4);
+    let first = async {
+        let first = timeout(period / 2, limiter.acquire()).await;
+        assert!(first.is_err(), "it was not made to wait: {first:?}");
+    };
+    let second = async {
+        pause().await;
+        assert!(limiter.acquire().await.unwrap().allowed);
+        begun.elapsed()
+    };
+    let ((), waited) = tokio::join!(first, second);
+    assert!(waited < period + period / 2, "it took its own turn and not the free one: {waited:?}");
 }

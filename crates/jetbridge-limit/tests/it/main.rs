@@ -30,7 +30,8 @@ macro_rules! row {
                 cancelled_calls_leave_no_slot);
             row!(@cases $row, api: a_stream_is_throttled, several_permits_are_taken_together,
                 a_wait_that_is_too_short_is_denied_at_once, a_permit_is_a_guard,
-                waiters_are_served_in_order, a_cancelled_waiters_slot_goes_to_the_next);
+                waiters_are_served_in_order, a_cancelled_waiters_slot_goes_to_the_next,
+                a_cancelled_waiters_permit_goes_to_the_next);
             row!(@cases $row, expiry: a_value_in_use_is_kept_no_longer_than_it_is_of_use);
             row!(@cases $row, composite: nothing_is_charged_unless_all_agree,
                 one_of_several_is_enough);
