@@ -242,8 +242,9 @@ impl Running {
 
     async fn end(self, grace: Duration) -> u64 {
         let left = self.tasks.stop(grace).await;
-        self.links.close(CLOSE_GRACE).await;
+        // Guests that the grace was not enough for end with the host, which they may keep busy.
         self.host.close(CLOSE_GRACE).await;
+        self.links.close(CLOSE_GRACE).await;
         u64::try_from(left).unwrap_or(u64::MAX)
     }
 }

@@ -24,8 +24,9 @@ struct State {
 }
 
 impl Clock {
-    /// Ticks for the guests of `engine` until it is told to stop. To be called on a thread of its
-    /// own: guests may have all the runtime's.
+    /// Ticks for the guests of `engine` until it is told to stop and the last of them has ended:
+    /// one that computes gives way at a tick alone. To be called on a thread of its own: guests
+    /// may have all the runtime's.
     pub(super) fn tick(&self, engine: &Engine) {
         while self.wait_for_guests() {
             std::thread::sleep(TICK);
@@ -37,7 +38,7 @@ impl Clock {
     fn wait_for_guests(&self) -> bool {
         let idle = |state: &mut State| state.guests == 0 && !state.is_stopped;
         let state = self.0.changed.wait_while(self.state(), idle);
-        !state.unwrap_or_else(PoisonError::into_inner).is_stopped
+        state.unwrap_or_else(PoisonError::into_inner).guests > 0
     }
 
     /// A guest runs until the answer is dropped.
@@ -51,6 +52,7 @@ impl Clock {
         Running(self.clone())
     }
 
+    /// Ticks no longer than there are guests.
     pub(super) fn stop(&self) {
         self.state().is_stopped = true;
         self.0.changed.notify_one();

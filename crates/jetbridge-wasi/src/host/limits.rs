@@ -64,6 +64,18 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
+/// A guest was ended because its host closes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the guest was ended: its host closes")
+    }
+}
+
+impl std::error::Error for Closed {}
+
 impl Exceeded {
     /// The limit's name.
     pub(super) fn limit(self) -> &'static str {

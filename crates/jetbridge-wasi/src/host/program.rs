@@ -1,9 +1,11 @@
 //! A component that is ready to run, and running it as a command.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jetbridge_core::{Error, ErrorKind, Result, Tasks};
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -12,7 +14,7 @@ use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::cache;
 use super::clock::Clock;
-use super::limits::{Exceeded, Limits, Memory, give_way, within};
+use super::limits::{Closed, Exceeded, Limits, Memory, give_way, within};
 use super::state::{NoRequests, State};
 use crate::{Dialect, Dialects, KeyvalueCtx, Watcher, add_to_linker};
 
@@ -37,6 +39,8 @@ pub struct Host {
     opts: HostOpts,
     tasks: Tasks,
     clock: Clock,
+    /// Ends the guests.
+    closing: CancellationToken,
 }
 
 impl Host {
@@ -50,7 +54,13 @@ impl Host {
         let engine = Engine::new(&config).map_err(|error| {
             Error::new(ErrorKind::Unsupported, "wasi.start").caused_by(told(error))
         })?;
-        let host = Self { engine, opts, tasks: Tasks::new(), clock: Clock::default() };
+        let host = Self {
+            engine,
+            opts,
+            tasks: Tasks::new(),
+            clock: Clock::default(),
+            closing: CancellationToken::new(),
+        };
         let (engine, clock) = (host.engine.clone(), host.clock.clone());
         let ticking = tokio::task::spawn_blocking(move || clock.tick(&engine));
         host.tasks.spawn(async move {
@@ -76,24 +86,32 @@ impl Host {
             .map_err(|error| error.with("component", name))?;
         let pre = link(&self.engine, &component, &dialects)
             .map_err(|error| fail(ErrorKind::Unsupported, error))?;
-        let (limits, clock) = (self.opts.limits, self.clock.clone());
-        Ok(Program { name: name.to_owned(), component, dialects, pre, limits, clock })
+        let (name, limits) = (name.to_owned(), self.opts.limits);
+        let (clock, closing) = (self.clock.clone(), self.closing.clone());
+        Ok(Program { name, component, dialects, pre, limits, clock, closing })
     }
 
     fn cache(&self) -> Option<PathBuf> {
         self.opts.cache.as_ref().map(|directory| directory.join("components"))
     }
 
-    /// Stops what looks at the guests' time. Guests are ended by whoever runs them.
+    /// Ends the guests that still run, and then what looks at their time; how much of it is left
+    /// after `grace`. The guest of a [`Follower`](super::Follower) ends when that is dropped.
     pub async fn close(&self, grace: Duration) -> usize {
-        self.clock.stop();
+        self.end_guests();
         self.tasks.stop(grace).await
+    }
+
+    fn end_guests(&self) {
+        self.closing.cancel();
+        self.clock.stop();
     }
 }
 
 impl Drop for Host {
+    /// Ends the guests that still run.
     fn drop(&mut self) {
-        self.clock.stop();
+        self.end_guests();
     }
 }
 
@@ -145,6 +163,7 @@ pub struct Program {
     pub(super) pre: InstancePre<State>,
     pub(super) limits: Limits,
     clock: Clock,
+    closing: CancellationToken,
 }
 
 impl Program {
@@ -184,7 +203,8 @@ impl Program {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if it is no command,
-    /// [`LimitExceeded`](ErrorKind::LimitExceeded) naming the limit that ended it.
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) naming the limit that ended it,
+    /// [`Unavailable`](ErrorKind::Unavailable) if its host closed.
     pub async fn run(&self, ctx: KeyvalueCtx, args: &[String]) -> Result<Ended> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.inherit_stdio().arg(&self.name).args(args);
@@ -199,15 +219,15 @@ impl Program {
             let command = command.instantiate_async(&mut store).await?;
             command.wasi_cli_run().call_run(&mut store).await
         };
-        match within(self.limits.time, ended).await {
+        match self.within(ended).await {
             Ok(Ok(())) => Ok(Ended::Well),
             Ok(Err(())) => Ok(Ended::Badly { code: 1 }),
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(0)) => Ok(Ended::Well),
                 Some(I32Exit(code)) => Ok(Ended::Badly { code: *code }),
                 None => match self.ended(error) {
-                    limit if limit.kind() == ErrorKind::LimitExceeded => Err(limit),
-                    trap => Ok(Ended::Trapped(trap)),
+                    trap if trap.kind() == ErrorKind::Corrupt => Ok(Ended::Trapped(trap)),
+                    ended => Err(ended),
                 },
             },
         }
@@ -230,12 +250,29 @@ impl Program {
         store
     }
 
+    /// Runs a guest for as long as it may run and its host is there.
+    pub(super) async fn within<R>(
+        &self,
+        guest: impl Future<Output = wasmtime::Result<R>>,
+    ) -> wasmtime::Result<R> {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Err(Closed.into()),
+            ended = within(self.limits.time, guest) => ended,
+        }
+    }
+
     /// The error of a guest that did not come to its end.
     pub(super) fn ended(&self, error: wasmtime::Error) -> Error {
         if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
             return Error::new(ErrorKind::LimitExceeded, "wasi.run")
                 .because(exceeded.to_string())
                 .with("limit", exceeded.limit())
+                .with("component", &self.name);
+        }
+        if let Some(closed) = error.downcast_ref::<Closed>() {
+            return Error::new(ErrorKind::Unavailable, "wasi.run")
+                .because(closed.to_string())
                 .with("component", &self.name);
         }
         Error::new(ErrorKind::Corrupt, "wasi.run")

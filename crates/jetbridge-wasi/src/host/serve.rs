@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
 use jetbridge_core::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,6 +17,9 @@ use super::handler::Handler;
 
 /// Connections served at once: more wait to be accepted.
 const CONNECTIONS_MAX: usize = 1024;
+/// How long a client may take to send the head of its next request: one that sends nothing would
+/// keep its place for ever.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Wait after a connection could not be accepted, as when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -70,7 +74,7 @@ async fn connection(handler: Arc<Handler>, (stream, peer): (TcpStream, SocketAdd
             Ok::<_, Infallible>(answer.response)
         }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection = http(HEAD_TIMEOUT).serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         biased;
@@ -82,5 +86,27 @@ async fn connection(handler: Arc<Handler>, (stream, peer): (TcpStream, SocketAdd
     };
     if let Err(error) = served {
         tracing::debug!("{peer}: {error}");
+    }
+}
+
+fn http(head_timeout: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(head_timeout);
+    http
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_sends_no_request_is_let_go() {
+        let (_client, server) = tokio::io::duplex(1024);
+        let service = service_fn(|_request| async {
+            Ok::<_, Infallible>(hyper::Response::new(String::new()))
+        });
+        let idle = http(Duration::from_millis(50)).serve_connection(TokioIo::new(server), service);
+        let served = tokio::time::timeout(Duration::from_secs(30), idle).await.unwrap();
+        assert!(served.unwrap_err().is_timeout());
     }
 }

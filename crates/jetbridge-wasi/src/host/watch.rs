@@ -6,7 +6,6 @@ use jetbridge_core::{Change, Error, ErrorKind, Result, Revision, Start};
 use wasmtime::Store;
 use wasmtime_wasi::WasiCtxBuilder;
 
-use super::limits::within;
 use super::program::Program;
 use super::state::State;
 use crate::KeyvalueCtx;
@@ -124,7 +123,7 @@ impl Follower {
             None => instance(&self.program, &self.ctx).await?,
         };
         let telling = watcher.deliver(&mut store, State::keyvalue, &self.watched, change);
-        let told = within(self.program.limits.time, telling).await;
+        let told = self.program.within(telling).await;
         told.map_err(|error| self.program.ended(error))?;
         self.guest = Some((store, watcher));
         Ok(())
@@ -146,7 +145,7 @@ async fn instance(program: &Program, ctx: &KeyvalueCtx) -> Result<(Store<State>,
         let instance = program.pre.instantiate_async(&mut store).await?;
         Watcher::of(&mut store, &instance)
     };
-    let watcher = within(program.limits.time, start).await;
+    let watcher = program.within(start).await;
     match watcher.map_err(|error| program.ended(error))? {
         Some(watcher) => Ok((store, watcher)),
         None => Err(Error::new(ErrorKind::InvalidInput, "wasi.watch")
