@@ -43,12 +43,13 @@ async fn load(guest: &Guest, limits: Limits) -> Result<Loaded> {
     opts.limits = limits;
     opts.cache = Environment::of_process().cache_directory();
     let name = path.display().to_string();
-    let loaded = tokio::task::block_in_place(|| {
+    // Compiling may take minutes, and a signal ends the wait for it.
+    let loaded = tokio::task::spawn_blocking(move || {
         let host = Host::new(opts)?;
-        let program = host.load(&name, &wasm)?;
+        let program = host.load(&name, &wasm).map_err(|error| explain(error, &wasm))?;
         Ok(Loaded { host, program })
     });
-    loaded.map_err(|error: Error| explain(error, &wasm))
+    loaded.await.map_err(|error| Error::new(ErrorKind::Internal, "wasi.load").caused_by(error))?
 }
 
 /// What helps with a file that cannot be loaded.
