@@ -44,11 +44,7 @@ impl UpFile {
             }
         }
         for link in self.links()?.filter(|link| link.is_default()) {
-            let bucket = &link.bucket;
-            permissions
-                .ensure_bucket(BucketKind::Kv, bucket)
-                .follow_bucket(BucketKind::Kv, bucket)
-                .publish(&link.writes()?);
+            link.permit(&mut permissions)?;
         }
         for database in self.databases.iter().flat_map(|part| &part.list) {
             permissions.replicate_into(&database.replica.bucket);

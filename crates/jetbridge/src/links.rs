@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jetbridge_core::{
-    Backend, BucketName, BucketSpec, CounterEncoding, Error, ErrorKind, Pattern, Result,
-    StopReport, Storage,
+    Backend, BucketKind, BucketName, BucketSpec, CounterEncoding, Error, ErrorKind, Pattern,
+    Result, StopReport, Storage,
 };
+use jetbridge_nats::Permissions;
 use jetbridge_wasi::{DEFAULT_STORE, Link, Stores};
 use tokio::sync::Mutex;
 
@@ -80,6 +81,7 @@ pub struct LinkPlan {
     /// What contradicts itself or does nothing.
     pub warnings: Vec<String>,
     is_default: bool,
+    counters: bool,
 }
 
 impl LinkPlan {
@@ -88,12 +90,22 @@ impl LinkPlan {
         self.is_default
     }
 
-    /// The subjects that guests write.
+    /// Adds what a login needs for all that guests do with the link.
     ///
     /// # Errors
     /// None in practice: a bucket's name makes a legal pattern.
-    pub fn writes(&self) -> Result<Pattern> {
-        Pattern::parse(format!("$KV.{}.>", self.bucket))
+    pub fn permit(&self, permissions: &mut Permissions) -> Result<()> {
+        let bucket = &self.bucket;
+        if self.counters {
+            permissions.count(bucket);
+            return Ok(());
+        }
+        permissions
+            .ensure_bucket(BucketKind::Kv, bucket)
+            .follow_bucket(BucketKind::Kv, bucket)
+            .watch_bucket(bucket)
+            .publish(&Pattern::parse(format!("$KV.{bucket}.>"))?);
+        Ok(())
     }
 }
 
@@ -212,7 +224,8 @@ impl Links {
             is_default: self.place.as_ref() == Some(&described.location),
             location: described.location,
             bucket: described.bucket,
-            creates: described.create.is_some(),
+            creates: described.create.is_some() || described.counters,
+            counters: described.counters,
             warnings: described.warnings,
         })
     }

@@ -5,7 +5,7 @@ use jetbridge::Links;
 use jetbridge::nats::Permissions;
 use jetbridge::settings::{Environment, Location};
 use jetbridge::wasi::host::{Limits, Purpose};
-use jetbridge_core::{BucketKind, Result};
+use jetbridge_core::Result;
 use serde::Serialize;
 
 use super::{CLOSE_GRACE, Loaded, load, planned};
@@ -32,11 +32,7 @@ pub(super) async fn run(guest: &Guest, global: &Global, printer: &Printer) -> Re
         });
         if let Location::Nats(options) = &plan.location {
             let mut needed = Permissions::new(options);
-            needed
-                .ensure_bucket(BucketKind::Kv, &plan.bucket)
-                .read_bucket(BucketKind::Kv, &plan.bucket)
-                .watch_bucket(&plan.bucket)
-                .publish(&plan.writes()?);
+            plan.permit(&mut needed)?;
             permissions.push(Needed { store: plan.name, permissions: needed.to_string() });
         }
     }
