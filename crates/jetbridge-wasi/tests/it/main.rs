@@ -6,6 +6,8 @@ mod assemble;
 mod draft;
 mod draft2;
 mod faults;
+#[cfg(feature = "host")]
+mod follower;
 mod guest;
 mod hostile;
 mod load;
@@ -40,6 +42,8 @@ macro_rules! row {
                 a_bucket_of_counters_counts_and_does_nothing_else, eight_hosts_count_exactly);
             row!(@cases $row, watcher: changes_reach_the_guest_in_order,
                 a_link_that_is_taken_away_tells_nothing_more);
+            #[cfg(feature = "host")]
+            row!(@cases $row, follower: a_bucket_that_was_made_again_is_told_whole);
         }
     };
     (@cases $row:expr, $group:ident: $($case:ident),+ $(,)?) => {
