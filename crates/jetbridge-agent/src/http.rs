@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -125,15 +125,16 @@ fn router(spec: &HttpSpec, overview: Overview) -> Router {
 
 async fn authorize(
     State(token): State<Option<Secret<String>>>,
-    headers: HeaderMap,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let Some(token) = token else { return next.run(request).await };
-    let said = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let said = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let said = said.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     // Digests, so that the time this takes says nothing about the token.
     if Digest::of(said.as_bytes()) == Digest::of(token.expose().as_bytes()) {
+        // It has done its work: a component that read it could ask for everything that `up` has.
+        request.headers_mut().remove(AUTHORIZATION);
         return next.run(request).await;
     }
     let body =

@@ -128,6 +128,24 @@ async fn a_component_answers_below_its_route() {
     rig.stop().await;
 }
 
+/// One for each thread: without an end of theirs nothing else would be served any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guests_that_compute_end_when_their_component_changes() {
+    let text = format!(
+        "{HTTP}components:\n  - {{name: h, wasm: h.wasm, route: /loop, limits: {{time: 10m}}}}\n"
+    );
+    let rig = Rig::start_in(folder(), &text).await;
+    rig.says("/readyz", "ready").await;
+    let rewrite = async { std::fs::write(rig.path("h.wasm"), guest::http()).unwrap() };
+    let asked = async { tokio::join!(rig.ask("/loop"), rig.ask("/loop"), rewrite) };
+    let (first, second, ()) = tokio::time::timeout(WITHIN, asked).await.unwrap();
+    assert_eq!((first.0, second.0), (503, 503), "{first:?} {second:?}");
+    assert!(first.1.contains("its host closes"), "{first:?}");
+    assert_eq!(rig.ask("/healthz").await.0, 200);
+    rig.says("/loop/a", "1\n").await;
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_not_there_is_said_and_waited_for() {
     let text = "http: {listen: '127.0.0.1:0'}\n\
@@ -150,6 +168,9 @@ async fn a_token_guards_components_too() {
     assert_eq!(rig.ask("/a").await.0, 401);
     let address = rig.agent.http_address().unwrap();
     let (status, body) = crate::http::get(address, "/a", "s3cr3t").await;
+    assert!(status == 200 && body.contains("1\n"), "{status} {body}");
+    // The token is for `up` alone: with it a component could ask for everything else.
+    let (status, body) = crate::http::get(address, "/auth", "s3cr3t").await;
     assert!(status == 200 && body.contains("1\n"), "{status} {body}");
     rig.stop().await;
 }
@@ -191,4 +212,12 @@ fn what_is_wrong_is_found_when_the_file_is_read() {
     );
     let permissions = file.permissions(&ConnectOptions::default()).unwrap().to_string();
     assert!(permissions.contains("$KV.c.>") && permissions.contains("$KV.42.>"), "{permissions}");
+    assert!(!permissions.contains("$CTR."), "{permissions}");
+    let file = read(&format!(
+        "{HTTP}components:\n  - {{wasm: a.wasm, route: /a, links: {{n: {{counter_bucket: true}}}}}}\n"
+    ));
+    let permissions = file.unwrap().permissions(&ConnectOptions::default()).unwrap().to_string();
+    for words in ["$CTR.n.>", "$JS.API.STREAM.CREATE.CTR_n", "$JS.API.DIRECT.GET.CTR_n.>"] {
+        assert!(permissions.contains(words), "{words} is not in\n{permissions}");
+    }
 }

@@ -125,6 +125,25 @@ async fn a_request_that_ends_badly_is_its_own_alone() {
     assert_eq!(serving.end().await.1, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_is_answered_before_the_end() {
+    let store = Store::local();
+    let component = lay_out(&store, "http.wasm", &guest::http());
+    let mut words = vec!["wasi", "serve", component.as_str(), "--listen", "127.0.0.1:0"];
+    words.extend(["--max-time", "2s"]);
+    let (mut serving, address) = serve(&store, &words).await;
+    let stopping = async {
+        // Connections are taken in their order: the loop has begun when these are answered.
+        assert_eq!(body(&ask(&address, "GET", "/a").await), "1\n");
+        assert_eq!(body(&ask(&address, "GET", "/a").await), "2\n");
+        serving.signal(Signal::TERM);
+        while !serving.note().await.contains("draining") {}
+    };
+    let (answer, ()) = tokio::join!(ask(&address, "GET", "/loop"), stopping);
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    assert_eq!(serving.end().await.1, 0);
+}
+
 /// A server of a component, and where it listens.
 async fn serve(store: &Store, words: &[&str]) -> (Running, String) {
     let mut serving = store.start(words);
@@ -214,6 +233,10 @@ async fn inspect_says_what_a_component_is_and_needs() {
         "$KV.one.>",
         "$JS.API.STREAM.INFO.KV_one",
     ] {
+        assert!(said.contains(words), "{words} is not in\n{said}");
+    }
+    let said = store.does("wasi inspect c.wasm --link n:counter_bucket=true").await;
+    for words in ["made if it is missing", "$CTR.n.>", "STREAM.CREATE.CTR_n", "$KV.n.>"] {
         assert!(said.contains(words), "{words} is not in\n{said}");
     }
     for (file, component, purpose) in [

@@ -1,11 +1,15 @@
   ;; Answers each request with how often its path was asked for: a counter in the store "".
-  ;; A path of /trap, /loop or /grow does that.
+  ;; A path of /trap, /loop or /grow does that; /auth traps if an Authorization came with it.
   (import "wasi:keyvalue/store@0.2.0-draft" "open" (func $open (param i32 i32 i32)))
   (import "wasi:keyvalue/store@0.2.0-draft" "[resource-drop]bucket" (func $drop-bucket (param i32)))
   (import "wasi:keyvalue/atomics@0.2.0-draft" "increment"
     (func $increment (param i32 i32 i32 i64 i32)))
   (import "wasi:http/types@0.2.0" "[method]incoming-request.path-with-query"
     (func $path (param i32 i32)))
+  (import "wasi:http/types@0.2.0" "[method]incoming-request.headers"
+    (func $headers (param i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]fields.has"
+    (func $has (param i32 i32 i32) (result i32)))
   (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
   (import "wasi:http/types@0.2.0" "[constructor]outgoing-response"
     (func $response (param i32) (result i32)))
@@ -18,6 +22,7 @@
   (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
     (func $write (param i32 i32 i32 i32)))
   (import "wasi:io/streams@0.2.0" "[resource-drop]output-stream" (func $drop-stream (param i32)))
+  (data (i32.const 512) "authorization")
   (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
     (local $key i32) (local $length i32) (local $bucket i32) (local $at i32) (local $stream i32)
     (local $response i32)
@@ -27,6 +32,10 @@
     (if (i32.eq (local.get $length) (i32.const 4))
       (then
         (if (i32.eq (i32.load (local.get $key)) (i32.const 0x70617274)) (then unreachable))
+        (if (i32.eq (i32.load (local.get $key)) (i32.const 0x68747561))
+          (then
+            (if (call $has (call $headers (local.get $request)) (i32.const 512) (i32.const 13))
+              (then unreachable))))
         (if (i32.eq (i32.load (local.get $key)) (i32.const 0x706f6f6c)) (then (call $spin)))
         (if (i32.eq (i32.load (local.get $key)) (i32.const 0x776f7267)) (then (call $grow)))))
     (call $open (i32.const 0) (i32.const 0) (i32.const 160))
