@@ -496,8 +496,13 @@ async fn read_object(objects: &dyn Objects, name: &str, left: &AtomicU64) -> Ans
         Err(error) => return failed(&error),
     };
     let (info, object) = join(objects.info(&name), objects.get(&name, None)).await;
-    if let Ok(Some(ObjectInfo { link: Some(link), .. })) = info {
-        return Answer::Failed(format!("{begin}: {}", refused(&link)));
+    match info {
+        Ok(Some(ObjectInfo { link: Some(link), .. })) => {
+            return Answer::Failed(format!("{begin}: {}", refused(&link)));
+        }
+        Ok(_) => {}
+        // Whether it is a link to something secret is not known then.
+        Err(error) => return failed(&error),
     }
     let object = match object {
         Ok(Some(object)) => object,

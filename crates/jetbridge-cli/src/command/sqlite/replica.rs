@@ -66,7 +66,8 @@ pub(super) fn refuse_store(target: &str) -> Result<()> {
 /// What the file says.
 pub(super) fn databases(file: &File, printer: &Printer) -> Result<Databases> {
     let environment = Environment::of_process();
-    let named = file.config.clone().or_else(|| environment.get("LITESTREAM_CONFIG").map(Into::into));
+    let named =
+        file.config.clone().or_else(|| environment.get("LITESTREAM_CONFIG").map(Into::into));
     let mut root = match &named {
         Some(path) => tree(path),
         None => tree(CONFIG_DEFAULT.as_ref())
