@@ -236,6 +236,8 @@ impl Replicator {
     /// [`NotFound`](ErrorKind::NotFound) if it is none of these, and
     /// [`Unavailable`](ErrorKind::Unavailable) if not everything was shipped; it is stopped then.
     pub async fn pause(&self, path: &Path, grace: Duration) -> Result<Option<Txid>> {
+        let ending = self.ending(path)?;
+        let _ending = ending.lock().await;
         let paused = self.slots().get_mut(path).ok_or_else(|| unknown(path))?.pause();
         let Some(replication) = paused else { return Ok(None) };
         let Some(replication) = replication else { return Ok(Some(Txid::NONE)) };
@@ -247,18 +249,26 @@ impl Replicator {
         Ok(Some(replication.status().borrow().txid))
     }
 
-    /// Goes on with one database; `false` if it was not stopped.
+    /// Goes on with one database, once it has stopped; `false` if it was not told to.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if it is none of these, and what keeps it from being
     /// replicated; it is tried again then.
     pub async fn resume(&self, path: &Path) -> Result<bool> {
+        let ending = self.ending(path)?;
+        // What is being stopped still has the database.
+        let ended = ending.lock().await;
         let resumed = self.slots().get_mut(path).ok_or_else(|| unknown(path))?.resume();
+        drop(ended);
         self.begin_due().await;
         match self.slots().get_mut(path).and_then(Slot::take_error) {
             Some(error) if resumed => Err(error),
             _ => Ok(resumed),
         }
+    }
+
+    fn ending(&self, path: &Path) -> Result<Arc<tokio::sync::Mutex<()>>> {
+        self.slots().get(path).map(Slot::ending).ok_or_else(|| unknown(path))
     }
 
     /// Restores the newest state of every database that runs to a file that is removed again,

@@ -55,6 +55,8 @@ impl Drive {
         while !self.tasks.is_stopping() {
             let worked = self.step().await;
             let worked = match worked {
+                // What is cut off when it ends is no failure.
+                Err(_) if self.tasks.is_stopping() => break,
                 Err(error) => self.recover(error).await.map(|()| false),
                 Ok(()) => Ok(true),
             };
@@ -128,7 +130,7 @@ impl Drive {
             return Ok(replica.clone());
         }
         let identity = self.uplink.identity();
-        let head = patience::limited(self.uplink.head()).await?;
+        let head = unless_stopping(&self.tasks, self.uplink.head()).await?;
         let asked = identity.clone();
         let remembered = self.with_engine(move |engine| engine.remembered(&asked)).await?;
         let touched = match (remembered, head) {
@@ -175,7 +177,7 @@ impl Drive {
 
     /// `None` if it cannot be told any more.
     async fn touched_since(&mut self, then: Txid) -> Result<Option<Touched>> {
-        match patience::limited(self.uplink.touched_since(then)).await {
+        match unless_stopping(&self.tasks, self.uplink.touched_since(then)).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::warn!(%error, "what the replica was sent cannot be told");
                 Ok(None)
@@ -337,6 +339,16 @@ impl Drive {
         .map_err(|cause| gone().caused_by(cause))?;
         self.engine = Some(engine);
         done
+    }
+}
+
+/// Waits for an answer for as long as any may take; not when this is to end.
+async fn unless_stopping<T>(tasks: &Tasks, call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        answer = patience::limited(call) => answer,
+        () = tasks.stopping() => {
+            Err(Error::new(ErrorKind::Unavailable, CAPTURE).because("the capture ends"))
+        }
     }
 }
 

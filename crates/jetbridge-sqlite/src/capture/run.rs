@@ -17,6 +17,9 @@ use crate::Txid;
 
 /// Requests for a sync that may wait: each is answered by the same look at the log.
 const SYNCS_MAX: usize = 64;
+/// The part of the time to close that shipping may not have: whoever comes next finds the
+/// database free, whether everything was shipped or not.
+const LETTING_GO: u32 = 8;
 
 /// How a capture does.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -132,8 +135,112 @@ impl Capture {
     /// if that was not enough.
     pub async fn close(&self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
-        let synced = tokio::time::timeout_at(deadline, self.sync()).await;
+        let synced = tokio::time::timeout(grace - grace / LETTING_GO, self.sync()).await;
         let left = self.tasks.stop(deadline.saturating_duration_since(Instant::now())).await;
         left == 0 && matches!(synced, Ok(Ok(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::capture::{Delta, Head, Scope, Touched};
+
+    const WITHIN: Duration = Duration::from_secs(20);
+
+    /// A replica whose database is written to whenever it is shipped: no look finds nothing.
+    #[derive(Debug)]
+    struct Busy {
+        application: Mutex<Connection>,
+        shipped: watch::Sender<(u64, u64)>,
+    }
+
+    #[async_trait]
+    impl Uplink for Busy {
+        fn identity(&self) -> String {
+            "busy".to_owned()
+        }
+
+        async fn head(&self) -> Result<Option<Head>> {
+            Ok(None)
+        }
+
+        async fn touched_since(&self, _after: Txid) -> Result<Touched> {
+            Ok(Touched::default())
+        }
+
+        async fn ship(&self, delta: Delta) -> Result<Txid> {
+            self.application.lock().unwrap().execute_batch("INSERT INTO t VALUES (1)").unwrap();
+            let base = u64::from(delta.scope == Scope::Base);
+            self.shipped.send_modify(|(bases, changes)| {
+                *bases += base;
+                *changes += 1 - base;
+            });
+            Ok(delta.txid)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_database_that_never_rests_gets_the_base_it_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new(dir.path().join("app.db"));
+        options.batch = Duration::from_millis(1);
+        let application = Connection::open(&options.path).unwrap();
+        application.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a)").unwrap();
+        let (shipped, mut seen) = watch::channel((0, 0));
+        let uplink = Arc::new(Busy { application: Mutex::new(application), shipped });
+        let capture = Capture::start(options, Arc::clone(&uplink) as _).await.unwrap();
+        let mut until = async |bases, changes| {
+            let reached = seen.wait_for(|seen| seen.0 >= bases && seen.1 >= changes);
+            let reached = tokio::time::timeout(WITHIN, reached).await;
+            *reached.expect("it is shipped in time").unwrap()
+        };
+        let (bases, changes) = until(1, 3).await;
+        assert_eq!(bases, 1);
+        capture.rebase().ask();
+        let (bases, _changes) = until(2, changes).await;
+        assert_eq!(bases, 2);
+        // It was asked for one, and gets no other.
+        let (bases, _changes) = until(2, changes + 10).await;
+        assert_eq!(bases, 2);
+        capture.tasks.stop(WITHIN).await;
+    }
+
+    /// A replica that does not answer.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait]
+    impl Uplink for Silent {
+        fn identity(&self) -> String {
+            "silent".to_owned()
+        }
+
+        async fn head(&self) -> Result<Option<Head>> {
+            std::future::pending().await
+        }
+
+        async fn touched_since(&self, _after: Txid) -> Result<Touched> {
+            std::future::pending().await
+        }
+
+        async fn ship(&self, _delta: Delta) -> Result<Txid> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_database_is_let_go_of_in_time_though_the_replica_is_silent() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new(dir.path().join("app.db"));
+        Connection::open(&options.path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+        let capture = Capture::start(options, Arc::new(Silent)).await.unwrap();
+        assert!(!capture.close(Duration::from_secs(2)).await);
+        assert!(capture.status().borrow().ended, "it still has the database");
     }
 }

@@ -11,6 +11,7 @@ mod idle;
 mod killed;
 mod load;
 mod plain;
+mod rebased;
 mod refusals;
 mod replaced;
 mod shapes;

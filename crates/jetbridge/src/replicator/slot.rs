@@ -8,6 +8,7 @@ use jetbridge_core::{Backoff, Error, ErrorKind, Result};
 use jetbridge_sqlite::capture::Status;
 use jetbridge_sqlite::restore::Restored;
 use jetbridge_sqlite::{Replication, Txid};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::settings::ReplicaSpec;
@@ -80,6 +81,8 @@ pub(super) struct Slot {
     /// What kept it from being begun with, for whoever asked for it.
     error: Option<Error>,
     verified: Option<Verified>,
+    /// Locked while it is being stopped: until then it has the database.
+    ending: Arc<Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -99,7 +102,12 @@ impl Slot {
             failed: None,
             error: None,
             verified: None,
+            ending: Arc::default(),
         }
+    }
+
+    pub(super) fn ending(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.ending)
     }
 
     pub(super) fn is_due(&self) -> bool {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use jetbridge_testkit::{Release, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
 
 use super::{COUNT, CREATE, INSERT, application};
 use crate::binary::{Running, Store, finish};
@@ -28,7 +30,11 @@ fn file(store: &Store) -> String {
 
 /// A replicator that has begun.
 async fn running(store: &Store) -> Running {
-    std::fs::write(store.path("litestream.yml"), file(store)).unwrap();
+    running_on(store, &file(store)).await
+}
+
+async fn running_on(store: &Store, text: &str) -> Running {
+    std::fs::write(store.path("litestream.yml"), text).unwrap();
     let running = store.start(&["sqlite", "replicate", "-config", "litestream.yml"]);
     eventually("the socket answers", WITHIN, async || {
         let said = store.run(&["sqlite", "list", "-socket", "ctl.sock", "-json"]).await;
@@ -117,6 +123,63 @@ async fn a_stop_that_does_not_ship_everything_fails() {
     store.does("sqlite sync app.db -wait -socket ctl.sock").await;
     replicator.signal(Signal::TERM);
     assert_eq!(replicator.end().await.1, 0);
+}
+
+/// Asks for something, and goes away as soon as the replicator says `state` of the database.
+async fn asked_and_cut_off(store: &Store, (route, timeout): (&str, u64), state: &str) {
+    let body = format!("{{\"path\": {:?}, \"timeout\": {timeout}}}", store.path("app.db"));
+    let mut asking = UnixStream::connect(store.path("ctl.sock")).await.unwrap();
+    let head = format!(
+        "POST {route} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    asking.write_all(head.as_bytes()).await.unwrap();
+    eventually("it is begun with", WITHIN, async || is(store, state).await).await;
+    let mut answer = [0];
+    assert!(asking.try_read(&mut answer).is_err(), "it was answered at once");
+}
+
+/// Something if the replicator says `state` of its database.
+async fn is(store: &Store, state: &str) -> Option<()> {
+    let list = json(&store.does("sqlite list -socket ctl.sock -json").await);
+    (list["databases"][0]["status"] == state).then_some(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_cut_off_are_worked_to_the_end() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    let mut text = file(&store);
+    text.push_str("    restore-if-db-not-exists: true\n");
+    let replicator = running_on(&store, &text).await;
+    store.does("sqlite sync app.db -wait -socket ctl.sock").await;
+    store.server().kill();
+    application(&store.path("app.db"), INSERT);
+    asked_and_cut_off(&store, ("/stop", 8), "stopped").await;
+    // The one that was stopped may still hold the database: it is waited for.
+    store.does("sqlite start app.db -socket ctl.sock").await;
+    is(&store, "replicating").await.unwrap();
+    store.server().restart().await;
+    store.does("sqlite sync app.db -wait -socket ctl.sock").await;
+
+    // To begin, it must ask a server that is not there.
+    store.does("sqlite stop app.db -socket ctl.sock").await;
+    store.server().kill();
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(store.path(&format!("app.db{suffix}"))).unwrap_or_default();
+    }
+    asked_and_cut_off(&store, ("/start", 30), "open").await;
+    store.server().restart().await;
+    eventually("it begins", WITHIN, async || is(&store, "replicating").await).await;
+    store.does("sqlite sync app.db -wait -socket ctl.sock").await;
+    assert_eq!(application(&store.path("app.db"), COUNT), "2");
+    application(&store.path("app.db"), INSERT);
+    replicator.signal(Signal::TERM);
+    assert_eq!(replicator.end().await.1, 0);
+    store.does(&format!("sqlite restore -o out.db {}/backups/a", store.url())).await;
+    assert_eq!(application(&store.path("out.db"), COUNT), "3");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

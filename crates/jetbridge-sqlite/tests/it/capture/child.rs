@@ -8,9 +8,10 @@ use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use super::source::DEADLINE;
-use super::{followed, killed, refusals};
+use super::{followed, killed, rebased, refusals};
 
 const ROLE_VARIABLE: &str = "JETBRIDGE_TEST_ROLE";
 /// Marks our lines among those of the test harness.
@@ -54,7 +55,12 @@ impl Child {
 
     /// The next line it says.
     pub(crate) fn line(&mut self) -> String {
-        self.lines.recv_timeout(DEADLINE).expect("the child says something in time")
+        self.line_within(DEADLINE)
+    }
+
+    /// The next line it says, which may take so long.
+    pub(crate) fn line_within(&mut self, limit: Duration) -> String {
+        self.lines.recv_timeout(limit).expect("the child says something in time")
     }
 
     /// What it has said and nobody has read yet.
@@ -108,6 +114,7 @@ fn role() {
         match role {
             "replicate" => killed::replicate(&directory).await,
             "replicate_nats" => killed::replicate_nats(&directory).await,
+            "replicate_to_a_point" => rebased::replicate_to_a_point(&directory).await,
             "write" => killed::write(&directory),
             "follow" => followed::follow(&directory).await,
             "read" => followed::read(&directory),
