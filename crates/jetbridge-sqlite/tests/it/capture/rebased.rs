@@ -184,7 +184,9 @@ async fn what_is_too_large_for_a_snapshot_gets_a_base(rig: &Rig) {
 
     // Now nothing changes in the replica, and the database does.
     assert!(replication.close(DEADLINE).await);
-    let based = newest_base(&replica.manifest().await.unwrap()).unwrap();
+    let listed = replica.manifest().await.unwrap();
+    let missing = || format!("{listed:?}, and as known {:?}", replication.manifest());
+    let based = newest_base(&listed).unwrap_or_else(|| panic!("no base: {}", missing()));
     let mut judge = Judge::new();
     let at_base = judged(&source, &replica, (Target::Txid(based), &mut judge)).await;
     let at_close = judged(&source, &replica, (Target::Latest, &mut judge)).await;
@@ -329,7 +331,10 @@ async fn a_kill_behind_what_leads_to_a_base_or_in_mid_deletion_loses_nothing() {
     judged(&source, &replica, (Target::Latest, &mut judge)).await;
     writer.end();
     compare(&source, &replication, &[]).await;
-    assert!(replica.manifest().await.unwrap().abandoned().is_empty());
+    eventually("no part of a base is left over", WITHIN, async || {
+        replica.manifest().await.unwrap().abandoned().is_empty().then_some(())
+    })
+    .await;
     assert!(replication.close(DEADLINE).await);
 }
 
