@@ -181,6 +181,10 @@ struct Consumer {
     feed: Feed,
     epoch: u64,
     next_sequence: u64,
+    /// What it had left to deliver when it last said so.
+    pending: u64,
+    /// Whether it has been idle since, though something was left.
+    idle: bool,
     /// What is delivered of the last messages of all subjects, while that is what it delivers.
     lasts: Option<Lasts>,
     /// The last answer to flow control, to hear of it if it is denied.
@@ -346,6 +350,8 @@ impl Reader {
             feed,
             epoch,
             next_sequence: 1,
+            pending: initial,
+            idle: false,
             lasts,
             flow: None,
             _registered: registered,
@@ -444,6 +450,7 @@ impl Reader {
             return Ok(());
         }
         consumer.next_sequence += 1;
+        (consumer.pending, consumer.idle) = (place.pending, false);
         if let Some(lasts) = &mut consumer.lasts {
             lasts.count(place.sequence, self.position);
         }
@@ -491,8 +498,16 @@ impl Reader {
             self.consumer = None;
             return Ok(());
         }
-        // An idle consumer has nothing left to deliver. What the leader had at the beginning may
-        // have been removed before it came here.
+        if consumer.pending > 0 {
+            // It is idle because the server is busy, or what was left has been removed: another
+            // consumer says which, if it stays so.
+            if std::mem::replace(&mut consumer.idle, true) {
+                self.consumer = None;
+            }
+            return Ok(());
+        }
+        // Nothing is left to deliver. What the leader had at the beginning may have been removed
+        // before it came here.
         if !self.caught_up && self.target > self.reached() {
             let call = self.api.link().repeatable(self.spec.operation);
             self.target = self.leaders_last(&call).await?;

@@ -176,7 +176,8 @@ async fn what_a_slow_reader_has_not_asked_for_goes_to_others(release: Release) {
 /// Publishes what the seam refuses, as a foreign client can.
 async fn publish_raw(store: &Store, messages: &[u8]) {
     let mut raw = tokio::net::TcpStream::connect(store.server.address()).await.unwrap();
-    let sent = [&b"CONNECT {\"verbose\":false}\r\n"[..], messages, b"PING\r\n"].concat();
+    let sent =
+        [&b"CONNECT {\"verbose\":false,\"headers\":true}\r\n"[..], messages, b"PING\r\n"].concat();
     raw.write_all(&sent).await.unwrap();
     let mut answered = String::new();
     while !answered.contains("PONG") {
@@ -223,9 +224,48 @@ async fn a_stored_subject_that_is_no_text_is_named(release: Release) {
     store.close().await;
 }
 
+/// The subject that the only consumer of `S` delivers to, once it waits for its reader with some of
+/// `messages` still to come.
+async fn stalled_consumer(store: &Store, messages: u64) -> String {
+    let client = async_nats::connect(store.server.url()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("S").await.unwrap();
+    let mut before = 0;
+    eventually("the consumer waits for its reader", Duration::from_secs(20), async || {
+        let mut consumers = stream.consumers();
+        let consumer = consumers.next().await?.ok()?;
+        let delivered = std::mem::replace(&mut before, consumer.delivered.consumer_sequence);
+        let is_stalled = delivered > 0 && delivered == before && delivered < messages;
+        is_stalled.then_some(consumer.config.deliver_subject?)
+    })
+    .await
+}
+
+async fn an_idle_consumer_with_something_left_is_not_at_the_end(release: Release) {
+    const MESSAGES: u64 = 400;
+    let store = Store::start(release).await;
+    let bus = store.backend.bus();
+    make_stream(&*bus).await;
+    for n in 1..=MESSAGES {
+        let body = Message::new(Subject::parse("s.a").unwrap(), vec![0; 64 * 1024]);
+        bus.append(body, AppendOpts::new().id(&n.to_string())).await.unwrap();
+    }
+    let mut reading = bus.read_stream(&name("S"), ReadStream::all());
+    assert_eq!(reading.next().await.unwrap().unwrap().sequence, 1);
+    let deliver = stalled_consumer(&store, MESSAGES).await;
+    let heartbeat = format!("HPUB {deliver} 31 31\r\nNATS/1.0 100 Idle Heartbeat\r\n\r\n\r\n");
+    publish_raw(&store, heartbeat.as_bytes()).await;
+    for n in 2..=MESSAGES {
+        let read = reading.next().await.expect("it is not at the end").unwrap();
+        assert_eq!(read.sequence, n);
+    }
+    assert!(reading.next().await.is_none());
+    store.close().await;
+}
+
 jetbridge_testkit::on_every_server!(
     a_subject_that_is_no_text_ends_no_subscription,
     a_stored_subject_that_is_no_text_is_named,
+    an_idle_consumer_with_something_left_is_not_at_the_end,
     reading_survives_restarts_and_leaves_no_consumer,
     an_expected_append_is_exact_over_a_killed_server,
     a_consumer_goes_on_after_a_restart,
