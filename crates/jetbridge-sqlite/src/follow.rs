@@ -5,11 +5,16 @@
 //! exclusive lock. A reader sees a state before it or after it; whoever opens the database after
 //! a crash rolls back what was half done, as ever. Where the database stands is said by its first
 //! page, and so changes with it.
+//!
+//! Transactions are numbers, and a replica that was begun anew has the same ones. So what is new
+//! is added to the database only while a file that led to where it stands, or one that was merged
+//! from it under our eyes, is in the replica. Else every page is brought and compared.
 
 mod database;
 mod journal;
 mod place;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -18,13 +23,12 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
 use jetbridge_core::{Backoff, Error, ErrorKind, ObjectChange, Result, Scope, Start};
 
-pub(crate) use place::stamp;
+pub(crate) use place::{Place, stamp};
 
-use self::database::{Applied as Written, Database};
-use crate::restore::{
-    self, Failure, Form, Overwrite, Progress, Reading, Restored, blocking, fill_changed,
-};
-use crate::store::{Manifest, Plan, Replica, reach_from};
+use self::database::{Applied as Written, Claim, Database};
+use self::place::Mark;
+use crate::restore::{self, Failure, Form, Overwrite, Progress, Reading, Restored, blocking, fill};
+use crate::store::{LtxFile, Manifest, Plan, Replica, Target, reach, reach_from};
 use crate::{Txid, TxidRange};
 
 pub(crate) const OPERATION: &str = "sqlite.follow";
@@ -36,7 +40,9 @@ pub struct Follow {
     replica: Replica,
     path: PathBuf,
     database: Arc<Mutex<Database>>,
-    txid: Txid,
+    place: Place,
+    /// The files of this history that the replica has, or had, with the transaction it is at.
+    ours: HashSet<Mark>,
     changes: Option<BoxStream<'static, Result<ObjectChange>>>,
     manifest: Manifest,
     /// True if the manifest may lead on from where the database is.
@@ -54,6 +60,14 @@ pub enum Begun {
     Restored(Restored),
     /// It was there, at this transaction.
     Resumed(Txid),
+}
+
+/// What is to be read next.
+struct Next {
+    plan: Plan,
+    last: LtxFile,
+    /// True if it does not stand on what the database is.
+    is_whole: bool,
 }
 
 /// What was written into the database at once.
@@ -85,19 +99,24 @@ impl Follow {
     ) -> Result<(Self, Begun)> {
         let path = options.output.clone();
         let there = std::fs::metadata(&path).is_ok_and(|found| found.len() > 0);
-        let begun = if there && options.overwrite == Overwrite::No {
+        let resumes = there && options.overwrite == Overwrite::No;
+        let named = path.clone();
+        let claim =
+            move || if resumes { Claim::existing(&named) } else { Claim::replacing(&named) };
+        let claim = blocking(claim).await?;
+        let begun = if resumes {
             None
         } else {
             let options = restore::Options { form: Form::Followed, ..options.clone() };
             Some(restore::restore(&replica, &options, progress).await?)
         };
-        let opened = path.clone();
-        let (database, txid) = blocking(move || Database::open(&opened)).await?;
+        let (database, place) = blocking(move || Database::open(claim)).await?;
         let follow = Self {
             replica,
             path,
             database: Arc::new(Mutex::new(database)),
-            txid,
+            place,
+            ours: HashSet::from([place.file]),
             changes: None,
             manifest: Manifest::default(),
             news: false,
@@ -108,7 +127,7 @@ impl Follow {
             Some(restored) => Begun::Restored(restored),
             None => {
                 follow.check_ahead().await?;
-                Begun::Resumed(txid)
+                Begun::Resumed(place.txid)
             }
         };
         Ok((follow, begun))
@@ -121,37 +140,48 @@ impl Follow {
 
     /// The transaction it is at.
     pub fn txid(&self) -> Txid {
-        self.txid
+        self.place.txid
     }
 
     /// Waits until the replica has something newer, and writes it. May be dropped and called
     /// again. Outages of the store, and transactions that are missing, are waited for and logged.
     ///
     /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict) if somebody else wrote to the database or replaced it;
+    /// [`Conflict`](ErrorKind::Conflict) if somebody else wrote to the database or replaced it, or
+    /// if the replica was begun anew and is not beyond where the database is;
     /// those of the store that do not pass, and those of the disk.
     pub async fn next(&mut self) -> Result<Applied> {
         // A call before this one may have been dropped while the database was written.
         let database = Arc::clone(&self.database);
-        self.txid = blocking(move || locked(&database).place()).await?;
+        let place = blocking(move || locked(&database).place()).await?;
+        if place != self.place {
+            self.moved(place);
+        }
         loop {
             if !self.news {
                 self.heed().await?;
             }
-            let plan = reach_from(&self.manifest, self.txid);
-            let Some(last) = plan.files.last() else {
-                self.say_missing();
-                self.news = false;
-                continue;
+            let next = match self.plan().await {
+                Ok(Some(next)) => next,
+                Ok(None) => {
+                    self.say_missing();
+                    self.news = false;
+                    continue;
+                }
+                Err(error) => {
+                    self.recover(error.into()).await?;
+                    self.news = true;
+                    continue;
+                }
             };
-            let time = last.time;
-            match self.apply(&plan).await {
+            match self.apply(&next).await {
                 Ok(Some(written)) => {
                     self.backoff = Backoff::outage();
                     self.missing = None;
-                    self.txid = plan.txid;
+                    self.moved(Place::behind(&next.last));
                     self.news = false;
-                    let (txid, files) = (plan.txid, plan.files.len());
+                    let (txid, time) = (next.plan.txid, next.last.time);
+                    let files = next.plan.files.len();
                     return Ok(Applied { txid, time, pages: written.pages, files });
                 }
                 Ok(None) => {
@@ -164,16 +194,68 @@ impl Follow {
         }
     }
 
+    /// What to read; `None` if nothing leads on.
+    async fn plan(&self) -> Result<Option<Next>> {
+        if self.newest() < self.place.txid {
+            self.check_ahead().await?;
+            return Ok(None);
+        }
+        let mut plan = reach_from(&self.manifest, self.place.txid);
+        let is_whole = !self.is_proven();
+        if is_whole {
+            plan = reach(&self.manifest, Target::Latest);
+            let (replica, txid) = (&self.replica, self.place.txid);
+            if plan.txid < txid {
+                tracing::warn!(%replica, %txid, "the files that led here are gone, and no others do");
+                return Ok(None);
+            }
+            tracing::info!(%replica, %txid,
+                "the files that led here are merged, or of another history: all pages are compared");
+        }
+        let last = plan.files.last().cloned();
+        Ok(last.map(|last| Next { plan, last, is_whole }))
+    }
+
+    fn newest(&self) -> Txid {
+        self.manifest.usable().map(|file| file.range.max()).max().unwrap_or_default()
+    }
+
+    /// The files of the replica that have the transaction that the database is at.
+    fn here(&self) -> impl Iterator<Item = &LtxFile> {
+        self.manifest.files().filter(|file| file.range.contains(self.place.txid))
+    }
+
+    /// True if what the replica has beyond this place follows from what the database is.
+    fn is_proven(&self) -> bool {
+        self.here().any(|file| self.ours.contains(&Mark::of(file)))
+    }
+
+    /// Takes note of a place to which files of the manifest have led.
+    fn moved(&mut self, place: Place) {
+        self.place = place;
+        self.ours = HashSet::from([place.file]);
+        self.learn();
+    }
+
+    /// What is there together is of one history: a replica has one writer, and a new one begins
+    /// when it is empty. So what is merged is known before that which it was merged from goes.
+    fn learn(&mut self) {
+        if self.is_proven() {
+            let marks: Vec<Mark> = self.here().map(Mark::of).collect();
+            self.ours.extend(marks);
+        }
+    }
+
     /// A database that has more than the replica belongs to another history.
     async fn check_ahead(&self) -> Result<()> {
         let manifest = self.replica.manifest().await?;
         let newest = manifest.usable().map(|file| file.range.max()).max().unwrap_or_default();
-        if newest >= self.txid {
+        if newest >= self.place.txid {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Conflict, OPERATION)
-            .because("cannot resume follow mode: the database is ahead of its replica")
-            .with("txid", self.txid)
+            .because("the followed database is ahead of its replica")
+            .with("txid", self.place.txid)
             .with("newest", newest)
             .hint("it followed another replica, or this one was begun anew; use -force"))
     }
@@ -219,8 +301,12 @@ impl Follow {
         match change {
             Some(Ok(ObjectChange::Put(info))) => {
                 if let Some(file) = self.replica.file_of(&info) {
+                    let is_here = file.range.contains(self.place.txid);
                     self.manifest.insert(file);
                     self.news = true;
+                    if is_here {
+                        self.learn();
+                    }
                 }
             }
             Some(Ok(ObjectChange::Delete { name, .. })) => {
@@ -241,19 +327,20 @@ impl Follow {
         Ok(true)
     }
 
-    /// Brings what `plan` changes and writes it; `None` if readers are in the way.
-    async fn apply(&mut self, plan: &Plan) -> Result<Option<Written>, Failure> {
+    /// Brings what is next and writes it; `None` if readers are in the way.
+    async fn apply(&self, next: &Next) -> Result<Option<Written>, Failure> {
         let database = Arc::clone(&self.database);
-        let (staging, known) = blocking(move || locked(&database).stage()).await?;
+        let (staging, pages) = blocking(move || locked(&database).stage()).await?;
         let reading = Reading {
             replica: &self.replica,
-            plan,
-            known,
+            plan: &next.plan,
+            known: if next.is_whole { 0 } else { pages },
             parallelism: PARALLELISM,
             progress: &|_bytes| (),
         };
-        let image = fill_changed(reading, Arc::clone(&staging)).await?;
-        let (database, before, after) = (Arc::clone(&self.database), self.txid, plan.txid);
+        let image = fill(reading, Arc::clone(&staging)).await?;
+        let (database, before) = (Arc::clone(&self.database), self.place);
+        let after = Place::behind(&next.last);
         let write = move || locked(&database).apply((&image, &staging), before, after);
         blocking(write).await.map_err(Failure::from)
     }
@@ -279,8 +366,9 @@ impl Follow {
 
     fn say_missing(&mut self) {
         let beyond = self.manifest.usable().map(|file| file.range);
-        let next = beyond.map(TxidRange::min).filter(|min| *min > self.txid.next()).min();
-        let missing = next.and_then(|next| TxidRange::new(self.txid.next(), Txid(next.0 - 1)));
+        let next = beyond.map(TxidRange::min).filter(|min| *min > self.place.txid.next()).min();
+        let missing =
+            next.and_then(|next| TxidRange::new(self.place.txid.next(), Txid(next.0 - 1)));
         if let Some(range) = missing.filter(|range| self.missing != Some(*range)) {
             tracing::warn!(replica = %self.replica, transactions = %range,
                 "these are missing: the database stays as it is until a base or a merged file has them");
@@ -296,6 +384,6 @@ fn locked(database: &Mutex<Database>) -> std::sync::MutexGuard<'_, Database> {
 
 impl std::fmt::Debug for Follow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Follow").field("path", &self.path).field("txid", &self.txid).finish()
+        f.debug_struct("Follow").field("path", &self.path).field("txid", &self.place.txid).finish()
     }
 }

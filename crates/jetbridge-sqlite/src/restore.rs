@@ -18,11 +18,11 @@ use tokio::time::Instant;
 
 pub use check::Integrity;
 pub(crate) use image::Image;
-pub(crate) use output::{sync_directory, unwritten, with_suffix};
-pub(crate) use source::{Reading, blocking, fill_changed, index};
+pub(crate) use output::{POSITION_SUFFIX, directory_of, sync_directory, unwritten, with_suffix};
+pub(crate) use source::{Reading, blocking, fill, index};
 
 use self::output::Output;
-use crate::follow::stamp;
+use crate::follow::{Place, stamp};
 use crate::store::{LtxFile, Manifest, Plan, Replica, Target, plan};
 use crate::{PageSize, Pgno, Txid};
 
@@ -205,9 +205,9 @@ async fn attempt(
     let mut draft = output.draft()?;
     let file = draft.file()?;
     let reading = Reading { replica, plan, known: 0, parallelism: options.parallelism, progress };
-    let image = source::fill(reading, std::sync::Arc::clone(&file)).await?;
-    if options.form == Form::Followed {
-        stamp(&file, image.pages, plan.txid).map_err(unwritten)?;
+    let image = fill(reading, std::sync::Arc::clone(&file)).await?;
+    if let (Form::Followed, Some(last)) = (options.form, plan.files.last()) {
+        stamp(&file, image.pages, Place::behind(last)).map_err(unwritten)?;
     }
     let (path, integrity) = (draft.path().to_owned(), options.integrity);
     check::run(path, integrity).await?;

@@ -39,14 +39,15 @@ impl Image {
     }
 
     /// True if every page is claimed: older files have nothing to add.
-    pub(super) fn is_claimed(&self) -> bool {
+    pub(crate) fn is_claimed(&self) -> bool {
         self.unclaimed == 0
     }
 
-    /// The first page that no file has.
-    pub(super) fn first_unclaimed(&self) -> Option<Pgno> {
+    /// The first page behind those that are known that no file has.
+    pub(super) fn first_unclaimed(&self, known: Pgno) -> Option<Pgno> {
         let lock_page = self.page_size.lock_page();
-        (1..=self.pages).find(|pgno| self.owner(*pgno) == 0 && *pgno != lock_page)
+        (known.saturating_add(1)..=self.pages)
+            .find(|pgno| self.owner(*pgno) == 0 && *pgno != lock_page)
     }
 
     /// The pages that some file has, ascending.

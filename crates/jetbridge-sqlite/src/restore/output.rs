@@ -21,6 +21,8 @@ use super::{OPERATION, Overwrite};
 /// What SQLite keeps beside a database. What is left there of another database would be taken
 /// for this one's.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// Where Litestream keeps the position of what it follows.
+pub(crate) const POSITION_SUFFIX: &str = "-txid";
 /// What the name of a draft goes on with behind that of the output; a random name follows.
 const DRAFT_SUFFIX: &str = ".jetbridge-restore-";
 /// The same for the empty file that a draft takes the place of.
@@ -104,6 +106,8 @@ impl Output {
                 for sidecar in self.sidecars() {
                     remove(&sidecar)?;
                 }
+                // It says where the old one stood.
+                remove(&with_suffix(&self.path, POSITION_SUFFIX))?;
                 fs::rename(draft, &self.path).map_err(unwritten)
             }
             Overwrite::No => {
@@ -220,7 +224,7 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
     File::open(directory_of(path)).and_then(|directory| directory.sync_all()).map_err(unwritten)
 }
 
-fn directory_of(path: &Path) -> &Path {
+pub(crate) fn directory_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
 }

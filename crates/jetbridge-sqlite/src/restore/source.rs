@@ -46,17 +46,11 @@ pub(crate) struct Reading<'a> {
     pub(crate) progress: Progress<'a>,
 }
 
-/// Puts the database together that a plan leads to.
-pub(super) async fn fill(reading: Reading<'_>, file: Arc<File>) -> Result<Image, Failure> {
+/// Puts together what a plan leads to: the pages of its files, and of others only those that are
+/// known.
+pub(crate) async fn fill(reading: Reading<'_>, file: Arc<File>) -> Result<Image, Failure> {
     let (image, large) = small(reading, file).await?;
-    write(reading, whole(image, reading.plan)?, large).await
-}
-
-/// Puts together what a plan changes: the pages of its files, and no others.
-pub(crate) async fn fill_changed(reading: Reading<'_>, file: Arc<File>) -> Result<Image, Failure> {
-    let (image, large) = small(reading, file).await?;
-    let image = image.ok_or_else(|| Error::new(ErrorKind::Internal, OPERATION))?;
-    write(reading, image, large).await
+    write(reading, whole(image, reading)?, large).await
 }
 
 /// Takes the small files, newest first, and of large ones the indexes.
@@ -131,9 +125,9 @@ impl Large {
     }
 }
 
-fn whole(image: Option<Image>, plan: &Plan) -> Result<Image, Failure> {
-    let missing = image.as_ref().and_then(Image::first_unclaimed);
-    match (image, missing, plan.files.first()) {
+fn whole(image: Option<Image>, reading: Reading<'_>) -> Result<Image, Failure> {
+    let missing = image.as_ref().and_then(|image| image.first_unclaimed(reading.known));
+    match (image, missing, reading.plan.files.first()) {
         (Some(image), None, _) => Ok(image),
         (_, missing, oldest) => {
             let error = Error::new(ErrorKind::Corrupt, OPERATION)

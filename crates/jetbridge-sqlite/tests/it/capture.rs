@@ -5,6 +5,7 @@ mod child;
 mod faults;
 mod folder;
 mod followed;
+mod followed_anew;
 mod history;
 mod hole;
 mod idle;

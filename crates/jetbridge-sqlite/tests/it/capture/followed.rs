@@ -12,7 +12,7 @@ use jetbridge_sqlite::follow::{Begun, Follow};
 use jetbridge_sqlite::restore::{Options, Overwrite};
 use jetbridge_sqlite::store::{Level, Put, Replica};
 use jetbridge_sqlite::uplink::{FenceOptions, StoreUplink};
-use jetbridge_sqlite::{Txid, TxidRange, ltx};
+use jetbridge_sqlite::{PageSize, Txid, TxidRange, ltx};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions, eventually};
 use rusqlite::{Connection, OpenFlags};
 
@@ -27,7 +27,10 @@ fn followed_in(dir: &Path) -> PathBuf {
     dir.join("followed.db")
 }
 
-async fn begin(replica: Replica, output: &Path) -> jetbridge_core::Result<(Follow, Begun)> {
+pub(super) async fn begin(
+    replica: Replica,
+    output: &Path,
+) -> jetbridge_core::Result<(Follow, Begun)> {
     Follow::begin(replica, &Options::new(output), &|_bytes| ()).await
 }
 
@@ -66,16 +69,16 @@ pub(crate) fn read(dir: &Path) {
 }
 
 /// A database that is replicated to a server.
-struct Rig {
-    source: Source,
+pub(super) struct Rig {
+    pub(super) source: Source,
     server: NatsServer,
     _backend: NatsBackend,
-    replica: Replica,
-    history: History,
+    pub(super) replica: Replica,
+    pub(super) history: History,
 }
 
 impl Rig {
-    async fn start(release: Release) -> Self {
+    pub(super) async fn start(release: Release) -> Self {
         let source = Source::new();
         let server = NatsServer::start(release, ServerOptions::default()).await;
         std::fs::write(source.dir().join(URL_FILE), server.url()).unwrap();
@@ -85,19 +88,19 @@ impl Rig {
         Self { source, server, _backend: backend, replica, history }
     }
 
-    async fn capture(&self) -> Capture {
+    pub(super) async fn capture(&self) -> Capture {
         let fence = FenceOptions::new("replicator");
         let uplink = StoreUplink::new(self.replica.clone(), fence, Tasks::new());
         Capture::start(options(self.source.dir()), Arc::new(uplink)).await.unwrap()
     }
 
-    fn followed(&self) -> PathBuf {
+    pub(super) fn followed(&self) -> PathBuf {
         followed_in(self.source.dir())
     }
 }
 
 /// Follows until the database is at `txid`.
-async fn reaches(follow: &mut Follow, txid: Txid) {
+pub(super) async fn reaches(follow: &mut Follow, txid: Txid) {
     while follow.txid() < txid {
         tokio::time::timeout(DEADLINE, follow.next()).await.expect("in time").unwrap();
     }
@@ -154,28 +157,41 @@ async fn merge_all(replica: &Replica) -> Txid {
     let output = dir.path().join("all.db");
     let options = Options::new(&output);
     let restored = jetbridge_sqlite::restore::restore(replica, &options, &|_bytes| ());
-    let restored = restored.await.unwrap();
-    let range = TxidRange::new(Txid(1), restored.txid).unwrap();
+    let txid = restored.await.unwrap().txid;
+    let old: Vec<_> = replica.manifest().await.unwrap().files().cloned().collect();
+    let pages = pages_of(&std::fs::read(&output).unwrap());
+    put(replica, (Level::SNAPSHOT, TxidRange::new(Txid(1), txid).unwrap()), &pages).await;
+    for file in old {
+        replica.delete(file.level, file.range).await.unwrap();
+    }
+    txid
+}
+
+/// All pages of a database of pages of 4096 bytes, numbered.
+pub(super) fn pages_of(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    (1..).zip(bytes.chunks(4096).map(<[u8]>::to_vec)).collect()
+}
+
+/// Stores a file that carries `pages`, of a database that ends with the last of them.
+pub(super) async fn put(
+    replica: &Replica,
+    (level, range): (Level, TxidRange),
+    pages: &[(u32, Vec<u8>)],
+) {
     let header = ltx::Header {
-        page_size: restored.page_size,
-        commit: restored.pages,
+        page_size: PageSize::new(4096).unwrap(),
+        commit: pages.last().unwrap().0,
         range,
         timestamp_ms: 1_800_000_000_000,
         wal: None,
     };
     let mut encoder = ltx::Encoder::new(Vec::new(), header).unwrap();
-    let bytes = std::fs::read(&output).unwrap();
-    for (at, page) in (1..).zip(bytes.chunks(restored.page_size.bytes())) {
-        encoder.page(at, page).unwrap();
+    for (at, page) in pages {
+        encoder.page(*at, page).unwrap();
     }
     let file = encoder.finish().unwrap().0;
-    let old: Vec<_> = replica.manifest().await.unwrap().files().cloned().collect();
-    let put = Put { level: Level::SNAPSHOT, range, time: header.time(), base: None };
+    let put = Put { level, range, time: header.time(), base: None };
     replica.put(put, file.into()).await.unwrap();
-    for file in old {
-        replica.delete(file.level, file.range).await.unwrap();
-    }
-    restored.txid
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -288,6 +304,31 @@ async fn a_database_that_was_not_followed_is_refused() {
     let mut options = Options::new(rig.followed());
     options.overwrite = Overwrite::Yes;
     Follow::begin(rig.replica.clone(), &options, &|_bytes| ()).await.unwrap();
+    closed(capture).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_followed_is_not_replaced_under_its_follower() {
+    let mut rig = Rig::start(Release::Newest).await;
+    let capture = rig.capture().await;
+    synced(&capture).await;
+    let (mut follow, _begun) = begin(rig.replica.clone(), &rig.followed()).await.unwrap();
+    let mut options = Options::new(rig.followed());
+    options.overwrite = Overwrite::Yes;
+    let error = Follow::begin(rig.replica.clone(), &options, &|_bytes| ()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    rig.history.step();
+    let txid = synced(&capture).await;
+    reaches(&mut follow, txid).await;
+    assert_eq!(Judge::new().number_of(&rig.followed()), rig.history.at);
+    drop(follow);
+
+    let position = rig.source.dir().join("followed.db-txid");
+    std::fs::write(&position, "00000000000000ff\n").unwrap();
+    let (follow, _begun) =
+        Follow::begin(rig.replica.clone(), &options, &|_bytes| ()).await.unwrap();
+    let noted = std::fs::read_to_string(&position).unwrap();
+    assert_eq!(noted, format!("{}\n", follow.txid()));
     closed(capture).await;
 }
 
