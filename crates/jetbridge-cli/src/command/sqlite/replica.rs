@@ -63,11 +63,21 @@ pub(super) fn refuse_store(target: &str) -> Result<()> {
         .hint(format!("write `--store {target} --bucket BUCKET [--path PATH]` instead")))
 }
 
+/// The file that somebody named.
+fn named_file(file: &File, environment: &Environment) -> Option<PathBuf> {
+    file.config.clone().or_else(|| environment.get("LITESTREAM_CONFIG").map(Into::into))
+}
+
+/// True if nobody named a file, and there is none where it is looked for.
+pub(super) fn is_without_file(file: &File) -> bool {
+    named_file(file, &Environment::of_process()).is_none()
+        && matches!(Path::new(CONFIG_DEFAULT).try_exists(), Ok(false))
+}
+
 /// What the file says.
 pub(super) fn databases(file: &File, printer: &Printer) -> Result<Databases> {
     let environment = Environment::of_process();
-    let named =
-        file.config.clone().or_else(|| environment.get("LITESTREAM_CONFIG").map(Into::into));
+    let named = named_file(file, &environment);
     let mut root = match &named {
         Some(path) => tree(path),
         None => tree(CONFIG_DEFAULT.as_ref())
@@ -132,7 +142,7 @@ pub(super) async fn with_replica<T>(
 
 /// The database of the file that is called `name`.
 pub(super) fn database_of<'a>(databases: &'a Databases, name: &str) -> Result<&'a DatabaseSpec> {
-    databases.find(name).ok_or_else(|| {
+    databases.find(name, &Environment::of_process()).ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, "sqlite.find")
             .because(format!("database not found in config: {name}"))
             .hint("`jetbridge sqlite databases` lists those that are")

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jetbridge::settings::{DatabaseSource, DatabaseSpec, Databases};
+use jetbridge::settings::{DatabaseSource, DatabaseSpec, Databases, Environment, database_path};
 use jetbridge::sqlite::capture::{self, forget, remembered};
 use jetbridge::sqlite::restore::{Restored, verify as restore_and_check};
 use jetbridge::sqlite::store::{Replica, Target, plan};
@@ -12,7 +12,7 @@ use jetbridge_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::replica::{database_of, databases, named, with_replica};
+use super::replica::{database_of, databases, is_without_file, named, with_replica};
 use super::socket::Daemon;
 use crate::args::Global;
 use crate::args::sqlite::{Reset, StatusOf, Verify};
@@ -38,7 +38,11 @@ struct StatusRow {
 }
 
 pub(super) async fn status(args: &StatusOf, printer: &Printer) -> Result<Status> {
-    let config = databases(&args.file, printer);
+    let config = match databases(&args.file, printer) {
+        // A replicator may say it all.
+        Err(missing) if args.socket.is_some() && is_without_file(&args.file) => Err(missing),
+        read => Ok(read?),
+    };
     let socket = args.socket.clone().or_else(|| {
         let config = config.as_ref().ok()?;
         Some(config.control.socket.as_ref()?.path.clone())
@@ -70,11 +74,12 @@ pub(super) async fn status(args: &StatusOf, printer: &Printer) -> Result<Status>
             rows.extend(others.map(|spec| StatusRow::local(spec)));
         }
         // The replicator has said it all.
-        Err(_no_file) if told.is_some() => {}
-        Err(no_file) => return Err(no_file),
+        Err(_missing) if told.is_some() => {}
+        Err(missing) => return Err(missing),
     }
     if let Some(wanted) = &args.database {
-        rows.retain(|row| row.database == *wanted);
+        let path = database_path(wanted, &Environment::of_process()).display().to_string();
+        rows.retain(|row| row.database == path);
         if rows.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "sqlite.status")
                 .because(format!("database not found in config: {wanted}")));

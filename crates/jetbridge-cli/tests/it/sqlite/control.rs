@@ -14,6 +14,23 @@ use crate::binary::{Running, Store, finish};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
+/// A table with a row that its index does not have.
+const BROKEN_INDEX: &str = "
+c.execute('PRAGMA journal_mode = WAL')
+c.execute('CREATE TABLE t (a)')
+c.execute('CREATE INDEX i ON t (a)')
+c.commit()
+c.execute('PRAGMA writable_schema = 1')
+row = c.execute(\"SELECT * FROM sqlite_master WHERE name = 'i'\").fetchone()
+c.execute(\"DELETE FROM sqlite_master WHERE name = 'i'\")
+c.commit()
+c.close()
+c = sqlite3.connect(sys.argv[1])
+c.execute('INSERT INTO t VALUES (1)')
+c.execute('PRAGMA writable_schema = 1')
+c.execute('INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)', row)
+c.commit()";
+
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
@@ -102,6 +119,46 @@ async fn a_replicator_is_told_over_its_socket() {
     assert_eq!(replicator.end().await.1, 0);
     let error = store.fails(3, "sqlite info -socket ctl.sock").await;
     assert!(error.contains("failed to connect to control socket"), "{error}");
+}
+
+/// As the guide writes it: relative to where the replicator runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_a_relative_path_is_found_by_any_spelling() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    let relative = file(&store).replace(&store.path("app.db"), "app.db");
+    let replicator = running_on(&store, &relative).await;
+    let whole = store.path("app.db");
+    for path in ["app.db", "./app.db", &whole] {
+        let synced = store.does(&format!("sqlite sync {path} -wait -socket ctl.sock -json")).await;
+        assert_eq!(json(&synced)["db_path"], whole);
+        let status = format!("sqlite status -config litestream.yml {path} -json");
+        let rows = json(&store.does(&status).await);
+        assert_eq!((rows.as_array().unwrap().len(), &rows[0]["status"]), (1, &"ok".into()));
+    }
+    let register = format!("sqlite register app.db -replica {}/backups/b", store.url());
+    let told = json(&store.does(&format!("{register} -socket ctl.sock -json")).await);
+    assert_eq!(told["status"], "already_registered");
+    replicator.signal(Signal::TERM);
+    assert_eq!(replicator.end().await.1, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_reads_the_file_that_was_named_whatever_a_replicator_says() {
+    let store = Store::nats(Release::Newest).await;
+    store.does("object add backups").await;
+    application(&store.path("app.db"), CREATE);
+    let replicator = running(&store).await;
+    store.does("sqlite status -socket ctl.sock").await;
+    std::fs::write(store.path("broken.yml"), "dbs: [").unwrap();
+    for named in ["broken.yml", "missing.yml"] {
+        let line = format!("sqlite status -config {named} -socket ctl.sock");
+        let error = store.fails(2, &line).await;
+        assert!(error.contains(named), "{error}");
+    }
+    replicator.signal(Signal::TERM);
+    assert_eq!(replicator.end().await.1, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,12 +301,23 @@ async fn a_replica_is_proven_and_one_that_is_broken_is_told() {
     store.does("object add backups").await;
     application(&store.path("app.db"), CREATE);
     store.does("sqlite replicate -once app.db --bucket backups --path p").await;
-    let said = store.does("sqlite verify --bucket backups --path p").await;
+    std::fs::create_dir(store.path("room")).unwrap();
+    let left = || std::fs::read_dir(store.path("room")).unwrap().count();
+    let said = store.does("sqlite verify --bucket backups --path p -dir room").await;
+    assert_eq!(left(), 0);
     assert!(said.contains("can be restored to transaction 0000000000000002"), "{said}");
     let list = store.does("object ls backups").await;
     let newest = list.split_whitespace().find(|word| word.contains("/0/")).unwrap();
     store.does(&format!("object del backups {newest}")).await;
     store.fails(2, "sqlite verify --bucket backups --path p -txid 0000000000000002").await;
+
+    // Every byte as it was captured, and SQLite finds it wrong.
+    application(&store.path("broken.db"), BROKEN_INDEX);
+    store.does("sqlite replicate -once broken.db --bucket backups --path q").await;
+    store.does("sqlite restore --bucket backups --path q -o out.db").await;
+    let error = store.fails(4, "sqlite verify --bucket backups --path q -dir room").await;
+    assert!(error.contains("integrity check failed"), "{error}");
+    assert_eq!(left(), 0);
 }
 
 #[tokio::test]
@@ -269,16 +337,20 @@ async fn the_socket_refuses_what_is_too_large_or_no_request() {
     let replicator = running(&store).await;
     let ask = |body: &str| {
         let head = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
-                    b=sys.argv[2].encode()*int(sys.argv[3])\n\
+                    b=sys.argv[2].encode()\n\
                     s.sendall(b'POST /sync HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\
                     Content-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n'%len(b)+b)\n\
-                    print(s.recv(200).decode())";
+                    print(b''.join(iter(lambda:s.recv(4096),b'')).decode())";
         let mut python = std::process::Command::new("python3");
-        let (text, times) = body.split_once('*').unwrap_or((body, "1"));
-        python.args(["-c", head, &store.path("ctl.sock"), text, times]);
+        python.args(["-c", head, &store.path("ctl.sock"), body]);
         String::from_utf8(python.output().unwrap().stdout).unwrap()
     };
-    assert!(ask("x*70000").contains("400"), "{}", ask("x*100000"));
+    let path = |letters: usize| format!("{{\"path\": \"{}\"}}", "x".repeat(letters));
+    let refused = ask(&path(70_000));
+    assert!(refused.contains("length limit exceeded"), "{refused}");
+    // What is as long as may be is looked for.
+    let read = ask(&path(60_000));
+    assert!(read.contains("404 Not Found"), "{read}");
     assert!(ask("{}").contains("path required"));
     assert!(ask("nothing").contains("400 Bad Request"));
     let said = finish(store.command(&["sqlite", "info", "-socket", "ctl.sock"]), b"").await;

@@ -321,8 +321,8 @@ impl Databases {
     }
 
     /// The database whose file is `path`.
-    pub fn find(&self, path: &str) -> Option<&DatabaseSpec> {
-        let wanted = expand_home(path, None);
+    pub fn find(&self, path: &str, environment: &Environment) -> Option<&DatabaseSpec> {
+        let wanted = database_path(path, environment);
         self.list.iter().find(|spec| *spec.source.path() == wanted)
     }
 }
@@ -398,7 +398,7 @@ fn database(
     };
     let spec = DatabaseSpec {
         source,
-        state: state.map(|path| expand_home(path, Some(environment))),
+        state: state.map(|path| database_path(path, environment)),
         poll: span(keys.monitor_interval, 1),
         checkpoint_interval: span(keys.checkpoint_interval, 60),
         checkpoint_pages: keys.min_checkpoint_page_count.unwrap_or(1000),
@@ -414,7 +414,7 @@ fn source_of(
     item: &Node,
     environment: &Environment,
 ) -> Result<DatabaseSource> {
-    let expanded = |path: &str| expand_home(path, Some(environment));
+    let expanded = |path: &str| database_path(path, environment);
     match (&keys.path, &keys.dir) {
         (Some(path), None) => Ok(DatabaseSource::File(expanded(path))),
         (None, Some(dir)) => Ok(DatabaseSource::Directory {
@@ -431,22 +431,15 @@ fn source_of(
     }
 }
 
-/// The path of a database as it is written: without a scheme, `~` for the home directory.
+/// The whole path of a database as Litestream writes it: without a scheme, `~` for the home
+/// directory, and from the directory of this process on if it is not whole. So whoever asks for it
+/// from elsewhere names it by the same words.
 pub fn database_path(text: &str, environment: &Environment) -> PathBuf {
-    expand_home(text, Some(environment))
-}
-
-/// A path as Litestream reads it: without a scheme, `~` for the home directory.
-fn expand_home(path: &str, environment: Option<&Environment>) -> PathBuf {
     let schemes = ["sqlite3://", "sqlite://"];
-    let path = schemes.iter().find_map(|scheme| path.strip_prefix(scheme)).unwrap_or(path);
-    let home = environment.and_then(|environment| environment.get("HOME"));
-    match (path.strip_prefix('~'), home) {
-        (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
-            PathBuf::from(format!("{home}{rest}"))
-        }
-        _ => PathBuf::from(path),
-    }
+    let text = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    let path = environment.expand_home(text);
+    // Without a directory of this process there is nothing better than what is written.
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// The map `node` with those of the names that somebody reads by their types.

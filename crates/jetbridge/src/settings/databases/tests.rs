@@ -45,7 +45,7 @@ fn settings_at_the_top_hold_for_every_replica() {
     assert_eq!(upkeep.levels, [Duration::from_secs(10)]);
     assert_eq!(upkeep.snapshot_interval, Duration::from_secs(12 * 3600));
     assert_eq!((upkeep.captured_retention, upkeep.deletes), (Duration::ZERO, false));
-    assert_eq!(databases.find("a.db").unwrap().replica.path, "");
+    assert_eq!(databases.find("./a.db", &Environment::default()).unwrap().replica.path, "");
 }
 
 #[test]
