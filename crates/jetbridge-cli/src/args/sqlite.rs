@@ -151,10 +151,13 @@ pub(crate) struct Restore {
     #[arg(long, value_enum, default_value = "none")]
     pub(crate) integrity_check: IntegrityCheck,
     /// Go on: keep the database as new as its replica until told to stop
-    #[arg(short, long, conflicts_with_all = ["txid", "timestamp", "dry_run"])]
+    #[arg(short, long, conflicts_with_all = [
+        "txid", "timestamp", "dry_run", "if_db_not_exists", "if_replica_exists",
+    ])]
     pub(crate) follow: bool,
     /// The time between two changes of a followed database at least [default: none]
-    #[arg(long, value_name = "DURATION", value_parser = parse::positive_span)]
+    #[arg(long, value_name = "DURATION", requires = "follow",
+        value_parser = parse::positive_span)]
     pub(crate) follow_interval: Option<Duration>,
 }
 

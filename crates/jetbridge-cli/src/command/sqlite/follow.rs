@@ -29,6 +29,8 @@ pub(super) struct Wanted<'a> {
     pub(super) overwrite: bool,
     pub(super) interval: Option<Duration>,
     pub(super) integrity: Integrity,
+    /// Large files that are read at once.
+    pub(super) parallelism: Option<usize>,
 }
 
 pub(super) async fn run(
@@ -46,6 +48,7 @@ pub(super) async fn run(
         overwrite: args.force,
         interval: args.follow_interval,
         integrity: Integrity::None,
+        parallelism: None,
     };
     follow(&spec, wanted, (global, printer)).await
 }
@@ -96,6 +99,7 @@ async fn begin(replica: Replica, wanted: &Wanted<'_>, printer: &Printer) -> Resu
     let mut options = Options::new(wanted.output);
     options.overwrite = if wanted.overwrite { Overwrite::Yes } else { Overwrite::No };
     options.integrity = wanted.integrity;
+    options.parallelism = wanted.parallelism.unwrap_or(options.parallelism);
     let whole = plan(&replica.manifest().await?, Target::Latest).ok();
     let progress = Progress::bytes(printer, whole.map(|plan| plan.bytes()));
     let begun = Follow::begin(replica, &options, &|bytes| progress.advance(bytes)).await;

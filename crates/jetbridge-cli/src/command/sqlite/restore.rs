@@ -42,6 +42,7 @@ pub(super) async fn run(args: &Restore, global: &Global, printer: &Printer) -> R
             overwrite: args.force,
             interval: args.follow_interval,
             integrity: integrity(args.integrity_check),
+            parallelism: Some(args.parallelism),
         };
         return follow::follow(&spec, wanted, (global, printer)).await;
     }

@@ -48,6 +48,27 @@ async fn a_database_is_followed_and_gone_on_with(store: Store) {
     assert!(error.contains("cannot resume follow mode"), "{error}");
     let error = store.fails(2, "sqlite restore --bucket backups -f -txid 0000000000000001").await;
     assert!(error.contains("cannot be used with"), "{error}");
+    for flag in ["-if-replica-exists", "-if-db-not-exists"] {
+        let line = format!("sqlite restore --bucket backups -f {flag} -o new.db");
+        let error = store.fails(2, &line).await;
+        assert!(error.contains("cannot be used with"), "{error}");
+    }
+    let error =
+        store.fails(2, "sqlite restore --bucket backups -follow-interval 1s -o new.db").await;
+    assert!(error.contains("--follow"), "{error}");
+
+    // Another replica, which has not come as far.
+    application(&store.path("other.db"), CREATE);
+    store.does("sqlite replicate -once other.db --bucket backups --path q").await;
+    let error = store.fails(4, "sqlite follow --bucket backups --path q -o read.db").await;
+    assert!(error.contains("ahead of its replica") && error.contains("-force"), "{error}");
+    let words =
+        ["sqlite", "follow", "--bucket", "backups", "--path", "q", "-force", "-o", "read.db"];
+    let mut follower = store.start(&words);
+    assert!(follower.line().await.starts_with("restored read.db to transaction"));
+    reaches("1").await;
+    follower.signal(Signal::TERM);
+    assert_eq!(follower.end().await.1, 0);
     replicator.signal(Signal::TERM);
     assert_eq!(replicator.end().await.1, 0);
 }
