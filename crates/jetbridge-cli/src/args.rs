@@ -3,6 +3,7 @@
 
 pub(crate) mod bucket;
 pub(crate) mod bus;
+pub(crate) mod copy;
 pub(crate) mod kv;
 pub(crate) mod limit;
 pub(crate) mod link;
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Say what `up` would run with these files, and everything that is wrong with them
     Check(Check),
+    /// Copy everything that one store keeps into another
+    Copy(copy::Copy),
     /// Limits over processes: ask for permits, look, and run commands under them
     Limit(limit::Limit),
     /// Merge YAML and evaluate the operators in it, on values of stores

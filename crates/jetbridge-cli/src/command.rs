@@ -3,6 +3,7 @@
 mod bucket;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod copy;
 pub(crate) mod doctor;
 mod kv;
 pub(crate) mod limit;

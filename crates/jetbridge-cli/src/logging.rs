@@ -31,6 +31,7 @@ impl Command {
             Self::Wasi(args) if args.serves() => Tone::Service,
             Self::Sqlite(args) => sqlite_tone(&args.word),
             Self::Check(_)
+            | Self::Copy(_)
             | Self::Completions(_)
             | Self::Doctor
             | Self::Limit(_)

@@ -60,6 +60,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<Status> {
         Command::OnStore(words) => block_on(command::on_store(words, &cli.global, printer)),
         Command::Up(args) => block_on(command::up::run(&args, &cli.global, printer)),
         Command::Check(args) => command::check::run(&args, &cli.global, printer),
+        Command::Copy(args) => block_on(command::copy::run(args, &cli.global, printer)),
         Command::Limit(args) => block_on(command::limit::run(&args, &cli.global, printer)),
         Command::Template(args) => block_on(command::template::run(args, &cli.global, printer)),
         Command::Sqlite(args) => block_on(command::sqlite::run(args, &cli.global, printer)),

@@ -2,6 +2,7 @@
 //! people. Names of fields end in their unit where they have one; what is not there is left out.
 
 pub(crate) mod bucket;
+pub(crate) mod copy;
 pub(crate) mod entry;
 pub(crate) mod limit;
 pub(crate) mod message;

@@ -6,6 +6,9 @@ use crate::backend::{Placement, Storage};
 use crate::bus::Message;
 use crate::name::{Pattern, StreamName};
 
+/// How long a stream remembers ids by default, as JetStream does.
+const DUPLICATE_WINDOW_DEFAULT: Duration = Duration::from_secs(120);
+
 /// The settings of a stream.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -59,6 +62,17 @@ impl StreamSpec {
             placement: None,
             description: None,
         }
+    }
+
+    /// How long ids are remembered, whether it was said or not.
+    pub fn remembers(&self) -> Duration {
+        let otherwise = self.max_age.unwrap_or(Duration::MAX).min(DUPLICATE_WINDOW_DEFAULT);
+        self.duplicate_window.unwrap_or(otherwise)
+    }
+
+    /// True if `present` remembers ids as long as is wanted; who says nothing takes what is there.
+    pub fn remembers_as(&self, present: &Self) -> bool {
+        self.duplicate_window.is_none() || self.remembers() == present.remembers()
     }
 }
 

@@ -183,7 +183,7 @@ impl Log {
         let settings = self.settings_at(tx.sql(), tx.state)?;
         let (spec, now) = (&settings.spec, self.now());
         let subject = message.subject.as_str();
-        let window = schema::cutoff(now, Some(spec::duplicate_window(spec)));
+        let window = schema::cutoff(now, Some(spec.remembers()));
         if let Some(id) = &opts.id
             && let Some(sequence) = schema::find_id(tx.sql(), id, window)?
         {

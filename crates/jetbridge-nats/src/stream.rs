@@ -45,18 +45,12 @@ pub(crate) fn apply(spec: &StreamSpec, config: &mut wire::StreamConfig) {
         cluster: placement.cluster.clone(),
         tags: placement.tags.clone(),
     });
-    if let Some(window) = spec.duplicate_window {
-        config.duplicate_window = time::to_nanos(window);
-    } else if config.max_age > 0 {
-        let default = time::to_nanos(DUPLICATE_WINDOW_DEFAULT);
-        config.duplicate_window = default.min(config.max_age);
+    if spec.duplicate_window.is_some() || spec.max_age.is_some() {
+        config.duplicate_window = time::to_nanos(spec.remembers());
     }
     // Single messages are then read without a consumer, from any copy.
     config.allow_direct = true;
 }
-
-/// How long a stream remembers ids if nobody says: the server's own default.
-const DUPLICATE_WINDOW_DEFAULT: Duration = Duration::from_secs(120);
 
 fn limit(most: Option<u64>) -> i64 {
     most.map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX))

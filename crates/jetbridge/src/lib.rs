@@ -4,6 +4,7 @@
 pub mod codec;
 mod connect;
 pub mod connector;
+pub mod copy;
 pub mod limit;
 #[cfg(feature = "wasi")]
 mod links;
@@ -24,6 +25,7 @@ pub use jetbridge_wasi as wasi;
 
 pub use connect::{Target, connect};
 pub use connector::Connector;
+pub use copy::Copy;
 #[cfg(feature = "wasi")]
 pub use links::{LinkPlan, Links};
 pub use replicator::{DatabaseState, DatabaseStatus, Replicator, Verified};

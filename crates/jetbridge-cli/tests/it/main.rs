@@ -29,6 +29,7 @@ macro_rules! on_every_store {
 }
 
 mod bus;
+mod copy;
 mod errors;
 mod guide;
 mod help;

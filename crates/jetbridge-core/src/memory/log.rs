@@ -15,9 +15,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ConsumerName, Pattern, StreamName, Subject};
 use crate::stream::{Discard, Retention, StreamInfo, StreamMessage, StreamSpec};
 
-/// How long message ids are remembered where the settings do not say: JetStream's default.
-const DUPLICATE_WINDOW_DEFAULT: Duration = Duration::from_secs(120);
-
 /// Messages by sequence.
 pub(super) type Messages = BTreeMap<u64, StreamMessage>;
 
@@ -93,7 +90,7 @@ impl Log {
 
     /// Removes what is over the limits at `now`.
     pub(super) fn trim(&mut self, now: SystemTime) {
-        let window = self.duplicate_window();
+        let window = self.spec.remembers();
         while let Some((_, id)) = self.ids_by_age.pop_front_if(|(at, _)| is_past(*at, window, now))
         {
             self.ids.remove(&id);
@@ -238,11 +235,6 @@ impl Log {
         self.durables.values().any(|durable| durable.wants(subject.as_str()))
     }
 
-    fn duplicate_window(&self) -> Duration {
-        let shortest = self.spec.max_age.unwrap_or(Duration::MAX).min(DUPLICATE_WINDOW_DEFAULT);
-        self.spec.duplicate_window.unwrap_or(shortest)
-    }
-
     fn check_last(&self, subject: &Subject, opts: &AppendOpts) -> Result<()> {
         let Some(expected) = opts.expect_last_on_subject else { return Ok(()) };
         let last = self.subjects.get(subject).and_then(|it| it.last()).copied().unwrap_or(0);
@@ -329,7 +321,7 @@ pub(super) fn differences(wanted: &StreamSpec, present: &StreamSpec) -> Vec<&'st
         ("max_messages", wanted.max_messages != present.max_messages),
         ("max_messages_per_subject", per_subject),
         ("max_message_bytes", wanted.max_message_bytes != present.max_message_bytes),
-        ("duplicate_window", wanted.duplicate_window != present.duplicate_window),
+        ("duplicate_window", !wanted.remembers_as(present)),
         ("description", wanted.description != present.description),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

@@ -7,9 +7,6 @@ use jetbridge_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How long message ids are remembered where the settings do not say: JetStream's default.
-const DUPLICATE_WINDOW_DEFAULT: Duration = Duration::from_secs(120);
-
 /// Checks `spec` and replaces wishes by what this store does: one copy in a file. No subject
 /// stands for the stream's own name.
 pub(super) fn normalised(spec: &StreamSpec, operation: &'static str) -> Result<StreamSpec> {
@@ -49,7 +46,7 @@ pub(super) fn differences(wanted: &StreamSpec, present: &StreamSpec) -> Vec<&'st
         ("max_messages", wanted.max_messages != present.max_messages),
         ("max_messages_per_subject", per_subject),
         ("max_message_bytes", wanted.max_message_bytes != present.max_message_bytes),
-        ("duplicate_window", wanted.duplicate_window != present.duplicate_window),
+        ("duplicate_window", !wanted.remembers_as(present)),
         ("description", wanted.description != present.description),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
@@ -72,12 +69,6 @@ pub(super) fn check_update(wanted: &StreamSpec, present: &StreamSpec) -> Result<
 /// True if some subject is kept by both.
 pub(super) fn overlaps(one: &StreamSpec, other: &StreamSpec) -> bool {
     one.subjects.iter().any(|mine| other.subjects.iter().any(|theirs| mine.overlaps(theirs)))
-}
-
-/// How long the ids of `spec` are remembered.
-pub(super) fn duplicate_window(spec: &StreamSpec) -> Duration {
-    let shortest = spec.max_age.unwrap_or(Duration::MAX).min(DUPLICATE_WINDOW_DEFAULT);
-    spec.duplicate_window.unwrap_or(shortest)
 }
 
 /// Settings as they are stored: JSON, durations in nanoseconds, what is not limited left out.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod connector;
+mod copy;
 mod directory;
 mod evo;
 mod guide;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use jetbridge_core::{AppendOpts, ErrorKind, Headers, Message, Pattern, StreamName, StreamSpec};
 
 use super::steps::{Corner, hear, text};
@@ -29,6 +30,27 @@ cases! { $ __bus_append = bus::append;
         assert_eq!(stored[0].message, message);
         assert_eq!(stored[1].message, corner.message("b", ""));
         assert_eq!(text(&hear(&mut listener).await), "1");
+    }
+
+    /// A store that says so keeps what is under way at once in the order in which it was begun.
+    async fn appends_that_are_under_way_keep_their_order(f) {
+        let corner = Corner::new(f);
+        let stream = corner.stream().await;
+        let ordered = f.backend.capabilities().ordered_appends;
+        let sent: Vec<String> = (0..400).map(|at| at.to_string()).collect();
+        let appends = stream::iter(&sent)
+            .map(|text| corner.ours.append(corner.message("a", text), AppendOpts::new()))
+            .buffered(128);
+        let kept: Vec<_> =
+            tokio::task::unconstrained(appends.map(Result::unwrap).collect()).await;
+        let mut texts = corner.texts(&stream).await;
+        if ordered {
+            let sequences: Vec<u64> = kept.iter().map(|kept| kept.sequence).collect();
+            assert!(sequences.is_sorted(), "{sequences:?}");
+        } else {
+            texts.sort_by_key(|text| text.parse::<u32>().unwrap());
+        }
+        assert_eq!(texts, sent);
     }
 
     /// A published message is kept too; only nobody is told.

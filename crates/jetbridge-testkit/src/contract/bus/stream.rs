@@ -1,5 +1,7 @@
 //! Streams are made, changed, described, emptied and deleted.
 
+use std::time::Duration;
+
 use jetbridge_core::{
     AppendOpts, BucketKind, ErrorKind, ReadStream, Retention, StreamName, StreamSpec,
 };
@@ -43,6 +45,17 @@ cases! { $ __bus_stream = bus::stream;
         let refused = corner.theirs.create_stream(&other).await;
         assert_eq!(kind(refused), ErrorKind::AlreadyExists);
         assert_eq!(corner.ours.stream(&spec.name).await.unwrap().spec.max_messages, None);
+    }
+
+    /// Who does not say how long ids are remembered takes a stream as it is; who does, does not.
+    async fn a_window_that_is_not_said_is_no_difference(f) {
+        let corner = Corner::new(f);
+        let mut said = corner.spec();
+        said.duplicate_window = Some(Duration::from_secs(60));
+        corner.ours.create_stream(&said).await.unwrap();
+        corner.theirs.create_stream(&corner.spec()).await.unwrap();
+        said.duplicate_window = Some(Duration::from_secs(61));
+        assert_eq!(kind(corner.theirs.create_stream(&said).await), ErrorKind::AlreadyExists);
     }
 
     /// No subject is kept by two streams.
