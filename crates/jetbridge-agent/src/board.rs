@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use jetbridge_core::Clock;
 use serde::Serialize;
+use tokio::sync::watch;
 
 /// The name of a section: its kind and what the file calls it.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -75,12 +76,27 @@ pub struct SectionStatus {
 #[derive(Clone, Debug)]
 pub(crate) struct Board {
     shared: Arc<Mutex<BTreeMap<SectionId, SectionStatus>>>,
+    /// Changes with every change of a state.
+    changes: Arc<watch::Sender<()>>,
     clock: Arc<dyn Clock>,
 }
 
 impl Board {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { shared: Arc::default(), clock }
+        Self { shared: Arc::default(), changes: Arc::default(), clock }
+    }
+
+    /// Resolves when no section of these kinds is starting any more.
+    pub(crate) async fn begun(&self, kinds: &[&str]) {
+        let mut changes = self.changes.subscribe();
+        let is_starting = |(id, status): (&SectionId, &SectionStatus)| {
+            status.state == State::Starting && kinds.contains(&id.kind)
+        };
+        while self.lock().iter().any(is_starting) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Puts a section on the board, starting; what it says goes through the reporter.
@@ -92,6 +108,7 @@ impl Board {
 
     pub(crate) fn remove(&self, id: &SectionId) {
         self.lock().remove(id);
+        self.changes.send_replace(());
     }
 
     pub(crate) fn all(&self) -> Vec<(SectionId, SectionStatus)> {
@@ -135,6 +152,8 @@ impl Reporter {
         }
         status.state = state;
         status.since = now;
+        drop(sections);
+        self.board.changes.send_replace(());
     }
 
     pub(crate) fn degraded(&self, reason: impl Display) {
@@ -172,5 +191,20 @@ mod tests {
         assert_eq!(status.since, SystemTime::UNIX_EPOCH + Duration::from_secs(5));
         board.remove(&id);
         assert!(board.all().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_others_to_begin_waits_for_all_of_them() {
+        let board = Board::new(Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH)));
+        let add = |kind, name| board.add(&SectionId::new(kind, name));
+        let (one, other) = (add("bucket", "a"), add("bucket", "b"));
+        let _handler = add("handler", "h");
+        let mut begun = std::pin::pin!(board.begun(&["bucket", "store"]));
+        assert!(futures_util::poll!(begun.as_mut()).is_pending());
+        one.set(State::Running);
+        assert!(futures_util::poll!(begun.as_mut()).is_pending());
+        other.degraded("no server");
+        assert!(futures_util::poll!(begun.as_mut()).is_ready());
+        board.begun(&["store"]).await;
     }
 }

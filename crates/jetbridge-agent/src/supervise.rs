@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, Stream};
 use jetbridge_core::{Backend, Backoff, Tasks};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::board::{Board, Reporter, SectionId, State};
 use crate::metrics::Metrics;
@@ -23,6 +23,10 @@ use crate::metrics::Metrics;
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// How long a section may still take behind its deadline, to give up what is under way.
 const OVERDUE_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a section waits for those that it stands on to begin. They go on trying beyond that,
+/// and the section says itself what it lacks.
+const FOUNDATION_WAIT: Duration = Duration::from_secs(2);
 
 /// What one section is made of: the part of the file that configures it, and how it runs.
 pub(crate) trait Section: Send + Sync + 'static {
@@ -100,7 +104,12 @@ impl Supervisor {
             metrics: self.metrics.clone(),
             stop: Stop(stopping),
         };
+        let (board, kind) = (self.board.clone(), id.kind);
         self.tasks.spawn(async move {
+            tokio::select! {
+                _in_time_or_not = timeout(FOUNDATION_WAIT, board.begun(foundation(kind))) => {}
+                _deadline = context.stop.begins() => {}
+            }
             report.send_replace(Some(keep_running(section, context).await));
         });
         self.running.insert(id, Running { stop, drained });
@@ -143,6 +152,16 @@ impl Supervisor {
     /// Joins the tasks of stopped sections; returns how many are left.
     pub(crate) async fn join(&self, grace: Duration) -> usize {
         self.tasks.stop(grace).await
+    }
+}
+
+/// The kinds of sections that one of `kind` stands on: without them it would only say for a moment
+/// that they are missing.
+fn foundation(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "bucket" => &[],
+        "limiter" => &["bucket", "store"],
+        _ => &["bucket"],
     }
 }
 

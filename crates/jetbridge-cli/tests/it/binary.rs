@@ -134,13 +134,14 @@ impl Store {
 
     /// Starts `words`, which go on.
     pub(crate) fn start(&self, words: &[&str]) -> Running {
+        Running::spawn(self.command(words))
+    }
+
+    /// As [`Store::start`], where the tests' own programs are found.
+    pub(crate) fn start_among_programs(&self, words: &[&str]) -> Running {
         let mut command = self.command(words);
-        command.stdin(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap()).lines();
-        let err = BufReader::new(child.stderr.take().unwrap()).lines();
-        let stdin = child.stdin.take();
-        Running { child, stdin, out, err }
+        command.env("PATH", std::env::var_os("PATH").unwrap());
+        Running::spawn(command)
     }
 }
 
@@ -177,6 +178,15 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let err = BufReader::new(child.stderr.take().unwrap()).lines();
+        let stdin = child.stdin.take();
+        Self { child, stdin, out, err }
+    }
+
     /// The next line of stdout.
     pub(crate) async fn line(&mut self) -> String {
         timeout(DEADLINE, self.out.next_line()).await.expect("a line on stdout").unwrap().unwrap()

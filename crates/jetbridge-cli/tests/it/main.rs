@@ -45,5 +45,6 @@ mod page;
 mod render;
 mod sqlite;
 mod template;
+mod tour;
 mod up;
 mod wasi;

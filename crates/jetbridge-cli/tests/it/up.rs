@@ -23,7 +23,7 @@ fn lay_out(store: &Store) {
 }
 
 /// Reads notes until one holds `words`.
-async fn note(up: &mut Running, words: &str) -> String {
+pub(crate) async fn note(up: &mut Running, words: &str) -> String {
     loop {
         let note = up.note().await;
         if note.contains(words) {

@@ -1,5 +1,7 @@
 //! A running capture, as its owner sees it.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -66,6 +68,7 @@ impl Rebase {
 /// Dropping it does not stop it: [`Capture::close`] does.
 #[derive(Debug)]
 pub struct Capture {
+    path: PathBuf,
     tasks: Tasks,
     syncs: mpsc::Sender<oneshot::Sender<Txid>>,
     status: watch::Receiver<Status>,
@@ -82,7 +85,8 @@ impl Capture {
         let (syncs, requests) = mpsc::channel(SYNCS_MAX);
         let (sender, status) = watch::channel(Status::default());
         let (tasks, rebase) = (Tasks::new(), Rebase::default());
-        let wake = Wake::new(&options.path, options.poll);
+        let path = options.path.clone();
+        let wake = Wake::new(&path, options.poll);
         let told = options.clone();
         let engine = blocking(move || Engine::new(told)).await??;
         let drive = Drive {
@@ -102,7 +106,7 @@ impl Capture {
             logged_at: None,
         };
         tasks.spawn(drive.until_stopped());
-        Ok(Self { tasks, syncs, status, rebase })
+        Ok(Self { path, tasks, syncs, status, rebase })
     }
 
     /// Waits until everything that was committed before the call is durable in the replica.
@@ -135,9 +139,22 @@ impl Capture {
     /// if that was not enough.
     pub async fn close(&self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
-        let synced = tokio::time::timeout(grace - grace / LETTING_GO, self.sync()).await;
+        let synced = self.has_nothing().await
+            || tokio::time::timeout(grace - grace / LETTING_GO, self.sync())
+                .await
+                .is_ok_and(|synced| synced.is_ok());
         let left = self.tasks.stop(deadline.saturating_duration_since(Instant::now())).await;
-        left == 0 && matches!(synced, Ok(Ok(_)))
+        left == 0 && synced
+    }
+
+    /// True if there is no database, or an empty one, and nothing of an earlier one is unshipped:
+    /// to wait for it would be to wait for an application that has not begun.
+    async fn has_nothing(&self) -> bool {
+        let is_empty = match tokio::fs::metadata(&self.path).await {
+            Ok(file) => file.len() == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        is_empty && self.status.borrow().behind_since.is_none()
     }
 }
 

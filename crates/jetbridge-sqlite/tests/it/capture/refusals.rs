@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jetbridge_core::ErrorKind;
 use jetbridge_sqlite::capture::Capture;
@@ -38,6 +39,23 @@ async fn an_empty_file_is_waited_for() {
     fs::write(source.path(), []).unwrap();
     let said = said_of(&source, false).await;
     assert!(said.contains("empty so far"), "{said}");
+}
+
+/// There is nothing to wait for: the end of an application that has not begun is soon.
+#[tokio::test]
+async fn what_is_missing_or_empty_is_let_go_of_at_once() {
+    for empty in [false, true] {
+        let source = Source::new();
+        if empty {
+            fs::write(source.path(), []).unwrap();
+        }
+        let capture = source.capture().await;
+        let mut status = capture.status();
+        status.wait_for(|it| it.error.is_some()).await.unwrap();
+        let begun = Instant::now();
+        assert!(capture.close(Duration::from_secs(40)).await);
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
 }
 
 #[tokio::test]
