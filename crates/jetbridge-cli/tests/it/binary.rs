@@ -138,6 +138,7 @@ impl Store {
     }
 
     /// As [`Store::start`], where the tests' own programs are found.
+    #[expect(clippy::disallowed_methods, reason = "handed on as it is, and read by nobody")]
     pub(crate) fn start_among_programs(&self, words: &[&str]) -> Running {
         let mut command = self.command(words);
         command.env("PATH", std::env::var_os("PATH").unwrap());
