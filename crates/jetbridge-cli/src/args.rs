@@ -117,8 +117,11 @@ pub(crate) enum OnStore {
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     /// Files of sections, YAML or TOML; several are joined
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "init", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// Write a commented file to begin with, jetbridge.yml unless FILE says otherwise, and end
+    #[arg(long)]
+    pub(crate) init: bool,
 }
 
 #[derive(Args, Debug)]

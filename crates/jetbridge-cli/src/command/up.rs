@@ -1,5 +1,7 @@
 //! `up`: runs what the files name until a signal, and says what was left.
 
+mod init;
+
 use jetbridge::settings::Environment;
 use jetbridge_agent::{Agent, FileWatch, Reloaded, UpReport};
 use jetbridge_core::{Error, ErrorKind, Result};
@@ -15,6 +17,9 @@ use crate::report::Status;
 /// Runs until SIGTERM or SIGINT; SIGHUP or a changed file reloads. A second signal cuts the
 /// drain short.
 pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result<Status> {
+    if args.init {
+        return init::run(&args.files, printer);
+    }
     let Some(mut file) = read(&args.files, printer) else {
         return Ok(Status::Failed(ErrorKind::InvalidInput));
     };

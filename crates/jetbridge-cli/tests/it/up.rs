@@ -154,3 +154,28 @@ async fn check_says_what_would_run_and_every_problem() {
         assert!(block.contains(&format!("{subject:?}")), "{block}");
     }
 }
+
+#[tokio::test]
+async fn a_file_to_begin_with_is_right_with_and_without_its_examples() {
+    let store = Store::local();
+    store.does("up --init").await;
+    let text = std::fs::read_to_string(store.path("jetbridge.yml")).unwrap();
+    assert!(store.does("check jetbridge.yml").await.contains("settings (kv)"));
+    assert!(store.fails(4, "up --init").await.contains("left as it is"));
+    assert_eq!(std::fs::read_to_string(store.path("jetbridge.yml")).unwrap(), text);
+
+    let example = |line: &str| {
+        let bare = line.strip_prefix('#').filter(|rest| !rest.is_empty());
+        bare.filter(|rest| !rest.starts_with(' ') || rest.starts_with("  ")).map(str::to_owned)
+    };
+    let lines = text.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned()));
+    std::fs::write(store.path("all.yml"), lines.collect::<Vec<_>>().join("\n")).unwrap();
+    std::fs::write(store.path("app.base.yml"), "a: 1\n").unwrap();
+    std::fs::write(store.path("counter.wasm"), jetbridge_testkit::guest::http()).unwrap();
+    let plan = store.does("check all.yml").await;
+    for kind in ["bucket", "handler", "limiter", "database", "template", "component"] {
+        assert!(plan.lines().any(|line| line.starts_with(kind)), "{kind}: {plan}");
+    }
+    store.does("up --init other.yml").await;
+    assert_eq!(std::fs::read_to_string(store.path("other.yml")).unwrap(), text);
+}
