@@ -1,4 +1,4 @@
-//! What `/metrics` says. The names are documented in `docs/guide/up.md`.
+//! What `/metrics` says. The names are documented in `docs/guide/metrics.md`.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};

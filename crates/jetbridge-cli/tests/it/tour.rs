@@ -90,9 +90,37 @@ async fn everything_works_as_the_page_says(store: Store) {
     }
     assert_eq!((&*answers[0], answers.iter().any(|it| it == "429")), ("200", true), "{answers:?}");
 
+    every_metric_has_a_line(body(&ask(&address, "GET", "/metrics").await));
+
     up.signal(Signal::TERM);
     note(&mut up, "stopped, nothing was left").await;
     assert_eq!(up.end().await.1, 0);
+}
+
+/// The page names what is there, and the dashboard asks for nothing else.
+fn every_metric_has_a_line(metrics: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/guide/metrics.md")).unwrap();
+    let dashboard = std::fs::read_to_string(root.join("packaging/grafana.json")).unwrap();
+    let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut names = 0;
+    for (name, kind) in types.filter_map(|line| line.split_once(' ')) {
+        let suffix = match kind {
+            "counter" if !name.ends_with("_count") => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        assert!(page.contains(&format!("`{name}{suffix}`")), "{name}{suffix} is on no page");
+        names += 1;
+    }
+    assert!(names > 25, "{metrics}");
+    let asked = dashboard.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    for name in asked.filter(|word| {
+        ["jetbridge_", "ratesync_", "litestream_"].iter().any(|prefix| word.starts_with(prefix))
+    }) {
+        let name = name.strip_suffix("_bucket").unwrap_or(name);
+        assert!(page.contains(&format!("`{name}`")), "the dashboard asks for {name}");
+    }
 }
 
 async fn on_a_server(release: jetbridge_testkit::Release) {
