@@ -1,7 +1,9 @@
 //! What comes in: values and payloads from the command line or stdin, bodies from files.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -24,8 +26,8 @@ pub(crate) enum Unwritten {
     Refused,
 }
 
-/// The value given on the command line; from stdin if it is `-` or none is given. From stdin at
-/// most one byte more than `bytes_max` is taken: enough for the store to refuse it.
+/// The value given on the command line; from stdin if it is `-` or none is given. More than
+/// `bytes_max` bytes, what the store takes, are refused when so many have come.
 pub(crate) async fn value(
     given: Option<&OsStr>,
     unwritten: Unwritten,
@@ -49,7 +51,30 @@ pub(crate) async fn value(
         Ok(Bytes::from(bytes))
     });
     let settled = read.await.map_err(io::Error::from).and_then(|bytes| bytes);
-    settled.map_err(|error| file_error("stdin.read", Path::new("-"), error))
+    let bytes = settled.map_err(|error| file_error("stdin.read", Path::new("-"), error))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
+        return Err(too_long(bytes_max));
+    }
+    Ok(bytes)
+}
+
+fn too_long(bytes_max: u64) -> Error {
+    let bytes = match stdin_bytes() {
+        Some(bytes) => bytes.to_string(),
+        None => format!("over {bytes_max}"),
+    };
+    Error::new(ErrorKind::LimitExceeded, "stdin.read")
+        .because("stdin holds more than the store takes as one value")
+        .with("bytes", bytes)
+        .with("bytes_max", bytes_max)
+        .hint("store it as an object: `jetbridge object put`")
+}
+
+/// Bytes of what stdin is, if it is a file.
+fn stdin_bytes() -> Option<u64> {
+    let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let facts = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    Some(facts.len())
 }
 
 /// Header fields as given.

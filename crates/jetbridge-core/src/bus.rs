@@ -49,6 +49,8 @@ pub trait Bus: Debug + Display + Send + Sync + 'static {
     async fn publish(&self, message: Message) -> Result<()>;
 
     /// Returns when the store has seen everything published before through this handle.
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied), with the subject, if it refused
+    /// some of it; what others publish over the same connection may be told here too.
     async fn flush(&self) -> Result<()>;
 
     /// At least once: returns when a stream has it, deduplicated by [`AppendOpts::id`]. A

@@ -74,6 +74,7 @@ impl CounterEncoding {
                 .with("key", &entry.key)
                 .with("encoding", format!("{self:?}"))
                 .with("revision", entry.revision)
+                .hint("count under another key, or put a number there first")
         })
     }
 }

@@ -39,15 +39,22 @@ pub(crate) async fn append(api: &Api, message: &Message, opts: &AppendOpts) -> R
         Some(_) => api.link().repeatable(OPERATION),
         None => api.link().once(OPERATION),
     };
-    match api.link().publish(&out, &call).await.map_err(explain)? {
-        Ok(ack) => appended(&ack),
-        Err(refused) => Err(refused.into_error(OPERATION)),
+    match api.link().publish(&out, &call).await {
+        Ok(Ok(ack)) => appended(&ack),
+        Ok(Err(refused)) => Err(refused.into_error(OPERATION)),
+        Err(error) => Err(Box::pin(explain(api, error)).await),
     }
 }
 
-fn explain(error: Error) -> Error {
+/// Why nobody took it: there is no such stream, or there are none at all.
+async fn explain(api: &Api, error: Error) -> Error {
     if error.kind() != ErrorKind::NotFound {
         return error;
+    }
+    match api.account(&api.link().repeatable(OPERATION)).await {
+        Err(off) if off.kind() == ErrorKind::Unsupported => return off,
+        // Whether there are others says nothing.
+        Ok(_) | Err(_) => {}
     }
     error.hint("make a stream that keeps it: `jetbridge stream add NAME --subjects SUBJECT`")
 }
@@ -77,7 +84,7 @@ impl Conditional<'_> {
                 }
                 Ok(Err(refused)) => return Err(refused.into_error(OPERATION)),
                 Err(error) if error.outcome() == Outcome::Unknown => error,
-                Err(error) => return Err(explain(error)),
+                Err(error) => return Err(Box::pin(explain(self.api, error)).await),
             };
             let lost_race = ended.kind() == ErrorKind::Conflict;
             match self.next().await {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +27,10 @@ use crate::{append, consumer, headers, message, stream};
 
 /// Messages that go from the connection to a reader in one turn.
 const TURN_MAX: usize = 512;
+/// Messages to ourselves and back that a flush waits for. A refusal stands before the first in the
+/// connection, but the client tells it by a task of its own, which runs while the second is under
+/// way.
+const FLUSH_TRIPS: usize = 2;
 /// Streams behind buckets, which are no streams to the seam's users.
 const BUCKET_PREFIXES: [&str; 2] = ["KV_", "OBJ_"];
 
@@ -32,11 +38,14 @@ const BUCKET_PREFIXES: [&str; 2] = ["KV_", "OBJ_"];
 #[derive(Clone, Debug)]
 pub(crate) struct NatsBus {
     api: Api,
+    /// Refusals that are not this handle's to tell (any more).
+    told: Arc<AtomicU64>,
 }
 
 impl NatsBus {
     pub(crate) fn new(api: Api) -> Self {
-        Self { api }
+        let told = Arc::new(AtomicU64::new(api.link().waiters().unheard().count));
+        Self { api, told }
     }
 
     fn link(&self) -> &Link {
@@ -47,6 +56,14 @@ impl NatsBus {
         let out = message::to_wire(message, None, "bus.publish")?;
         let reply = message.reply.as_ref().map(message::subject_to_wire);
         self.link().tell(out, reply, &self.link().once("bus.publish")).await
+    }
+
+    /// What the server has refused since this was asked last.
+    fn refusal(&self) -> Option<Error> {
+        let unheard = self.link().waiters().unheard();
+        let told = self.told.swap(unheard.count, Ordering::Relaxed);
+        let messages = unheard.count.checked_sub(told).filter(|messages| *messages > 0)?;
+        Some(denied("bus.publish", &unheard.last?).with("messages", messages))
     }
 
     async fn find_stream(
@@ -85,7 +102,14 @@ impl Bus for NatsBus {
     }
 
     async fn flush(&self) -> Result<()> {
-        self.link().barrier(&self.link().repeatable("bus.flush")).await
+        let call = self.link().repeatable("bus.flush");
+        for _ in 0..FLUSH_TRIPS {
+            self.link().barrier(&call).await?;
+            if let Some(refusal) = self.refusal() {
+                return Err(refusal);
+            }
+        }
+        Ok(())
     }
 
     async fn append(&self, message: Message, opts: AppendOpts) -> Result<Appended> {

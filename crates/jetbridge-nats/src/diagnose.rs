@@ -40,8 +40,13 @@ impl Patient<'_> {
         let connected = connection.verdict == Verdict::Passes;
         let mut checks = vec![connection, self.login(), self.encryption()];
         if connected {
-            checks.extend(self.jetstream().await);
-            checks.push(self.clock().await);
+            let jetstream = self.jetstream().await;
+            let works = jetstream.iter().all(|check| check.verdict != Verdict::Fails);
+            checks.extend(jetstream);
+            // Only JetStream tells the time.
+            if works {
+                checks.push(self.clock().await);
+            }
         }
         checks
     }
@@ -159,6 +164,13 @@ impl Patient<'_> {
                         .hint("run a time service on both machines");
                 }
                 Check::new(NAME, Verdict::Passes, detail)
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let subject = error.fact("subject").unwrap_or_default();
+                Check::new(NAME, Verdict::Warns, format!("the user may not ask by `{subject}`"))
+                    .hint(
+                        "whoever opens a bucket is told the time by it; this check alone lacks it",
+                    )
             }
             Err(error) => Check::new(NAME, Verdict::Warns, error.to_string())
                 .hint("without the store's time, expiry goes by this machine's clock"),

@@ -85,8 +85,18 @@ struct Table {
     requests: HashMap<u64, Request, BuildHasherDefault<TokenHasher>>,
     interests: HashMap<u64, Interest>,
     inbox_denied: Option<Denial>,
+    unheard: Unheard,
     /// When the next look for overdue requests is taken; `None` is when one is entered.
     look: Option<Instant>,
+}
+
+/// Messages that the server refused and nobody waits for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unheard {
+    /// How many there have been.
+    pub(crate) count: u64,
+    /// The last of them.
+    pub(crate) last: Option<Denial>,
 }
 
 /// Tokens are counted, so that a multiplication spreads them well enough.
@@ -350,6 +360,11 @@ impl Waiters {
         }
     }
 
+    /// Refusals of messages that nobody waits for, since the beginning.
+    pub(crate) fn unheard(&self) -> Unheard {
+        self.lock().unheard.clone()
+    }
+
     /// The server refused a subject. `inbox` is the subject that answers come on.
     pub(crate) fn denied(&self, denial: Denial, inbox: &str) {
         let mut table = self.lock();
@@ -374,12 +389,27 @@ impl Waiters {
             .filter(|(_, request)| request.subject.as_str() == denial.subject)
             .map(|(token, _)| *token)
             .collect();
+        if tokens.is_empty() && !is_protocol(&denial.subject) {
+            // Once for many of the same.
+            if table.unheard.last.as_ref() != Some(&denial) {
+                tracing::warn!(subject = denial.subject, "the server refuses messages");
+            }
+            table.unheard.count += 1;
+            table.unheard.last = Some(denial);
+            return;
+        }
         for token in tokens {
             if let Some(request) = table.requests.remove(&token) {
                 request.settle(Err(Failure::Denied(denial.clone())));
             }
         }
     }
+}
+
+/// True for subjects that only requests go to: one that is refused when nobody waits any more is
+/// no message that somebody published.
+fn is_protocol(subject: &str) -> bool {
+    ["$JS.", "$KV.", "$O."].iter().any(|prefix| subject.starts_with(prefix))
 }
 
 /// Reads a permission violation out of the server's `-ERR` text.
@@ -464,6 +494,19 @@ mod tests {
         waiters.denied(denial.clone(), "_INBOX.x.*");
         assert_eq!(denied.try_recv().unwrap().unwrap_err(), Failure::Denied(denial));
         assert!(other.try_recv().is_err());
+        assert_eq!(waiters.len(), 1);
+    }
+
+    #[test]
+    fn a_denial_that_nobody_waits_for_is_kept_if_it_is_of_a_message() {
+        let waiters = online();
+        let _other = enter(&waiters, "b");
+        for subject in ["a", "$KV.b.a", "$JS.API.INFO"] {
+            let words = format!("Permissions Violation for Publish to \"{subject}\"");
+            waiters.denied(parse_denial(&words).unwrap(), "_INBOX.x.*");
+        }
+        let unheard = waiters.unheard();
+        assert_eq!((unheard.count, unheard.last.unwrap().subject.as_str()), (1, "a"));
         assert_eq!(waiters.len(), 1);
     }
 

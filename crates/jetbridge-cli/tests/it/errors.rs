@@ -1,5 +1,6 @@
 //! What goes wrong: the exit code, the text, and the hint that helps.
 
+use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use serde_json::Value;
 
 use crate::binary::{Store, finish};
@@ -26,6 +27,8 @@ async fn exit_codes_say_what_to_do_next(store: Store) {
     }
     let said = store.feed(&["kv", "put", "b", "k", "-"], &[b'x'; 4096]).await;
     assert_eq!(said.code, 3, "{said:?}");
+    let err = store.fails(4, "kv incr b k").await;
+    assert!(err.ends_with("\n\nhint: count under another key, or put a number there first\n"));
 }
 
 async fn an_absent_bucket_is_told_how_to_make(store: Store) {
@@ -35,7 +38,29 @@ async fn an_absent_bucket_is_told_how_to_make(store: Store) {
     assert!(err.ends_with("\n\nhint: create it with `jetbridge object add none`\n"), "{err}");
 }
 
+async fn too_much_on_stdin_is_told_with_the_limit(store: Store) {
+    store.does("kv add b").await;
+    let status: Value = serde_json::from_str(&store.does("status --json").await).unwrap();
+    let max = status["capabilities"]["value_bytes_max"].as_u64().unwrap();
+    let bytes = vec![b'x'; usize::try_from(max).unwrap() + 5];
+    let (piped, size) = (format!("over {max}"), bytes.len().to_string());
+    std::fs::write(store.path("large"), &bytes).unwrap();
+    for words in [&["kv", "put", "b", "k", "-"][..], &["pub", "a", "-"]] {
+        let mut command = store.command(words);
+        command.stdin(std::fs::File::open(store.path("large")).unwrap());
+        for (said, size) in
+            [(store.feed(words, &bytes).await, &piped), (finish(command, b"").await, &size)]
+        {
+            assert_eq!(said.code, 3, "{said:?}");
+            assert!(said.err.contains(&format!("bytes={size}")), "{said:?}");
+            assert!(said.err.contains(&format!("bytes_max={max}")), "{said:?}");
+            assert!(said.err.contains("\n\nhint: store it as an object: "), "{said:?}");
+        }
+    }
+}
+
 on_every_store! {
+    too_much_on_stdin_is_told_with_the_limit,
     an_absent_bucket_is_told_how_to_make,
     exit_codes_say_what_to_do_next,
 }
@@ -163,4 +188,47 @@ async fn a_full_disk_behind_stdout_is_a_failure() {
     let said = finish(command, b"").await;
     assert_eq!(said.code, 3, "{said:?}");
     assert!(said.err.starts_with("error: stdout.write: unavailable: "), "{said:?}");
+}
+
+const ONLY_ALLOWED: &str = r#"authorization { users: [
+    { user: ann, password: secret, permissions: {
+        publish: ["allowed.>", "_INBOX.>"], subscribe: ["_INBOX.>"]
+    } }
+] }"#;
+
+/// The defect: "published", and nothing was.
+#[tokio::test]
+async fn a_message_that_may_not_be_published_is_a_failure() {
+    for release in [Release::Oldest, Release::Newest] {
+        let server = NatsServer::start(release, ServerOptions::new().config(ONLY_ALLOWED)).await;
+        let store = Store::at(&server.url().replace("nats://", "nats://ann:secret@"));
+        store.does("pub allowed.a x --count 10").await;
+        for line in ["pub denied.a x", "pub denied.a x --count 10", "pub denied.a x -J"] {
+            let err = store.fails(2, line).await;
+            assert!(err.contains(": permission denied: ") && err.contains("denied.a"), "{err}");
+            assert!(
+                err.ends_with("\n\nhint: add it to the user's `publish` permissions\n"),
+                "{err}"
+            );
+            assert!(!err.contains("published "), "{err}");
+            assert!(err.lines().count() <= 4, "{err}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_jetstream_says_so() {
+    for release in [Release::Oldest, Release::Newest] {
+        let server = NatsServer::start(release, ServerOptions::new().without_jetstream()).await;
+        let store = Store::at(&server.url());
+        store.does("pub a x").await;
+        for line in ["pub a x -J", "kv ls", "kv get b k", "object ls b", "stream ls"] {
+            let err = store.fails(2, line).await;
+            assert!(
+                err.contains("unsupported: the server runs without JetStream"),
+                "{line}: {err}"
+            );
+            assert!(err.contains("\n\nhint: enable JetStream: "), "{line}: {err}");
+        }
+    }
 }

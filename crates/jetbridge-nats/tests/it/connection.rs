@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::join_all};
 use jetbridge_core::{
-    Backend as _, BucketSpec, ConnectionState, ErrorKind, Open, Outcome, PutOpts, Read, Verdict,
+    AppendOpts, Backend as _, BucketSpec, ConnectionState, ErrorKind, Message, Open, Outcome,
+    PutOpts, Read, Subject, Verdict,
 };
 use jetbridge_nats::NatsBackend;
 use jetbridge_testkit::{NatsServer, Proxy, Release, ServerOptions, eventually};
@@ -130,6 +131,12 @@ async fn a_server_without_jetstream_says_so_at_once(release: Release) {
     let name = bucket();
     let opening = store.backend.kv(&name, Open::ensure(BucketSpec::default()));
     let error = timeout(AT_ONCE, opening).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+    assert!(error.hint_text().unwrap().contains("jetstream"), "{error:?}");
+    let message = Message::new(Subject::parse("a").unwrap(), "x");
+    let bus = store.backend.bus();
+    let appending = bus.append(message, AppendOpts::new());
+    let error = timeout(AT_ONCE, appending).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
     assert!(error.hint_text().unwrap().contains("jetstream"), "{error:?}");
     let checks = store.backend.diagnose().await;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jetbridge_core::{
-    Backend as _, BucketSpec, Change, Error, ErrorKind, IncrementOpts, Key, Kv, Open, PutOpts,
-    Read, Scope, Watch,
+    Backend as _, BucketSpec, Change, Error, ErrorKind, IncrementOpts, Key, Kv, Message, Open,
+    PutOpts, Read, Scope, Subject, Watch,
 };
 use jetbridge_nats::NatsBackend;
 use jetbridge_testkit::{Release, ServerOptions};
@@ -28,6 +28,8 @@ jetbridge_testkit::on_every_server!(
     a_prefix_is_a_boundary,
     without_flow_control_a_large_watch_says_so,
     the_account_need_not_be_asked,
+    what_is_published_and_refused_is_told_by_the_flush,
+    the_check_of_the_time_names_what_it_lacks,
 );
 
 const READ_ONLY: &str = r#""$JS.API.STREAM.INFO.KV_b", "$JS.API.DIRECT.GET.KV_b.$KV.b.>",
@@ -187,5 +189,37 @@ async fn the_account_need_not_be_asked(release: Release) {
     let jetstream = checks.iter().find(|check| check.name == "jetstream").unwrap();
     assert_eq!(jetstream.verdict, jetbridge_core::Verdict::Warns, "{checks:?}");
     user.status().await.unwrap();
+    end(store, user).await;
+}
+
+/// The defect: a message that may not be published is dropped, and nobody is told.
+async fn what_is_published_and_refused_is_told_by_the_flush(release: Release) {
+    let (store, user, _) = start(release, r#""allowed.>", "_INBOX_user.>""#).await;
+    let (bus, other) = (user.bus(), user.bus());
+    let message = |subject: &str| Message::new(Subject::parse(subject).unwrap(), "x");
+    for _ in 0..50 {
+        bus.publish(message("allowed.a")).await.unwrap();
+        at_once(bus.flush()).await.unwrap();
+        bus.publish(message("denied.a")).await.unwrap();
+        bus.publish(message("allowed.b")).await.unwrap();
+        bus.publish(message("denied.b")).await.unwrap();
+        let refused = at_once(bus.flush()).await.unwrap_err();
+        names_the_subject(&refused, "denied.");
+        assert_eq!(refused.outcome(), jetbridge_core::Outcome::NotApplied);
+    }
+    at_once(bus.flush()).await.unwrap();
+    // It may have been this handle's message: better told twice than never.
+    assert!(at_once(other.flush()).await.is_err());
+    at_once(user.bus().flush()).await.unwrap();
+    end(store, user).await;
+}
+
+async fn the_check_of_the_time_names_what_it_lacks(release: Release) {
+    let (store, user, _) = start(release, r#""$JS.API.INFO""#).await;
+    let checks = at_once(user.diagnose()).await;
+    let clock = checks.iter().find(|check| check.name == "clock").unwrap();
+    assert_eq!(clock.verdict, jetbridge_core::Verdict::Warns, "{checks:?}");
+    assert!(clock.detail.contains("`$JS.API.STREAM.CREATE.JETBRIDGE_CLOCK_"), "{checks:?}");
+    assert!(clock.hint.is_some(), "{checks:?}");
     end(store, user).await;
 }

@@ -117,12 +117,15 @@ impl Connector {
         let deadline = begun + within;
         let closing_share = (within / 10).min(CLOSING_SHARE_MAX);
         // What was published before the end belongs to what handlers still get.
-        if let Some(error) = self.flush(begun + closing_share).await {
+        let refused = self.flush(begun + closing_share).await;
+        if let Some(error) = &refused {
             tracing::warn!("{error}");
         }
         self.0.closing.cancel();
         let counts = self.finish(deadline - closing_share).await;
-        let flush_error = self.flush(deadline).await.map(Arc::new);
+        // What only took too long is seen by the second; what was refused is told once.
+        let refused = refused.filter(|error| !error.is_retryable());
+        let flush_error = self.flush(deadline).await.or(refused).map(Arc::new);
         let left = deadline.saturating_duration_since(Instant::now()).max(CLOSING_MIN);
         let store = self.0.backend.close(left).await;
         let report = ShutdownReport { counts, flush_error, store, took: begun.elapsed() };
