@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,10 +27,9 @@ use crate::{append, consumer, headers, message, stream};
 
 /// Messages that go from the connection to a reader in one turn.
 const TURN_MAX: usize = 512;
-/// Messages to ourselves and back that a flush waits for. A refusal stands before the first in the
-/// connection, but the client tells it by a task of its own, which runs while the second is under
-/// way.
-const FLUSH_TRIPS: usize = 2;
+/// How long a flush listens for refusals. They stand before its own message in the connection, but
+/// the client tells them by a task of its own, which may come to it a little later.
+const REFUSALS_WITHIN: Duration = Duration::from_millis(3);
 /// Streams behind buckets, which are no streams to the seam's users.
 const BUCKET_PREFIXES: [&str; 2] = ["KV_", "OBJ_"];
 
@@ -40,12 +39,14 @@ pub(crate) struct NatsBus {
     api: Api,
     /// Refusals that are not this handle's to tell (any more).
     told: Arc<AtomicU64>,
+    /// Whether something was published since the last flush.
+    published: Arc<AtomicBool>,
 }
 
 impl NatsBus {
     pub(crate) fn new(api: Api) -> Self {
         let told = Arc::new(AtomicU64::new(api.link().waiters().unheard().count));
-        Self { api, told }
+        Self { api, told, published: Arc::default() }
     }
 
     fn link(&self) -> &Link {
@@ -94,6 +95,7 @@ impl Bus for NatsBus {
         const OPERATION: &str = "bus.publish";
         let out = message::to_wire(&message, None, OPERATION)?;
         let reply = message.reply.as_ref().map(message::subject_to_wire);
+        self.published.store(true, Ordering::Relaxed);
         if self.link().tell_now(out, reply, OPERATION)? {
             return Ok(());
         }
@@ -102,14 +104,11 @@ impl Bus for NatsBus {
     }
 
     async fn flush(&self) -> Result<()> {
-        let call = self.link().repeatable("bus.flush");
-        for _ in 0..FLUSH_TRIPS {
-            self.link().barrier(&call).await?;
-            if let Some(refusal) = self.refusal() {
-                return Err(refusal);
-            }
+        self.link().barrier(&self.link().repeatable("bus.flush")).await?;
+        if self.published.swap(false, Ordering::Relaxed) {
+            tokio::time::sleep(REFUSALS_WITHIN).await;
         }
-        Ok(())
+        self.refusal().map_or(Ok(()), Err)
     }
 
     async fn append(&self, message: Message, opts: AppendOpts) -> Result<Appended> {
