@@ -1,5 +1,7 @@
 //! `kv` over several processes.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use crate::binary::Store;
@@ -134,7 +136,20 @@ async fn a_reader_that_leaves_is_no_failure(store: Store) {
     assert_eq!(watch.end_unread(another).await, 0);
 }
 
+/// The defect: a process that has just begun knows the time of an old server only roughly, and
+/// takes what has expired for alive.
+async fn what_has_expired_is_gone_for_a_new_process(store: Store) {
+    store.does("kv add b").await;
+    store.does("kv put b k v --ttl 1s").await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    store.fails(1, "kv get b k").await;
+    store.does("kv put b k2 v --ttl 1s").await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    store.does("kv put b k2 new --if-absent").await;
+}
+
 on_every_store! {
+    what_has_expired_is_gone_for_a_new_process,
     a_key_lives_through_every_word,
     a_reader_that_leaves_is_no_failure,
     a_watch_tells_what_another_process_writes,

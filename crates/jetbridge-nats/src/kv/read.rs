@@ -5,7 +5,7 @@ use jetbridge_core::{Entry, Key, Read, Result, Revision};
 use super::NatsKv;
 use crate::api::Stored;
 use crate::facts::Facts;
-use crate::record::Record;
+use crate::record::{Record, has_passed};
 use crate::request::Call;
 
 /// JetStream counts sequences in 63 bits.
@@ -54,7 +54,28 @@ impl NatsKv {
             Some(subject) => facts.copies.fresh(&self.bucket.api, &subject, call).await?,
             None => Box::pin(self.newest(facts, &text, call)).await?,
         };
-        Ok(found.map(|stored| Record::new(key.clone(), stored)))
+        let Some(stored) = found else { return Ok(None) };
+        let record = Record::new(key.clone(), stored);
+        if self.is_undecided(facts, &record) {
+            Box::pin(self.ask_time(call)).await;
+        }
+        Ok(Some(record))
+    }
+
+    /// True if it depends on the store's time, which nobody has told yet, whether a record has
+    /// expired: servers before 2.10 tell it only when they are asked.
+    fn is_undecided(&self, facts: &Facts, record: &Record) -> bool {
+        if record.value.is_none() || self.bucket.api.link().clock().now().is_some() {
+            return false;
+        }
+        let now = self.bucket.now();
+        let begins = record.due(facts.max_age).and_then(|due| due.checked_sub(now.error));
+        begins.is_some_and(|begins| begins <= now.now && !has_passed(begins + now.error, now))
+    }
+
+    /// Asks for the store's time. Without an answer this machine's has to do.
+    async fn ask_time(&self, call: &Call) {
+        drop(self.bucket.witness.now(&self.bucket.api, &call.repeatable()).await);
     }
 
     /// The last message under all subjects that `text` may be read under, surely.
@@ -75,7 +96,12 @@ impl NatsKv {
             let found = facts.copies.any(&self.bucket.api, &subject, call).await?;
             newest = newer(newest, found);
         }
-        Ok(newest.map(|stored| Record::new(key.clone(), stored)))
+        let Some(stored) = newest else { return Ok(None) };
+        let record = Record::new(key.clone(), stored);
+        if self.is_undecided(facts, &record) {
+            self.ask_time(call).await;
+        }
+        Ok(Some(record))
     }
 
     async fn at(

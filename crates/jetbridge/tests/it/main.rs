@@ -3,6 +3,7 @@
 
 mod connector;
 mod copy;
+mod coverage;
 mod directory;
 mod evo;
 mod guide;
