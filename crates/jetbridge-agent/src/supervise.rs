@@ -159,8 +159,8 @@ impl Supervisor {
 /// that they are missing.
 fn foundation(kind: &str) -> &'static [&'static str] {
     match kind {
-        "bucket" => &[],
-        "limiter" => &["bucket", "store"],
+        // A limiter answers without its store, from the first moment.
+        "bucket" | "limiter" => &[],
         _ => &["bucket"],
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jetbridge::limit::{Engine, Limiter, LimiterSpec, Limits};
 use jetbridge_core::{BucketName, BucketSpec, MemoryBackend, Open, Result};
 
-use super::{Desk, Desked, Found};
+use super::{Desk, Desked, Found, LOOK};
 use crate::board::State;
 use crate::supervise::{Context, Drained, Section};
 
@@ -33,11 +33,14 @@ impl Section for LimiterSection {
                 }
             };
             let mut store = self.desk.store(&self.store);
+            // A store that opens at once is not worth a word.
+            let mut patient = true;
             loop {
                 let limits = store.borrow_and_update().clone();
                 let limiter = limits.and_then(|limits| self.limiter(limits));
                 match &limiter {
                     Ok(Some(_)) => context.reporter.set(State::Running),
+                    Ok(None) if patient => {}
                     Ok(None) => context.reporter.degraded("its store is not open"),
                     Err(error) => context.reporter.degraded(error),
                 }
@@ -49,8 +52,10 @@ impl Section for LimiterSection {
                 });
                 tokio::select! {
                     changed = store.changed() => if changed.is_err() { break },
+                    () = tokio::time::sleep(LOOK), if patient => {}
                     _deadline = context.stop.begins() => break,
                 }
+                patient = false;
             }
             self.desk.remove_limiter(&self.spec.id);
             Drained::default()

@@ -24,7 +24,8 @@ pub(crate) use store::LimitStoreSection;
 use self::metrics::Durations;
 use self::permits::Permits;
 
-/// How long starting waits for a store that could say that a limiter cannot be.
+/// How long starting waits for a store: for one that could say that a limiter cannot be, and before
+/// a limiter says that it lacks its own.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What there is of a store or a limiter: nothing as long as the store has not answered, or why it
