@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod litestream;
 mod process;
+mod release;
 mod servers;
 mod test;
 mod tidy;
@@ -22,6 +23,8 @@ cargo xtask COMMAND
                      the tests, with the servers they need, the counts and the contract matrix
   bench [kv|object|local|bus…] [--json FILE] [--rounds N]
                      our workloads beside the peers', built with optimisations
+  release [--no-verify]
+                     an archive of the binary and what belongs to it, and packages of all crates
   servers            installs what the tests run on into target: nats-servers, and Litestream
 ";
 
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         "bench" => bench::run_with(rest),
         "check" => check::run_all(),
         "ci" => check::run_all().and_then(|()| test::run(rest)),
+        "release" => release::run_with(rest),
         "servers" => servers::ensure(&servers::TESTED).and_then(|_directory| litestream::ensure()),
         "test" => test::run(rest),
         "tidy" => tidy::run(),
