@@ -7,6 +7,7 @@ mod dice;
 pub mod fault;
 pub mod guest;
 pub mod jwt;
+pub mod process;
 pub mod proxy;
 mod rows;
 pub mod server;

@@ -1,127 +1,22 @@
-//! Real processes.
-//!
-//! A child is this test binary once more, running [`role`] alone; a variable tells it what to do
-//! and where. It says what happens on its standard output, a line at a time, and ends when its
-//! standard input does, or when it is killed.
+//! What the real processes of these tests do.
 
-use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
-use std::sync::{Mutex, mpsc};
+use jetbridge_testkit::process::{Roles, play};
 
-use crate::support::DEADLINE;
 use crate::{durability, golden, local_3_processes, processes, refusals};
 
-const ROLE_VARIABLE: &str = "JETBRIDGE_TEST_ROLE";
-/// Marks our lines among those of the test harness.
-const MARK: &str = "says: ";
+/// The test below.
+pub(crate) const ROLES: Roles = Roles::of("child::role");
 
-/// A child, killed when dropped.
-#[derive(Debug)]
-pub(crate) struct Child {
-    process: std::process::Child,
-    lines: Mutex<mpsc::Receiver<String>>,
-}
-
-impl Child {
-    /// Runs `role` in `directory` in a process of its own.
-    pub(crate) fn start(role: &str, directory: &Path) -> Self {
-        Self::run(Self::command(&std::env::current_exe().unwrap(), role, directory))
-    }
-
-    /// The command that runs `role` by `binary`, which is this one or a copy.
-    pub(crate) fn command(binary: &Path, role: &str, directory: &Path) -> Command {
-        let mut command = Command::new(binary);
-        command.args(Self::arguments());
-        command.env(ROLE_VARIABLE, format!("{role}:{}", directory.display()));
-        command
-    }
-
-    /// What makes a run of this binary a child.
-    pub(crate) fn arguments() -> [&'static str; 3] {
-        ["--exact", "child::role", "--nocapture"]
-    }
-
-    /// Runs a command that becomes a child.
-    pub(crate) fn run(mut command: Command) -> Self {
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || pass_on(lines, &sender));
-        Self { process, lines: Mutex::new(receiver) }
-    }
-
-    /// The next line it says.
-    pub(crate) fn line(&mut self) -> String {
-        let lines = self.lines.get_mut().unwrap();
-        lines.recv_timeout(DEADLINE).expect("the child says something in time")
-    }
-
-    /// Waits until it ends by itself, and returns what it had said until then.
-    pub(crate) fn finish(mut self) -> Vec<String> {
-        drop(self.process.stdin.take());
-        let said = self.lines.get_mut().unwrap().iter().collect();
-        assert!(self.process.wait().unwrap().success());
-        said
-    }
-
-    /// As by `kill -9`; returns what it had said until then.
-    pub(crate) fn kill(mut self) -> Vec<String> {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.lines.get_mut().unwrap().iter().collect()
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.process.kill().unwrap_or_default();
-        self.process.wait().map(drop).unwrap_or_default();
-    }
-}
-
-fn pass_on(lines: Lines<BufReader<ChildStdout>>, to: &mpsc::Sender<String>) {
-    for line in lines.map_while(Result::ok) {
-        // The harness may have begun the line.
-        if let Some((_, ours)) = line.split_once(MARK)
-            && to.send(ours.to_owned()).is_err()
-        {
-            break;
-        }
-    }
-}
-
-/// Says a line to the parent.
-pub(crate) fn say(line: impl std::fmt::Display) {
-    let mut out = std::io::stdout().lock();
-    out.write_all(format!("{MARK}{line}\n").as_bytes()).unwrap();
-    out.flush().unwrap();
-}
-
-/// Resolves when the parent closes our standard input, or is gone.
-pub(crate) async fn dismissed() {
-    let wait = || std::io::stdin().read_to_end(&mut Vec::new());
-    tokio::task::spawn_blocking(wait).await.unwrap().unwrap();
-}
-
-/// What a child does. No test: run as one, without the variable, it does nothing.
+/// Not a test of its own: what each of the processes runs.
 #[test]
 fn role() {
-    #[expect(clippy::disallowed_methods, reason = "how a parent tells its child what to do")]
-    let Ok(variable) = std::env::var(ROLE_VARIABLE) else { return };
-    let (role, directory) = variable.split_once(':').unwrap();
-    let directory = PathBuf::from(directory);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        match role {
-            "neighbour" => local_3_processes::neighbour(&directory).await,
-            "increment" => processes::increment(&directory).await,
-            "write" => processes::write(&directory).await,
-            "write_in_full" => durability::write_in_full(&directory).await,
-            "golden" => golden::write(&directory).await,
-            "open" => refusals::try_to_open(&directory).await,
-            other => panic!("there is no role {other}"),
-        }
+    play(async |role, directory| match role {
+        "neighbour" => local_3_processes::neighbour(directory).await,
+        "increment" => processes::increment(directory).await,
+        "write" => processes::write(directory).await,
+        "write_in_full" => durability::write_in_full(directory).await,
+        "golden" => golden::write(directory).await,
+        "open" => refusals::try_to_open(directory).await,
+        other => panic!("there is no role {other}"),
     });
 }

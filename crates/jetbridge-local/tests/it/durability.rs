@@ -8,8 +8,9 @@ use std::process::Command;
 
 use jetbridge_core::{Backend as _, BucketSpec, ObjectPut, Open, PutOpts};
 use jetbridge_local::{LocalBackend, LocalOptions};
+use jetbridge_testkit::process::{Process, say};
 
-use crate::child::{Child, say};
+use crate::child::ROLES;
 use crate::support::{body, bucket, close, key, object, pattern};
 
 /// The calls that matter.
@@ -66,12 +67,12 @@ impl Trace {
 fn trace_child(directory: &Path) -> Trace {
     let output = directory.join("trace");
     let store = directory.join("store");
-    let plain = Child::command(&std::env::current_exe().unwrap(), "write_in_full", &store);
+    let plain = ROLES.command(&std::env::current_exe().unwrap(), "write_in_full", &store);
     let mut command = Command::new("strace");
     command.args(["-f", "-y", "-s", "64", "-e", CALLS, "-o"]).arg(&output);
     command.arg(plain.get_program()).args(plain.get_args());
     command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let said = Child::run(command).finish();
+    let said = Process::run(command).finish();
     assert_eq!(said, ["bucket", "put", "object"]);
     let text = std::fs::read_to_string(output).unwrap();
     // A call of one thread that another one interrupts is told in two parts: it counts when it

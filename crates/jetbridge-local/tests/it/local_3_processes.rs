@@ -13,9 +13,10 @@ use jetbridge_core::{
     Scope, Subject,
 };
 use jetbridge_local::LocalBackend;
+use jetbridge_testkit::process::{Process, dismissed, say};
 use jetbridge_testkit::{Fixture, eventually};
 
-use crate::child::{Child, dismissed, say};
+use crate::child::ROLES;
 use crate::support::{
     DEADLINE, body, bucket, close, key, kv, object, objects, open as open_store, pattern,
 };
@@ -25,7 +26,7 @@ async fn open() -> Fixture {
     let path = dir.path().join("store");
     let mut neighbours = Vec::new();
     for _ in 0..2 {
-        let mut neighbour = Child::start("neighbour", &path);
+        let mut neighbour = ROLES.start("neighbour", &path);
         assert_eq!(neighbour.line(), "here");
         neighbours.push(neighbour);
     }
@@ -38,7 +39,7 @@ jetbridge_testkit::contract!(open);
 
 /// Lives as long as its fixture: the processes end before their directory goes.
 struct Guard {
-    neighbours: Vec<Child>,
+    neighbours: Vec<Process>,
     dir: tempfile::TempDir,
 }
 

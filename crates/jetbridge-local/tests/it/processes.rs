@@ -10,8 +10,9 @@ use jetbridge_core::{
     Start, Watch, random,
 };
 use jetbridge_local::{LocalBackend, LocalOptions};
+use jetbridge_testkit::process::{Process, say};
 
-use crate::child::{Child, say};
+use crate::child::ROLES;
 use crate::support::{
     body, bucket, close, fetch, files, key, kv, next, object, objects, open, pattern, store_object,
 };
@@ -25,7 +26,7 @@ const KILLS: usize = 12;
 async fn increments_of_8_processes_are_exact() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
-    let children: Vec<Child> = (0..PROCESSES).map(|_| Child::start("increment", &path)).collect();
+    let children: Vec<Process> = (0..PROCESSES).map(|_| ROLES.start("increment", &path)).collect();
     let mut sums = BTreeSet::new();
     for child in children {
         for line in child.finish() {
@@ -71,7 +72,7 @@ async fn a_killed_process_loses_nothing_it_was_told() {
     for kill in 0..KILLS {
         // Every other time nobody else has the store open, so that it is recovered from scratch.
         let survivor = if kill % 2 == 0 { Some(open(&path).await) } else { None };
-        let mut child = Child::start("write", &path);
+        let mut child = ROLES.start("write", &path);
         let lines = 5 + random::u64() % 120;
         let mut said: Vec<String> = (0..lines).map(|_| child.line()).collect();
         said.extend(child.kill());

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use jetbridge_core::{Backend as _, Error, ErrorKind, Open, PutOpts, Read, Verdict};
 use jetbridge_local::{LocalBackend, LocalOptions};
+use jetbridge_testkit::process::{Process, say};
 
-use crate::child::{Child, say};
+use crate::child::ROLES;
 use crate::support::{bucket, close, fetch, key, kv, objects, open, pattern, store_object};
 
 #[track_caller]
@@ -121,11 +122,11 @@ async fn a_directory_that_cannot_be_written_says_so() {
     set_mode(&path, &|directory| if directory { 0o555 } else { 0o444 });
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
 
-    let mut command = Child::command(&binary, "open", &path);
+    let mut command = ROLES.command(&binary, "open", &path);
     if rustix_is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    let mut child = Child::run(command);
+    let mut child = Process::run(command);
     assert_eq!(child.line(), "permission denied with a hint");
     set_mode(&path, &|directory| if directory { 0o755 } else { 0o644 });
 }

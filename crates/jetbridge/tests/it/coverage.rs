@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROWS: [(&str, usize); 11] = [
     ("bad input", 16),
     ("command", 14),
-    ("core", 15),
+    ("core", 16),
     ("counting", 3),
     ("evo facts", 10),
     ("evo page", 36),

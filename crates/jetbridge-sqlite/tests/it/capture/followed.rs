@@ -13,10 +13,11 @@ use jetbridge_sqlite::restore::{Options, Overwrite};
 use jetbridge_sqlite::store::{Level, Put, Replica};
 use jetbridge_sqlite::uplink::{FenceOptions, StoreUplink};
 use jetbridge_sqlite::{PageSize, Txid, TxidRange, ltx};
+use jetbridge_testkit::process::{Process, say};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions, eventually};
 use rusqlite::{Connection, OpenFlags};
 
-use super::child::{Child, say};
+use super::child::ROLES;
 use super::history::{History, Judge};
 use super::killed::{URL_FILE, replica_at, scattered};
 use super::source::{DEADLINE, Source, closed, options, synced};
@@ -112,12 +113,12 @@ async fn readers_see_states_whatever_is_killed(release: Release, cycles: u64) {
     synced(&capture).await;
     let dir = rig.source.dir().to_owned();
     let mut judge = Judge::new();
-    let mut reader: Option<Child> = None;
+    let mut reader: Option<Process> = None;
     for cycle in 0..cycles {
         let random = scattered(cycle);
-        let mut follower = Child::start("follow", &dir);
+        let mut follower = ROLES.start("follow", &dir);
         follower.line();
-        let reading = reader.get_or_insert_with(|| Child::start("read", &dir));
+        let reading = reader.get_or_insert_with(|| ROLES.start("read", &dir));
         for _ in 0..random % 12 + 3 {
             rig.history.step();
         }

@@ -12,11 +12,12 @@ use jetbridge_sqlite::capture::{Capture, Options};
 use jetbridge_sqlite::restore::{self, Overwrite};
 use jetbridge_sqlite::store::Replica;
 use jetbridge_sqlite::upkeep::UpkeepOptions;
+use jetbridge_testkit::process::{Process, say};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::Instant;
 
-use super::child::{Child, say};
+use super::child::ROLES;
 use super::folder::Folder;
 use super::history::{History, Judge};
 use super::source::{DEADLINE, Source, database_in, options};
@@ -182,8 +183,8 @@ struct Run {
     source: Source,
     place: Place,
     judge: Judge,
-    writer: Option<Child>,
-    replicator: Option<Child>,
+    writer: Option<Process>,
+    replicator: Option<Process>,
     written: u64,
     acknowledged: u64,
     cycles_unthinned: u64,
@@ -209,7 +210,7 @@ impl Run {
     async fn cycle(&mut self, random: u32) {
         let dir = self.source.dir().to_owned();
         let role = self.place.role();
-        let writer = self.writer.get_or_insert_with(|| Child::start("write", &dir));
+        let writer = self.writer.get_or_insert_with(|| ROLES.start("write", &dir));
         let replicator = self.replicator.get_or_insert_with(|| begun(role, &dir));
         // Whatever they do when the moment comes.
         tokio::time::sleep(Duration::from_millis(u64::from(random % 120))).await;
@@ -286,8 +287,8 @@ impl Run {
     }
 }
 
-fn begun(role: &str, dir: &Path) -> Child {
-    let mut child = Child::start(role, dir);
+fn begun(role: &str, dir: &Path) -> Process {
+    let mut child = ROLES.start(role, dir);
     assert_eq!(child.line(), "begun");
     child
 }

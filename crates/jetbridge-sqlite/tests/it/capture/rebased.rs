@@ -15,11 +15,12 @@ use jetbridge_sqlite::restore::{self, Overwrite};
 use jetbridge_sqlite::store::{Level, LtxFile, Manifest, Replica, Target};
 use jetbridge_sqlite::upkeep::UpkeepOptions;
 use jetbridge_sqlite::{Replication, Txid, TxidRange};
+use jetbridge_testkit::process::say;
 use jetbridge_testkit::{NatsServer, Release, ServerOptions, eventually};
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::child::{Child, say};
+use super::child::ROLES;
 use super::history::{History, Judge};
 use super::killed::{URL_FILE, replica_at};
 use super::source::{DEADLINE, Source, options};
@@ -294,7 +295,7 @@ pub(crate) async fn replicate_to_a_point(dir: &Path) {
 /// Replicates in a process of its own, and kills it where it stands still.
 fn killed_at(point: &str, source: &Source) {
     std::fs::write(source.dir().join(POINT_FILE), point).unwrap();
-    let mut child = Child::start("replicate_to_a_point", source.dir());
+    let mut child = ROLES.start("replicate_to_a_point", source.dir());
     child.line_within(WITHIN);
     child.kill();
 }

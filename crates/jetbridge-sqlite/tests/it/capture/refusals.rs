@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use jetbridge_core::ErrorKind;
 use jetbridge_sqlite::capture::Capture;
+use jetbridge_testkit::process::{Process, say};
 
-use super::child::{Child, say};
+use super::child::ROLES;
 use super::folder::Folder;
 use super::source::{Source, options};
 
@@ -98,12 +99,12 @@ async fn a_database_that_may_not_be_written_is_refused() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
     fs::set_permissions(dir.join("replica"), fs::Permissions::from_mode(0o777)).unwrap();
-    let mut command = Child::command(&binary, "refused", dir);
+    let mut command = ROLES.command(&binary, "refused", dir);
     command.current_dir(dir);
     if fs::metadata(dir).unwrap().uid() == 0 {
         command.uid(NOBODY);
     }
-    let mut child = Child::run(command);
+    let mut child = Process::run(command);
     let said = child.line();
     assert!(said.contains("cannot be written"), "{said}");
     assert!(said.contains("allow this user"), "{said}");
