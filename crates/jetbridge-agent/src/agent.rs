@@ -1,6 +1,6 @@
 //! The process that `up` is: from files to sections that run, over reloads, to the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -194,6 +194,7 @@ impl Agent {
             drain_timeout: file.drain_timeout(),
             tasks,
         };
+        agent.desk.declare(limiters(&file));
         agent.listen(file.http.as_ref()).await?;
         for wanted in wanted(file) {
             agent.start_section(wanted);
@@ -229,6 +230,7 @@ impl Agent {
             self.files_state.send_replace(Some(error.to_string()));
             return Err(vec![error]);
         }
+        self.desk.declare(limiters(&file));
         self.drain_timeout = file.drain_timeout();
         let mut next: BTreeMap<SectionId, Wanted> =
             wanted(file).into_iter().map(|wanted| (wanted.id(), wanted)).collect();
@@ -337,6 +339,11 @@ fn databases_wanted(parts: &[Databases]) -> Vec<Wanted> {
         }
     }
     wanted
+}
+
+/// The ids of the limiters in the files.
+fn limiters(file: &UpFile) -> BTreeSet<String> {
+    file.limits.limiters.iter().map(|spec| spec.id.clone()).collect()
 }
 
 /// The limiters, and before them the stores that they use.

@@ -28,6 +28,10 @@ const TTL_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 3600);
 /// it, and is rounded up to the second.
 const LATER: Duration = Duration::from_secs(2);
 
+/// How many times the error of the store's time a lease lasts at least: a tenth of it is left to
+/// the clocks, of which each may be off in its own direction.
+const ERRORS_IN_LEASE: u32 = 20;
+
 /// Where a limiter's state is kept and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -117,6 +121,21 @@ impl Place {
 
     pub(crate) async fn now(&self) -> Result<Moment> {
         self.within("limit.now", Moment::now(&*self.backend)).await
+    }
+
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the store's time is not known well enough for
+    /// the lease of slots: others would take them while they are held.
+    pub(crate) fn check_lease(&self, now: Moment) -> Result<()> {
+        let error = Duration::from_nanos(now.error);
+        if self.policy.slots().is_none() || self.lease >= error.saturating_mul(ERRORS_IN_LEASE) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, "limit.slots")
+            .because("the lease is too short for how well the store's time is known")
+            .with("key", &self.key)
+            .with("lease_ms", self.lease.as_millis())
+            .with("clock_error_ms", error.as_millis())
+            .hint("set a lease of at least twenty times that error"))
     }
 
     async fn within<T>(

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,7 +17,10 @@ use jetbridge_core::{Clock as _, Error, ErrorKind};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{CLOCK, Desk, Desked};
+use super::{CLOCK, Desk, Desked, Sought};
+
+/// In seconds: a limiter whose section begins is there at once.
+const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
 type Words = HashMap<String, String>;
 
@@ -64,7 +68,11 @@ impl From<Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = json!({"kind": self.kind, "message": self.message});
-        (self.status, Json(body)).into_response()
+        let mut answer = (self.status, Json(body)).into_response();
+        if self.kind == ErrorKind::Unavailable.as_str() {
+            answer.headers_mut().insert(RETRY_AFTER, RETRY_SOON);
+        }
+        answer
     }
 }
 
@@ -163,11 +171,19 @@ fn known(words: Words, names: &[&str]) -> Result<Words, Refusal> {
 }
 
 fn found<'a>(desk: &Desk, id: &'a str) -> Result<(Desked, Option<&'a str>), Refusal> {
-    desk.find(id).ok_or_else(|| Refusal {
-        status: StatusCode::NOT_FOUND,
-        kind: ErrorKind::NotFound.as_str(),
-        message: format!("there is no limiter `{}`", id.escape_debug()),
-    })
+    match desk.find(id) {
+        Sought::Here(desked, key) => Ok((*desked, key)),
+        Sought::Starting => Err(Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            kind: ErrorKind::Unavailable.as_str(),
+            message: format!("the limiter `{}` is starting", id.escape_debug()),
+        }),
+        Sought::Unknown => Err(Refusal {
+            status: StatusCode::NOT_FOUND,
+            kind: ErrorKind::NotFound.as_str(),
+            message: format!("there is no limiter `{}`", id.escape_debug()),
+        }),
+    }
 }
 
 fn limiter(desked: &Desked, key: Option<&str>) -> Result<Option<Limiter>, Refusal> {
@@ -231,4 +247,28 @@ fn closed(desked: &Desked, why: &str) -> Value {
         "kind": ErrorKind::Unavailable.as_str(),
         "message": why,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn asked(desk: &Desk, id: &str) -> Response {
+        let (words, id) = (Query(Words::new()), Path(id.to_owned()));
+        acquire(State(desk.clone()), id, words).await.into_response()
+    }
+
+    #[tokio::test]
+    async fn a_limiter_that_starts_is_not_unknown() {
+        let desk = Desk::default();
+        desk.declare(["api".to_owned()].into());
+        for id in ["api", "api:user:42"] {
+            let answer = asked(&desk, id).await;
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers()[RETRY_AFTER], "1");
+        }
+        let unknown = asked(&desk, "apis").await;
+        assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+        assert!(!unknown.headers().contains_key(RETRY_AFTER));
+    }
 }

@@ -9,7 +9,7 @@ mod metrics;
 mod permits;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jetbridge::limit::{Engine, LimitFile, Limiter, LimiterSpec, Limits};
@@ -39,6 +39,8 @@ pub(crate) struct Desk(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     stores: Mutex<BTreeMap<String, watch::Sender<Found<Limits>>>>,
+    /// The ids in the files, whether or not their sections run yet.
+    declared: Mutex<BTreeSet<String>>,
     limiters: Mutex<BTreeMap<String, Desked>>,
     permits: Permits,
     durations: Durations,
@@ -52,6 +54,14 @@ pub(crate) struct Desked {
     pub(crate) limiter: Found<Limiter>,
     /// The same in this process alone: it says what happens as long as the store has not answered.
     pub(crate) alone: Limiter,
+}
+
+/// What there is behind an id.
+enum Sought<'a> {
+    Here(Box<Desked>, Option<&'a str>),
+    /// The files have it, and its section has not begun.
+    Starting,
+    Unknown,
 }
 
 impl Desk {
@@ -75,11 +85,21 @@ impl Desk {
         lock(&self.0.limiters).remove(id);
     }
 
+    /// From now on the files have these limiters and no others.
+    pub(crate) fn declare(&self, ids: BTreeSet<String>) {
+        *lock(&self.0.declared) = ids;
+    }
+
     /// The limiter that `id` names, or the one that it is a key of, and that key.
-    fn find<'a>(&self, id: &'a str) -> Option<(Desked, Option<&'a str>)> {
+    fn find<'a>(&self, id: &'a str) -> Sought<'a> {
         let (name, key) = id.split_once(':').map_or((id, None), |(name, key)| (name, Some(key)));
-        let desked = lock(&self.0.limiters).get(name).cloned()?;
-        Some((desked, key))
+        if let Some(desked) = lock(&self.0.limiters).get(name).cloned() {
+            return Sought::Here(Box::new(desked), key);
+        }
+        match lock(&self.0.declared).contains(name) {
+            true => Sought::Starting,
+            false => Sought::Unknown,
+        }
     }
 
     pub(crate) fn all(&self) -> Vec<Desked> {

@@ -1,0 +1,132 @@
+//! One attempt: the state is looked at, what follows is written over exactly that.
+
+use std::sync::Arc;
+
+use jetbridge_core::{Outcome, Result, Revision};
+use tokio::time::Instant;
+
+use super::{Actor, BATCH_MAX, Done};
+use crate::clock::Moment;
+use crate::place::Seen;
+use crate::plan::{Plan, plan};
+
+impl Actor {
+    /// Decides about everybody who waits.
+    pub(super) async fn attempt(&mut self) -> Result<Done> {
+        let (seen, now, mut plan) = self.prepare().await?;
+        let granted = u32::try_from(plan.granted()).unwrap_or(u32::MAX);
+        if plan.write || self.runs_out() {
+            let most = self.block(now.instant).saturating_sub(granted);
+            plan.reserve_ahead(&self.place, (now, most), self.contention.round_trip());
+            plan.write |= !plan.ahead.is_empty();
+        }
+        if !plan.write {
+            let done = self.settle(plan, seen.revision, now);
+            self.seen = Some(seen);
+            return Ok(done);
+        }
+        let (over, keep) = (seen.revision, seen.keep);
+        self.seen = Some(seen);
+        let Some(revision) = self.write((over, keep), &plan, now.store).await? else {
+            if self.seen.as_ref().is_some_and(|seen| seen.revision != over) {
+                return Ok(Done::Outrun);
+            }
+            // Without a feed nobody tells.
+            self.seen = self.seen.take().filter(|_| self.feed.is_on());
+            return Ok(Done::Lost);
+        };
+        self.contention.won();
+        self.holding.written(now.instant, plan.slots);
+        let known = self.seen.as_ref().and_then(|seen| seen.revision);
+        if known.is_none_or(|known| known <= revision) {
+            let state = plan.state.clone();
+            self.seen = Some(Seen { revision: Some(revision), state, converted: false, keep });
+        }
+        Ok(self.settle(plan, Some(revision), now))
+    }
+
+    /// What there is to decide on, and the decision.
+    async fn prepare(&mut self) -> Result<(Seen, Moment, Plan)> {
+        let remembered = self.seen.take();
+        let mut fresh = remembered.is_none() || self.feed.is_on();
+        loop {
+            let seen = match &remembered {
+                Some(seen) if !fresh || self.feed.is_on() => seen.clone(),
+                _ => {
+                    let sent = Instant::now();
+                    let read = self.place.read().await;
+                    self.contention.trip(sent.elapsed());
+                    read?
+                }
+            };
+            let now = self.place.now().await?;
+            self.refuse_uncertain_leases(now);
+            let plan = self.plan(&seen, now);
+            // Others can only have taken more of a rate, so its denial needs no look at the
+            // store; but slots come back, and without a feed only a look can tell.
+            if fresh || !plan.lacks_slots {
+                return Ok((seen, now, plan));
+            }
+            fresh = true;
+        }
+    }
+
+    /// Writes what is planned, and takes in what others do meanwhile; `None` if another process
+    /// was faster.
+    async fn write(
+        &mut self,
+        over: (Option<Revision>, u64),
+        plan: &Plan,
+        now: u64,
+    ) -> Result<Option<Revision>> {
+        let (place, sent) = (Arc::clone(&self.place), Instant::now());
+        let written = {
+            let mut write = std::pin::pin!(place.write(over, (plan.state.clone(), now)));
+            loop {
+                tokio::select! {
+                    biased;
+                    written = &mut write => break written,
+                    change = self.feed.next() => self.learn(change),
+                };
+            }
+        };
+        self.contention.trip(sent.elapsed());
+        if written.as_ref().is_err_and(|error| error.outcome() == Outcome::Unknown) {
+            // They may have been put back already: they are rather lost than counted twice.
+            self.refunds.clear();
+            self.owed.clear();
+        }
+        written
+    }
+
+    fn plan(&mut self, seen: &Seen, now: Moment) -> Plan {
+        self.report(seen);
+        self.reserved_until = now.when(seen.state.at);
+        self.holding.check(seen.state.held.has(&self.holding.id), now.instant);
+        let refunds = self.refunds.iter().map(|(taken, _)| *taken);
+        let refunds = refunds.chain(self.owed.iter().copied()).collect();
+        let requests = self.waiting.iter().take(BATCH_MAX);
+        plan(&self.place, &self.holding, (seen, now), refunds, requests)
+    }
+
+    /// Whoever would get a slot whose end nobody can tell is refused; what is held goes back.
+    fn refuse_uncertain_leases(&mut self, now: Moment) {
+        let Err(error) = self.place.check_lease(now) else { return };
+        let error = Arc::new(error);
+        for request in self.waiting.drain(..) {
+            drop(request.reply.send(Err(Arc::clone(&error))));
+        }
+    }
+
+    fn report(&mut self, seen: &Seen) {
+        if !seen.converted {
+            return;
+        }
+        self.place.tally.mismatch();
+        if !self.warned {
+            self.warned = true;
+            let key = &self.place.key;
+            tracing::warn!(%key, "the limiter was used under another policy, and is converted");
+        }
+    }
+}
