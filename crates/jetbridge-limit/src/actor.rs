@@ -13,7 +13,7 @@ mod news;
 mod told;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use jetbridge_core::{Backoff, Outcome};
@@ -22,12 +22,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::contention::Contention;
 use crate::feed::Feed;
+use crate::front::Front;
 use crate::holding::{Holding, Released};
 use crate::message::{Message, Request, Unused};
+use crate::pace::Pace;
 use crate::place::{Place, Seen};
-use crate::spare::Spare;
-use crate::standing::Standing;
 use crate::state::Taken;
+use crate::stock::Shelf;
 use crate::turns::Turns;
 
 /// Most calls that one write serves: the caller at the end of it waits for all of them to be
@@ -67,10 +68,9 @@ enum Done {
 pub(crate) struct Actor {
     place: Arc<Place>,
     home: mpsc::UnboundedSender<Message>,
-    standing: Arc<Standing>,
+    front: Arc<Front>,
     seen: Option<Seen>,
     waiting: VecDeque<Request>,
-    spare: Spare,
     turns: Turns,
     /// Somebody has come since permits were last reserved ahead.
     asked: bool,
@@ -84,6 +84,13 @@ pub(crate) struct Actor {
     holding: Holding,
     feed: Feed,
     contention: Contention,
+    pace: Pace,
+    /// Callers take from the stock, and it runs low.
+    runs_low: bool,
+    /// When permits in stock are put back, and how many callers had taken by then.
+    idle: Option<(Instant, u64)>,
+    /// Permits in stock were taken out, to be put back.
+    returns: bool,
     /// When those who wait for a slot should look again.
     look_at: Option<Instant>,
     warned: bool,
@@ -93,16 +100,15 @@ impl Actor {
     pub(crate) fn new(
         place: Place,
         home: mpsc::UnboundedSender<Message>,
-        standing: Arc<Standing>,
+        front: Arc<Front>,
     ) -> Self {
         Self {
             holding: Holding::new(place.lease),
             place: Arc::new(place),
             home,
-            standing,
+            front,
             seen: None,
             waiting: VecDeque::new(),
-            spare: Spare::default(),
             turns: Turns::default(),
             asked: false,
             reserved_until: Instant::now(),
@@ -111,6 +117,10 @@ impl Actor {
             owed: Vec::new(),
             feed: Feed::off(),
             contention: Contention::default(),
+            pace: Pace::default(),
+            runs_low: false,
+            idle: None,
+            returns: false,
             look_at: None,
             warned: false,
         }
@@ -155,6 +165,7 @@ impl Actor {
         let mut outage = Backoff::new(RETRY_FIRST, self.place.deadline / ATTEMPTS);
         loop {
             self.take_in_all(inbox);
+            self.put_back();
             self.catch_up();
             if !self.has_work() {
                 return self.rest();
@@ -165,7 +176,7 @@ impl Actor {
                 Ok(Done::Outrun | Done::Lost) if self.waiting.is_empty() && !self.owes() => {
                     // Nobody needs it yet: those in need go first.
                     self.lost();
-                    self.asked = false;
+                    (self.asked, self.runs_low, self.returns) = (false, false, false);
                 }
                 Ok(Done::Outrun) => self.lost(),
                 Ok(Done::Lost) => self.await_news(&mut conflicts).await,
@@ -222,42 +233,70 @@ impl Actor {
                 self.waiting.push_back(request);
             }
             Message::GivenBack(unused) => {
-                self.standing.clear();
-                self.spare.add(self.turns.move_up(unused, Instant::now()));
+                self.front.standing.clear();
+                let unused = self.turns.move_up(unused, Instant::now());
+                self.shelf().spare.add(unused);
             }
             Message::Refund(unused, done) => {
                 self.free(&unused);
                 self.refunds.push((unused.taken, done));
             }
             Message::Released(released) => self.holding.release(released),
+            Message::RunsLow => (self.asked, self.runs_low) = (true, true),
         }
     }
 
     /// Gives what is there to the first who asks for as much and can wait for it. Permits that
     /// are no good any more are forfeited; the slots of those that nobody takes are free.
     fn hand_on(&mut self) {
-        if self.spare.is_empty() {
+        let now = Instant::now();
+        let (mut gone, mut given) = (Vec::new(), Vec::new());
+        let front = Arc::clone(&self.front);
+        let mut shelf = front.stock.shelf();
+        self.contention.used(shelf.just_taken());
+        if shelf.spare.is_empty() {
             return;
         }
-        let now = Instant::now();
-        while let Some(unused) = self.spare.expired(now) {
-            self.free(&unused);
+        while let Some(unused) = shelf.spare.expired(now) {
             self.contention.wasted();
+            gone.push(unused);
         }
         let mut left = VecDeque::with_capacity(self.waiting.len());
         while let Some(request) = self.waiting.pop_front() {
-            match self.spare.take(&request, now) {
-                Some(unused) => {
-                    self.contention.used();
-                    self.offer(request, unused);
-                }
+            match shelf.spare.take(&request, now) {
+                Some(unused) => given.push((request, unused)),
                 None => left.push_back(request),
             }
         }
         self.waiting = left;
-        while let Some(unused) = self.spare.take_slot() {
-            self.free(&unused);
+        gone.extend(std::iter::from_fn(|| shelf.spare.take_slot()));
+        drop(shelf);
+        for (request, unused) in given {
+            self.contention.used(1);
+            self.offer(request, unused);
         }
+        gone.iter().for_each(|unused| self.free(unused));
+    }
+
+    /// Takes out of the stock what nobody has wanted for a while, to put it back where it came from.
+    fn put_back(&mut self) {
+        let Some((_, taken)) = self.idle.take_if(|(at, _)| Instant::now() >= *at) else { return };
+        let mut shelf = self.front.stock.shelf();
+        while shelf.spare.expired(Instant::now()).is_some() {}
+        if shelf.taken() == taken && !self.contention.is_on() {
+            let unused = shelf.spare.drain().map(|unused| unused.taken);
+            let before = self.owed.len();
+            self.owed.extend(unused);
+            self.returns = self.owed.len() > before;
+            self.pace.rested();
+        } else if !shelf.spare.is_empty() {
+            let (later, taken) = (Pace::idle(self.contention.round_trip()), shelf.taken());
+            self.idle = Some((Instant::now() + later, taken));
+        }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.front.stock.shelf()
     }
 
     fn free(&mut self, unused: &Unused) {
@@ -274,14 +313,17 @@ impl Actor {
     /// True if the store must be told something.
     fn owes(&self) -> bool {
         let renewal = self.holding.renew_at().is_some_and(|at| Instant::now() >= at);
-        self.holding.dirty || renewal || !self.refunds.is_empty()
+        self.holding.dirty || renewal || !self.refunds.is_empty() || self.returns
     }
 
     /// True if callers of this process will soon need permits that it has not taken yet.
     fn runs_out(&self) -> bool {
         let now = Instant::now();
+        if !self.contention.is_on() {
+            return self.runs_low && self.pace.block() > 0;
+        }
         let block = self.block(now) as usize;
-        let low = block > 1 && self.spare.len() < block / 2;
+        let low = block > 1 && self.shelf().spare.len() < block / 2;
         low && self.asked && self.covered < now + self.contention.lead()
     }
 
@@ -295,6 +337,7 @@ impl Actor {
     fn alarm(&self) -> Option<Instant> {
         let patience = self.waiting.iter().filter_map(|request| request.until);
         let turns = self.turns.until(Instant::now());
-        patience.chain(self.look_at).chain(self.holding.renew_at()).chain(turns).min()
+        let alarms = patience.chain(self.look_at).chain(self.holding.renew_at()).chain(turns);
+        alarms.chain(self.idle.map(|(at, _)| at)).min()
     }
 }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::policy::{Algorithm, Policy};
+use crate::policy::Policy;
 
 /// Writes in a row without a conflict until there seems to be none any more.
 const CALM: u32 = 256;
@@ -72,9 +72,12 @@ impl Contention {
         self.deviation = self.deviation - self.deviation / WEIGHT + differs / WEIGHT;
     }
 
-    /// A permit that was reserved ahead found somebody.
-    pub(crate) fn used(&mut self) {
-        self.used += (USED - self.used) / USED_WEIGHT;
+    /// So many permits that were reserved ahead found somebody.
+    pub(crate) fn used(&mut self, many: u64) {
+        // After a few times the weight nothing is left of what was before.
+        for _ in 0..many.min(u64::from(USED_WEIGHT) * 8) {
+            self.used += (USED - self.used) / USED_WEIGHT;
+        }
     }
 
     /// A permit that was reserved ahead was of no use.
@@ -105,7 +108,7 @@ impl Contention {
     /// How many permits one write takes, for those who wait and those who have not come yet, while
     /// permits are `reserved` for so long from now.
     pub(crate) fn block(&self, policy: &Policy, reserved: Duration) -> u32 {
-        if !self.is_on() || policy.algorithm != Algorithm::Gcra || policy.slots.is_some() {
+        if !self.is_on() || !policy.is_plain_rate() {
             return 0;
         }
         let room = (self.round_trip * FAR).saturating_sub(reserved);
@@ -155,9 +158,7 @@ mod tests {
             contention.wasted();
         }
         assert_eq!(contention.block(&policy, TRIP), 1);
-        for _ in 0..USED_WEIGHT * 10 {
-            contention.used();
-        }
+        contention.used(u64::from(USED_WEIGHT) * 10);
         assert!(contention.block(&policy, TRIP) >= 12);
     }
 }

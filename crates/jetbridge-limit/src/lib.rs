@@ -10,12 +10,14 @@ mod decision;
 mod fallback;
 mod feed;
 mod fields;
+mod front;
 mod holders;
 mod holding;
 mod layer;
 mod limiter;
 mod limits;
 mod message;
+mod pace;
 mod permit;
 mod place;
 mod plan;
@@ -26,6 +28,7 @@ mod standing;
 mod state;
 #[cfg(test)]
 mod state_tests;
+mod stock;
 mod tally;
 mod turns;
 #[cfg(test)]

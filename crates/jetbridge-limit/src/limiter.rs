@@ -247,8 +247,11 @@ impl Limiter {
     async fn admit(&self, cost: u32, until: Option<Instant>) -> Result<Admission> {
         let begun = Instant::now();
         self.check(cost)?;
-        if let Some(decision) = self.standing_denial(cost, begun, until) {
-            self.shared.tally.denied();
+        if let Some(decision) = self.at_once(cost, begun, until).await {
+            match decision.allowed {
+                true => self.shared.tally.granted(begun.elapsed()),
+                false => self.shared.tally.denied(),
+            }
             return Ok(Admission { decision, permit: None });
         }
         let admission = match self.decide(cost, until).await? {
@@ -379,10 +382,30 @@ impl Limiter {
         }
     }
 
+    /// The answer that is there without asking anybody: a denial that stands, or a permit in
+    /// stock.
+    async fn at_once(&self, cost: u32, now: Instant, until: Option<Instant>) -> Option<Decision> {
+        if cost != 1 {
+            return None;
+        }
+        let name = (&self.key, self.shared.hash.as_str());
+        let front = self.limits.front(name)?;
+        if let Some(denial) = until.and_then(|until| front.standing.denial(now, until)) {
+            return Some(denial);
+        }
+        let picked = front.stock.pick(now)?;
+        if picked.runs_low {
+            self.limits.send(name, || self.place(), Message::RunsLow);
+        }
+        // Whoever asks in a loop must not keep others from running.
+        tokio::task::coop::consume_budget().await;
+        Some(picked.decision)
+    }
+
     /// The denial that is known without asking anybody.
     fn standing_denial(&self, cost: u32, now: Instant, until: Option<Instant>) -> Option<Decision> {
         let until = until.filter(|_| cost == 1)?;
-        self.limits.standing((&self.key, &self.shared.hash))?.denial(now, until)
+        self.limits.front((&self.key, &self.shared.hash))?.standing.denial(now, until)
     }
 
     fn place(&self) -> crate::place::Place {

@@ -13,11 +13,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::actor::Actor;
+use crate::front::Front;
 use crate::limiter::{Limiter, LimiterOpts};
 use crate::message::Message;
 use crate::place::Place;
 use crate::policy::Policy;
-use crate::standing::Standing;
 use crate::tally::Tally;
 
 /// How long an unused limiter keeps its task and what it knows of the stored state. Forgetting
@@ -71,7 +71,7 @@ type Actors = HashMap<Key, Vec<Listed>>;
 struct Listed {
     policy: String,
     inbox: mpsc::UnboundedSender<Message>,
-    standing: Arc<Standing>,
+    front: Arc<Front>,
 }
 
 impl Limits {
@@ -119,7 +119,7 @@ impl Limits {
         let opts = DeleteOpts::new().with_history();
         let deleted = self.0.kv.delete(&key, opts).await?.is_some();
         if let Some(listed) = self.actors().get(&key) {
-            listed.iter().for_each(|listed| listed.standing.clear());
+            listed.iter().for_each(|listed| listed.front.clear());
         }
         Ok(deleted)
     }
@@ -147,14 +147,14 @@ impl Limits {
         Place { backend, kv, key: key.clone(), policy, deadline, expires, lease, tally }
     }
 
-    /// The last denial of a limiter that is in use.
-    pub(crate) fn standing(&self, (key, policy): (&Key, &str)) -> Option<Arc<Standing>> {
+    /// What there is to see of a limiter that is in use.
+    pub(crate) fn front(&self, (key, policy): (&Key, &str)) -> Option<Arc<Front>> {
         if self.0.tasks.is_stopping() {
             return None;
         }
         let actors = self.actors();
         let listed = actors.get(key)?.iter().find(|listed| listed.policy == policy)?;
-        Some(Arc::clone(&listed.standing))
+        Some(Arc::clone(&listed.front))
     }
 
     /// Hands `message` to the limiter's task, which is started if there is none.
@@ -177,12 +177,12 @@ impl Limits {
         }
         let (home, inbox) = mpsc::unbounded_channel();
         drop(home.send(message));
-        let (standing, policy) = (Arc::<Standing>::default(), policy.to_owned());
-        let (sender, believed) = (home.clone(), Arc::clone(&standing));
-        let listed = Listed { policy: policy.clone(), inbox: sender, standing };
+        let (front, policy) = (Arc::<Front>::default(), policy.to_owned());
+        let (sender, seen) = (home.clone(), Arc::clone(&front));
+        let listed = Listed { policy: policy.clone(), inbox: sender, front };
         actors.entry(key.clone()).or_default().push(listed);
         drop(actors);
-        let actor = Actor::new(place(), home, believed);
+        let actor = Actor::new(place(), home, seen);
         let (limits, key) = (self.clone(), key.clone());
         self.0.tasks.spawn(async move { limits.run(actor, inbox, (key, policy)).await });
     }

@@ -23,6 +23,8 @@ pub(crate) enum Message {
     Refund(Unused, oneshot::Sender<()>),
     /// Slots whose call has ended.
     Released(Released),
+    /// A caller took a permit of those in stock, and few are left.
+    RunsLow,
 }
 
 #[derive(Debug)]

@@ -95,6 +95,13 @@ impl Plan {
         self.fates.iter().filter(|fate| matches!(fate, Fate::Granted { .. })).count()
     }
 
+    /// Takes up to `most` permits more of those that are there now, and at most half of them: for
+    /// callers of a process that nobody else gets in the way of.
+    pub(crate) fn reserve_present(&mut self, place: &Place, now: Moment, most: u32) {
+        let left = self.state.remaining(&place.policy, now.store) / 2;
+        self.reserve_ahead(place, (now, most.min(left)), Duration::ZERO);
+    }
+
     /// Takes up to `most` permits more, for callers who come when the write is through, one after
     /// the other at the rate.
     pub(crate) fn reserve_ahead(

@@ -234,6 +234,11 @@ impl Policy {
         }
     }
 
+    /// True for a rate alone: its permits can be taken before anybody asks.
+    pub(crate) fn is_plain_rate(&self) -> bool {
+        self.algorithm == Algorithm::Gcra && self.slots.is_none()
+    }
+
     pub(crate) fn wait_max_ns(&self) -> u64 {
         self.memory_ns().saturating_add(AHEAD)
     }

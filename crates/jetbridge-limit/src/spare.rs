@@ -49,6 +49,20 @@ impl Spare {
         self.0.remove(index)
     }
 
+    /// The first, if it can be used at `now` by whoever comes.
+    pub(crate) fn pick(&mut self, now: Instant) -> Option<Unused> {
+        while self.0.pop_front_if(|unused| unused.expires < now && unused.slots == 0).is_some() {}
+        let fits = |unused: &mut Unused| {
+            unused.taken.cost == 1 && unused.slots == 0 && unused.ready <= now
+        };
+        self.0.pop_front_if(fits)
+    }
+
+    /// All of them.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Unused> {
+        std::mem::take(&mut self.0).into_iter()
+    }
+
     /// One with a slot: those are not kept.
     pub(crate) fn take_slot(&mut self) -> Option<Unused> {
         let index = self.0.iter().position(|unused| unused.slots > 0)?;

@@ -105,6 +105,27 @@ proptest! {
         prop_assert!(densest(&uses, length) < length.div_ceil(policy.span) + u64::from(burst));
     }
 
+    /// What is taken ahead of what is there leaves a rested limiter whole, whatever became of it.
+    #[test]
+    fn permits_taken_of_what_is_there_leave_the_whole_burst_after_a_rest(
+        rate in 1..200u32, burst in 2..20u32, steps in steps(),
+    ) {
+        let policy = Policy::per_second(f64::from(rate)).unwrap().burst(burst).unwrap();
+        let (mut state, mut time) = (State::default(), START);
+        for (pause, cost, _, _, _) in steps {
+            time += pause;
+            state.reserve(&policy, time, Ask { cost: 1, wait: 0 });
+            let mut arrival = time;
+            for _ in 0..cost.min(state.remaining(&policy, time) / 2) {
+                let slot = state.reserve_ahead(&policy, time, arrival);
+                prop_assert_eq!(slot, Some(time), "it can be used at once");
+                arrival += policy.span;
+            }
+        }
+        time += policy.span * u64::from(burst);
+        prop_assert_eq!(state.remaining(&policy, time), burst);
+    }
+
     #[test]
     fn refunds_of_one_process_come_back_whole_in_any_order(
         many in 1..30usize, order in prop::collection::vec(any::<u32>(), 30),

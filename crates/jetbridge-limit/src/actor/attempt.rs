@@ -14,12 +14,11 @@ impl Actor {
     /// Decides about everybody who waits.
     pub(super) async fn attempt(&mut self) -> Result<Done> {
         let (seen, now, mut plan) = self.prepare().await?;
-        let granted = u32::try_from(plan.granted()).unwrap_or(u32::MAX);
+        let wanted = plan.granted() > 0 || self.runs_low;
         if plan.write || self.runs_out() {
-            let most = self.block(now.instant).saturating_sub(granted);
-            plan.reserve_ahead(&self.place, (now, most), self.contention.round_trip());
-            plan.write |= !plan.ahead.is_empty();
+            self.reserve_ahead(&mut plan, now);
         }
+        (self.runs_low, self.returns) = (false, false);
         if !plan.write {
             let done = self.settle(plan, seen.revision, now);
             self.seen = Some(seen);
@@ -36,6 +35,9 @@ impl Actor {
             return Ok(Done::Lost);
         };
         self.contention.won();
+        if wanted {
+            self.pace.wrote(Instant::now(), self.contention.round_trip());
+        }
         self.holding.written(now.instant, plan.slots);
         let known = self.seen.as_ref().and_then(|seen| seen.revision);
         if known.is_none_or(|known| known <= revision) {
@@ -43,6 +45,18 @@ impl Actor {
             self.seen = Some(Seen { revision: Some(revision), state, converted: false, keep });
         }
         Ok(self.settle(plan, Some(revision), now))
+    }
+
+    /// Takes more than is asked for, as far as callers are likely to come for it.
+    fn reserve_ahead(&self, plan: &mut Plan, now: Moment) {
+        if self.contention.is_on() {
+            let granted = u32::try_from(plan.granted()).unwrap_or(u32::MAX);
+            let most = self.block(now.instant).saturating_sub(granted);
+            plan.reserve_ahead(&self.place, (now, most), self.contention.round_trip());
+        } else if self.place.policy.is_plain_rate() {
+            plan.reserve_present(&self.place, now, self.pace.block());
+        }
+        plan.write |= !plan.ahead.is_empty();
     }
 
     /// What there is to decide on, and the decision.

@@ -10,6 +10,7 @@ use super::{Actor, Done, LATE_MAX, LOOK_EVERY, OWED_MAX};
 use crate::clock::Moment;
 use crate::decision::Decision;
 use crate::message::{Answer, Reply, Request, Reserved, Unused};
+use crate::pace::Pace;
 use crate::plan::{Ahead, Fate, Plan};
 use crate::policy::Algorithm;
 
@@ -21,7 +22,7 @@ impl Actor {
         self.owed.retain(|taken| taken.expires(&self.place.policy) > now.store);
         self.owed.truncate(OWED_MAX);
         for (_, done) in self.refunds.drain(..) {
-            self.standing.clear();
+            self.front.standing.clear();
             if done.send(()).is_err() {
                 tracing::trace!("nobody waits for a refund any more");
             }
@@ -63,14 +64,21 @@ impl Actor {
     /// Keeps what was reserved ahead and is still good: it says nothing about how many callers come
     /// if the write took too long.
     fn keep(&mut self, ahead: Vec<Ahead>, token: Revision) {
-        let told = Instant::now();
-        for Ahead { taken, ready, expires, decision } in ahead {
-            self.covered = self.covered.max(ready);
-            if expires >= told {
-                let lease = Arc::clone(&self.holding.lease);
-                self.spare.add(Unused { taken, slots: 0, ready, expires, decision, token, lease });
-            }
+        if ahead.is_empty() {
+            return;
         }
+        let told = Instant::now();
+        self.covered = ahead.iter().map(|it| it.ready).fold(self.covered, Instant::max);
+        let lease = &self.holding.lease;
+        let good = ahead.into_iter().filter(|it| it.expires >= told);
+        let permits = good.map(|Ahead { taken, ready, expires, decision }| {
+            let lease = Arc::clone(lease);
+            Unused { taken, slots: 0, ready, expires, decision, token, lease }
+        });
+        let mut shelf = self.front.stock.shelf();
+        shelf.fill(permits);
+        let idle = Pace::idle(self.contention.round_trip());
+        self.idle.get_or_insert((told + idle, shelf.taken()));
     }
 
     /// How long after it was good for a permit may still be used by who was told late: with it, no
@@ -82,8 +90,8 @@ impl Actor {
 
     fn deny(&self, request: Request, (now, decision): (Instant, Decision)) {
         let may_stand = self.place.policy.slots().is_none();
-        if request.cost == 1 && may_stand && self.spare.is_empty() {
-            self.standing.set(now, &decision);
+        if request.cost == 1 && may_stand && self.shelf().spare.is_empty() {
+            self.front.standing.set(now, &decision);
         }
         drop(request.reply.send(Ok(Reply::Settled(Answer { decision, reserved: None }))));
     }

@@ -14,6 +14,7 @@ mod races;
 mod refunds;
 mod rig;
 mod slots;
+mod stock;
 
 /// The cases that hold on every store.
 macro_rules! row {
@@ -35,6 +36,8 @@ macro_rules! row {
             row!(@cases $row, expiry: a_value_in_use_is_kept_no_longer_than_it_is_of_use);
             row!(@cases $row, composite: nothing_is_charged_unless_all_agree,
                 one_of_several_is_enough);
+            row!(@cases $row, stock: a_hot_caller_takes_ahead_and_the_rest_comes_back,
+                hot_callers_of_a_fleet_get_no_more_than_the_rate);
         }
     };
     (@cases $row:expr, $group:ident: $($case:ident),+) => {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jetbridge_core::{Backend, MemoryBackend};
+use jetbridge_core::{Backend, ErrorKind, MemoryBackend};
 use jetbridge_limit::{Limiter, LimiterOpts, OnError, Policy};
-use jetbridge_testkit::{Faults, Odds, eventually};
+use jetbridge_nats::{ConnectOptions, NatsBackend};
+use jetbridge_testkit::{Faults, NatsServer, Odds, Proxy, Release, ServerOptions, eventually};
 use tokio::time::{Instant, timeout};
 
 use crate::rig::{Fleet, open, strict};
@@ -152,4 +153,21 @@ async fn a_share_of_the_slots_is_given_without_the_store() {
     assert!(!limiter.try_acquire().await.unwrap().allowed);
     drop(tries);
     assert!(limiter.try_acquire().await.unwrap().allowed);
+}
+
+/// 60 ms from the store, its time is known to 30 ms at best.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_the_clocks_cannot_tell_is_refused() {
+    let server = NatsServer::start(Release::Newest, ServerOptions::default()).await;
+    let proxy = Proxy::start(server.address()).await;
+    proxy.latency(Duration::from_millis(60));
+    let mut options = ConnectOptions::default();
+    options.servers = vec![proxy.url()];
+    let limits = open(Arc::new(NatsBackend::connect(&options).await.unwrap())).await;
+    let policy = Policy::concurrent(1).unwrap();
+    let short = strict().lease(Duration::from_millis(200));
+    let refused = limits.limiter_with("short", policy, short).unwrap().acquire().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+    let long = limits.limiter_with("long", policy, strict()).unwrap();
+    assert!(long.acquire().await.unwrap().allowed);
 }
