@@ -1,6 +1,6 @@
 //! What all handles on one bucket of keys share within a backend.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ const FACTS_AGE_MAX: Duration = Duration::from_secs(60);
 /// Ids of this bucket's writes that a server is made to remember at once, at about 150 bytes
 /// each; writes beyond them go without.
 const IDS_MAX: u64 = 100_000;
+/// Unconditional writes under way at once, beyond which they are a burst: what counts then is how
+/// many the server takes, and those beyond go without a name.
+const NAMED_MAX: usize = 64;
 /// How long it remembers them.
 const IDS_WINDOW: Duration = Duration::from_secs(120);
 
@@ -38,6 +41,8 @@ pub(crate) struct Bucket {
     pub(crate) many_denied: AtomicBool,
     writer: String,
     writes: AtomicU64,
+    /// Unconditional writes under way.
+    blind: AtomicUsize,
     ids: Mutex<Ids>,
     facts: Mutex<Option<Cached>>,
     asking: tokio::sync::Mutex<()>,
@@ -49,6 +54,15 @@ struct Cached {
     facts: Arc<Facts>,
     asked: Instant,
     epoch: u64,
+}
+
+/// An unconditional write under way; it is over when this is dropped.
+pub(crate) struct Blind<'a>(&'a AtomicUsize);
+
+impl Drop for Blind<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -69,6 +83,7 @@ impl Bucket {
             many_denied: AtomicBool::new(false),
             writer: format!("{:x}", random::u64()),
             writes: AtomicU64::new(0),
+            blind: AtomicUsize::new(0),
             ids: Mutex::new(Ids { since: Instant::now(), used: 0 }),
             facts: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
@@ -80,6 +95,17 @@ impl Bucket {
     pub(crate) fn next_write(&self) -> String {
         let number = self.writes.fetch_add(1, Ordering::Relaxed);
         format!("{}-{number:x}", self.writer)
+    }
+
+    /// Begins an unconditional write.
+    pub(crate) fn blind(&self) -> Blind<'_> {
+        self.blind.fetch_add(1, Ordering::Relaxed);
+        Blind(&self.blind)
+    }
+
+    /// Whether the unconditional writes under way are a burst.
+    pub(crate) fn is_burst(&self) -> bool {
+        self.blind.load(Ordering::Relaxed) > NAMED_MAX
     }
 
     /// Whether another write may be remembered by the server by its id.

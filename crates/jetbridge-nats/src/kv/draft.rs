@@ -33,7 +33,7 @@ pub(super) struct Draft {
     pub(super) payload: Bytes,
     /// The last sequence it demands; 0 is "none", `None` is no condition.
     pub(super) expected: Option<u64>,
-    /// Its name; `None` as long as it has none, or no room for one.
+    /// Its name; `None` as long as it has none, no room for one, or is one of a burst.
     pub(super) id: Option<String>,
     /// Whether the stream remembers it by its name.
     pub(super) fenced: bool,
@@ -51,6 +51,12 @@ impl Draft {
             map.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, value);
         }
         Outgoing::new(self.subject.clone(), self.payload.clone()).headers(map)
+    }
+
+    /// True if nothing that is stored tells whether it landed: by its bytes alone it is not to be
+    /// told from another's, and a copy still on its way would not be kept out.
+    pub(super) fn leaves_no_trace(&self) -> bool {
+        self.id.is_none() && self.expected.is_none()
     }
 
     /// Takes over the writer's headers.

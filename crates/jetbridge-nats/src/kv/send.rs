@@ -116,12 +116,16 @@ impl NatsKv {
     }
 
     /// Gives the write a name, if it has room for one. A condition keeps a late copy out by
-    /// itself; an unconditional write needs the stream's memory for that.
+    /// itself; an unconditional write needs the stream's memory for that. One of a burst, without
+    /// any other header, goes without: a header costs the server more than it is worth there.
     fn name(&self, facts: &Facts, draft: &mut Draft, call: &Call) {
         if draft.id.is_some() {
             return;
         }
         let unconditional = draft.expected.is_none();
+        if unconditional && draft.headers.is_empty() && self.bucket.is_burst() {
+            return;
+        }
         draft.fenced =
             unconditional && facts.remembers >= REMEMBERED_MIN && self.bucket.may_fence(call.began);
         draft.id = Some(self.bucket.next_write());
@@ -160,6 +164,9 @@ impl NatsKv {
         server: &str,
         call: &Call,
     ) -> Result<Judgement> {
+        if draft.leaves_no_trace() {
+            return Ok(Judgement::Unknown);
+        }
         let call = call.repeatable();
         let last = self.written_message(facts, draft, &call).await?;
         let link = self.bucket.api.link();

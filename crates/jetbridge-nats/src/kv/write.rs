@@ -103,6 +103,7 @@ impl NatsKv {
 
     /// Writes unconditionally.
     async fn write(&self, facts: &Facts, draft: &mut Draft, call: &Call) -> Result<u64> {
+        let _under_way = self.bucket.blind();
         match self.send(facts, draft, None, call).await? {
             Verdict::Landed(sequence) => Ok(sequence),
             Verdict::Lost(_) => Err(Error::new(ErrorKind::Internal, call.operation)

@@ -10,6 +10,7 @@ mod counting;
 mod defects;
 mod interop;
 mod kv_bucket;
+mod kv_bursts;
 mod kv_faults;
 mod kv_watch;
 mod object;
