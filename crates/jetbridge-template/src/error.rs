@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use crate::prescan::close;
+
 /// A place in an input.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -87,8 +89,12 @@ impl fmt::Display for Diagnostic {
 fn mark(line: &str, place: &Place) -> Option<Range<usize>> {
     let (start, first) = line.char_indices().nth(place.column.checked_sub(1)?)?;
     let rest = &line[start..];
-    let length = match rest.rfind("))") {
-        Some(end) if rest.trim_start_matches(['"', '\'']).starts_with("((") => end + 2,
+    let bare = rest.trim_start_matches(['"', '\'']);
+    let quotes = rest.len() - bare.len();
+    let length = match close(bare.as_bytes()) {
+        Some(length) if bare.starts_with("((") => quotes + length,
+        // It goes on behind this line.
+        None if bare.starts_with("((") => rest.trim_end().len(),
         _ => first.len_utf8(),
     };
     Some(start..start + length)
@@ -144,3 +150,23 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_marked_is_the_operator_and_nothing_behind_it() {
+        for (line, column, marked) in [
+            ("{a: (( grab x )), b: (( grab y ))}", 5, "(( grab x ))"),
+            ("{a: (( grab x )), b: (( grab y ))}", 22, "(( grab y ))"),
+            ("a: (( concat \"))\" (upper b) )) # ))", 4, "(( concat \"))\" (upper b) ))"),
+            ("a: \"(( grab x ))\"", 4, "\"(( grab x ))"),
+            ("a: (( grab", 4, "(( grab"),
+            ("a: plain", 4, "p"),
+        ] {
+            let place = Place::new("f", 1, column);
+            assert_eq!(&line[mark(line, &place).unwrap()], marked, "{line}");
+        }
+    }
+}

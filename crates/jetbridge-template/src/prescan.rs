@@ -183,7 +183,7 @@ impl Scan<'_> {
 
 /// The length of the operator that `bytes` starts with: to the `))` that closes it, quotes
 /// respected, before the next document.
-fn close(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn close(bytes: &[u8]) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
     while at < bytes.len() {
