@@ -66,7 +66,8 @@ impl NatsBackend {
             witness: Arc::default(),
             open: Mutex::default(),
         };
-        if !options.connect_in_background && backend.jetstream_is_near() {
+        let may_ask = options.ask_level && !options.connect_in_background;
+        if may_ask && backend.jetstream_is_near() {
             let call = backend.link().repeatable("nats.connect");
             // A user without that permission, or a server that is still starting, is no reason
             // not to connect: the version stands in until a stream says more.

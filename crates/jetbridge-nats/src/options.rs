@@ -31,6 +31,9 @@ pub struct ConnectOptions {
     pub randomize: bool,
     /// Return from connecting before a server was reached, and go on trying.
     pub connect_in_background: bool,
+    /// Ask for the level of the server's API while connecting, which is a round trip. Else its
+    /// version stands in until a bucket says more.
+    pub ask_level: bool,
     /// The connection's name, as the server's monitoring shows it.
     pub name: Option<String>,
     /// JetStream domain.
@@ -54,6 +57,7 @@ impl Default for ConnectOptions {
             ping_interval: Duration::from_secs(10),
             randomize: true,
             connect_in_background: false,
+            ask_level: true,
             name: None,
             domain: None,
             api_prefix: None,

@@ -156,6 +156,8 @@ impl StoreSources {
             options.connect_in_background = true;
             options.reconnects_max = None;
         }
+        // Each bucket that is read says what its server can do.
+        options.ask_level = false;
         options.name.get_or_insert_with(|| "jetbridge".to_owned());
     }
 

@@ -110,7 +110,7 @@ async fn a_hundred_keys_take_few_round_trips(release: Release) {
     let result = rendered(&sources, &text).await.unwrap();
     assert_eq!(result.reads.len(), 100);
     // To connect, to find the bucket, to read.
-    assert!(proxy.turns() <= 4, "{} round trips", proxy.turns());
+    assert!(proxy.turns() <= 3, "{} round trips", proxy.turns());
     let before = proxy.turns();
     let missing: String =
         (0..100).map(|n| format!("k{n}: (( nats \"kv:config/none{n}\" || 1 ))\n")).collect();
