@@ -5,6 +5,7 @@
 mod api;
 mod composite;
 mod contention;
+mod coverage;
 mod expiry;
 mod faults;
 mod fleet;
