@@ -1,5 +1,7 @@
 //! Reading keys: from the only copy where there is one, else from whom the reader's demand says.
 
+use std::sync::Arc;
+
 use jetbridge_core::{Entry, Key, Read, Result, Revision};
 
 use super::NatsKv;
@@ -21,7 +23,19 @@ impl NatsKv {
         };
         let found =
             found.map_err(|error| error.with("bucket", &self.bucket.name).with("key", key))?;
-        Ok(found.and_then(|record| self.live(&facts, record)))
+        match found {
+            // Rare, so its room is not that of every read.
+            Some(record) if self.is_undecided(&facts, &record) => {
+                Ok(Box::pin(self.live_in_time(facts, record, call)).await)
+            }
+            found => Ok(found.and_then(|record| self.live(&facts, record))),
+        }
+    }
+
+    /// The entry of a record of which the store's time has to tell whether it is live.
+    async fn live_in_time(&self, facts: Arc<Facts>, record: Record, call: &Call) -> Option<Entry> {
+        self.ask_time(call).await;
+        self.live(&facts, record)
     }
 
     /// The entry of a live record.
@@ -54,17 +68,12 @@ impl NatsKv {
             Some(subject) => facts.copies.fresh(&self.bucket.api, &subject, call).await?,
             None => Box::pin(self.newest(facts, &text, call)).await?,
         };
-        let Some(stored) = found else { return Ok(None) };
-        let record = Record::new(key.clone(), stored);
-        if self.is_undecided(facts, &record) {
-            Box::pin(self.ask_time(call)).await;
-        }
-        Ok(Some(record))
+        Ok(found.map(|stored| Record::new(key.clone(), stored)))
     }
 
     /// True if it depends on the store's time, which nobody has told yet, whether a record has
     /// expired: servers before 2.10 tell it only when they are asked.
-    fn is_undecided(&self, facts: &Facts, record: &Record) -> bool {
+    pub(super) fn is_undecided(&self, facts: &Facts, record: &Record) -> bool {
         if record.value.is_none() || self.bucket.api.link().clock().now().is_some() {
             return false;
         }
@@ -74,7 +83,7 @@ impl NatsKv {
     }
 
     /// Asks for the store's time. Without an answer this machine's has to do.
-    async fn ask_time(&self, call: &Call) {
+    pub(super) async fn ask_time(&self, call: &Call) {
         drop(self.bucket.witness.now(&self.bucket.api, &call.repeatable()).await);
     }
 
@@ -96,12 +105,7 @@ impl NatsKv {
             let found = facts.copies.any(&self.bucket.api, &subject, call).await?;
             newest = newer(newest, found);
         }
-        let Some(stored) = newest else { return Ok(None) };
-        let record = Record::new(key.clone(), stored);
-        if self.is_undecided(facts, &record) {
-            self.ask_time(call).await;
-        }
-        Ok(Some(record))
+        Ok(newest.map(|stored| Record::new(key.clone(), stored)))
     }
 
     async fn at(

@@ -123,6 +123,9 @@ impl NatsKv {
             }
             let last = self.last(facts, &draft.key, &call.repeatable()).await?;
             over = last.as_ref().map_or(0, |record| record.revision.0);
+            if last.as_ref().is_some_and(|record| self.is_undecided(facts, record)) {
+                Box::pin(self.ask_time(call)).await;
+            }
             let live = last.is_some_and(|it| it.is_live(self.bucket.now(), facts.max_age));
             if live {
                 return Err(self.conflict(&draft.key, Some(over), call));
