@@ -82,7 +82,7 @@ impl Actor {
     }
 
     /// How long after it was good for a permit may still be used by who was told late: with it, no
-    /// more than a second burst comes at once.
+    /// more than a second burst comes at once, or what the rate gives in two round trips and a bit.
     fn tolerance(&self) -> Duration {
         let burst = self.place.policy.window().unwrap_or_default();
         burst.max(self.contention.round_trip() * 2 + LATE_MAX)
