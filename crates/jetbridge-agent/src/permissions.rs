@@ -3,6 +3,7 @@
 use jetbridge::LinkPlan;
 use jetbridge::limit::Engine;
 use jetbridge::nats::{ConnectOptions, Permissions};
+use jetbridge::settings::Location;
 use jetbridge::template::Server;
 use jetbridge_core::{BucketKind, BucketName, Pattern, Result};
 
@@ -43,7 +44,7 @@ impl UpFile {
                     .publish(&keys);
             }
         }
-        for link in self.links()?.filter(|link| link.is_default()) {
+        for link in self.links(options)?.filter(|link| link.is_default()) {
             link.permit(&mut permissions)?;
         }
         for database in self.databases.iter().flat_map(|part| &part.list) {
@@ -58,11 +59,12 @@ impl UpFile {
         Ok(permissions)
     }
 
-    /// Where the links of all components lead.
-    fn links(&self) -> Result<impl Iterator<Item = LinkPlan>> {
+    /// Where the links of all components lead, if the file's store is where `options` lead.
+    fn links(&self, options: &ConnectOptions) -> Result<impl Iterator<Item = LinkPlan>> {
+        let place = Location::Nats(Box::new(options.clone()));
         let mut plans = Vec::new();
         for component in &self.components {
-            plans.extend(component.plan()?);
+            plans.extend(component.plan(&place)?);
         }
         Ok(plans.into_iter())
     }
@@ -72,8 +74,8 @@ impl UpFile {
     ///
     /// # Errors
     /// [`InvalidInput`](jetbridge_core::ErrorKind::InvalidInput) if a template cannot be read.
-    pub fn not_covered(&self) -> Result<Vec<String>> {
-        let elsewhere = self.links()?.filter(|link| !link.is_default());
+    pub fn not_covered(&self, options: &ConnectOptions) -> Result<Vec<String>> {
+        let elsewhere = self.links(options)?.filter(|link| !link.is_default());
         let mut lines: Vec<String> = elsewhere
             .map(|link| {
                 format!("link {} opens bucket {} of {}", link.name, link.bucket, link.location)

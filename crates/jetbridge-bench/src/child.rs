@@ -32,6 +32,10 @@ pub(crate) enum Child {
     /// Watches a bucket of the embedded store; tells the quantiles of the delay of `count`
     /// changes, then goes on watching.
     Watch { directory: String, bucket: String, count: usize },
+    /// Runs a guest that is a command, with these words.
+    Guest { store: String, words: Vec<String> },
+    /// Lets a guest answer HTTP; tells where.
+    Serve { store: String },
     /// Is one process of a fleet of callers.
     Limit(Caller),
     /// Touches a million keys of a limiter; tells what they leave in memory.
@@ -58,6 +62,11 @@ impl Child {
                 callers: callers.parse()?,
                 time: Duration::from_millis(time.parse()?),
             }),
+            ["guest", store, ref words @ ..] => Self::Guest {
+                store: store.to_owned(),
+                words: words.iter().map(|word| (*word).to_owned()).collect(),
+            },
+            ["serve", store] => Self::Serve { store: store.to_owned() },
             ["limit-keys", url] => Self::LimitKeys { url: url.to_owned() },
             _ => return Err("there is no such child".into()),
         })
@@ -72,6 +81,12 @@ impl Child {
             Self::Watch { directory, bucket, count } => {
                 vec!["watch".to_owned(), directory.clone(), bucket.clone(), count.to_string()]
             }
+            Self::Guest { store, words } => {
+                let mut all = vec!["guest".to_owned(), store.clone()];
+                all.extend_from_slice(words);
+                all
+            }
+            Self::Serve { store } => vec!["serve".to_owned(), store.clone()],
             Self::Limit(_) | Self::LimitKeys { .. } => {
                 return Err("the suite starts these itself".into());
             }
@@ -100,6 +115,8 @@ pub(crate) async fn run(child: Child) -> Outcome {
             println!("{before} {}", facts::peak_kib()?);
         }
         Child::Merge => println!("{}", suite::template::merge_once()?),
+        Child::Guest { store, words } => suite::wasi::guest(&store, &words).await?,
+        Child::Serve { store } => suite::wasi::serve(&store).await?,
         Child::Limit(caller) => serve(caller).await?,
         Child::LimitKeys { url } => touch(&url).await?,
         Child::Watch { directory, bucket, count } => watch(&directory, &bucket, count).await?,

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jetbridge_core::{
     Backend, BucketKind, BucketName, BucketSpec, CounterEncoding, Error, ErrorKind, Pattern,
     Result, StopReport, Storage,
@@ -21,6 +22,7 @@ use tokio::sync::Mutex;
 use crate::connect::connect;
 use crate::settings::{
     Dialect, Entry, Environment, Location, NatsSettings, Node, Place, Source, parse_duration, read,
+    read_over,
 };
 
 /// The properties of a link beside those of its connection.
@@ -244,18 +246,15 @@ impl Links {
         Ok(removed)
     }
 
-    /// Takes every link away, closes what was connected to, and reports on each.
+    /// Takes every link away, closes what was connected to, all at once, and reports on each.
     pub async fn close(&self, grace: Duration) -> Vec<StopReport> {
         for name in self.stores.identifiers() {
             self.stores.remove(&name);
         }
         let mut opened = self.opened.lock().await;
         opened.places.clear();
-        let mut reports = Vec::new();
-        for connection in opened.connections.extract_if(.., |it| !it.lent) {
-            reports.push(connection.store.close(grace).await);
-        }
-        reports
+        let closing: Vec<_> = opened.connections.extract_if(.., |it| !it.lent).collect();
+        join_all(closing.iter().map(|connection| connection.store.close(grace))).await
     }
 
     /// Connections that links have opened.
@@ -269,7 +268,7 @@ impl Links {
         let sources =
             [&provider, &own].map(|entries| Source::new(Dialect::Link, entries).also_known(&OWN));
         let settings = read(Dialect::Link, &sources, &self.environment)?.patient();
-        let location = self.location(&settings)?;
+        let location = self.location(name, &settings, &sources)?;
         let bucket = settings.bucket.as_deref().unwrap_or(name);
         let properties = Own { name, entries: [&own, &provider] };
         let spec = properties.spec()?;
@@ -285,18 +284,32 @@ impl Links {
         })
     }
 
-    /// Where a link is. One that names no server, but how to log in or whom to trust, is on the
-    /// servers of the default store in a way of its own.
-    fn location(&self, settings: &NatsSettings) -> Result<Location> {
-        let mut connect = settings.connect.clone();
-        if settings.server_place.is_none() {
-            let nobodys = read(Dialect::Link, &[], &self.environment)?.patient().connect;
-            match &self.place {
-                Some(place) if connect == nobodys => return Ok(place.clone()),
-                Some(Location::Nats(place)) => connect.servers.clone_from(&place.servers),
-                _ => {}
+    /// Where a link is. One that names no server is on the default store's: what it says of the
+    /// connection holds, and all else is as it is there, its login and encryption too.
+    fn location(
+        &self,
+        name: &str,
+        settings: &NatsSettings,
+        sources: &[Source],
+    ) -> Result<Location> {
+        let mut connect = match &self.place {
+            Some(Location::Nats(place)) if settings.server_place.is_none() => {
+                let base = (**place).clone();
+                let own = read_over(Dialect::Link, base, sources, &self.environment)?.connect;
+                if own == **place {
+                    return Ok(Location::Nats(place.clone()));
+                }
+                own
             }
-        }
+            Some(place) if settings.server_place.is_none() => {
+                let nobodys = read(Dialect::Link, &[], &self.environment)?.patient().connect;
+                if settings.connect == nobodys {
+                    return Ok(place.clone());
+                }
+                return Err(without_server(name, place));
+            }
+            _ => settings.connect.clone(),
+        };
         connect.name.get_or_insert_with(|| "jetbridge".to_owned());
         connect.connect_in_background = self.in_background;
         Ok(Location::Nats(Box::new(connect)))
@@ -332,8 +345,9 @@ impl Opened {
             .connections
             .extract_if(.., |it| !it.lent && !places.values().any(|place| *place == it.location))
             .collect();
-        for connection in unused {
-            if !connection.store.close(CLOSE_GRACE).await.is_clean() {
+        let closed = join_all(unused.iter().map(|it| it.store.close(CLOSE_GRACE))).await;
+        for (connection, report) in unused.iter().zip(closed) {
+            if !report.is_clean() {
                 tracing::warn!("{}: left before all was answered", connection.store);
             }
         }
@@ -357,6 +371,14 @@ impl Described {
         }
         link
     }
+}
+
+fn without_server(name: &str, place: &Location) -> Error {
+    Error::new(ErrorKind::InvalidInput, "wasi.link")
+        .because("the link says how to connect, and the store it is on has no connection")
+        .with("link", name)
+        .with("store", place)
+        .hint("`CLUSTER_URI` names the servers")
 }
 
 fn canonical(name: &str) -> &str {
@@ -440,5 +462,54 @@ impl Own<'_> {
             .with("link", self.name)
             .with("property", property)
             .with("value", text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jetbridge_core::MemoryBackend;
+
+    use super::*;
+
+    /// What a link with one property is to the guests.
+    fn link(property: &str, value: &str) -> String {
+        let links = Links::new(Environment::default()).at(Location::Memory);
+        let properties = [(property.to_owned(), value.to_owned())];
+        let described = links.describe("l", &properties).unwrap();
+        format!("{:?}", described.link(Arc::new(MemoryBackend::new())))
+    }
+
+    #[test]
+    fn every_property_of_ours_shows_in_the_link() {
+        let bare = link("bucket", "l");
+        for (property, without, value, with) in [
+            ("counter_bucket", "contents: Keys", "true", "contents: Counters"),
+            ("counter_encoding", "encoding: Decimal", "be64", "encoding: Be64"),
+            ("counter_encoding", "encoding: Decimal", "le64", "encoding: Le64"),
+            ("key_encoding", "raw_keys: false", "raw", "raw_keys: true"),
+            ("read_consistency", "read: Fresh", "stale", "read: MaybeStale"),
+            ("enable_bucket_auto_create", "create: None", "true", "create: Some"),
+        ] {
+            assert!(bare.contains(without), "{without} is not in {bare}");
+            let link = link(property, value);
+            assert!(link.contains(with), "{property}: {with} is not in {link}");
+        }
+    }
+
+    #[test]
+    fn what_a_bucket_is_made_with_is_read_from_the_link() {
+        let links = Links::new(Environment::default()).at(Location::Memory);
+        let own = [
+            ("enable_bucket_auto_create", "true"),
+            ("history", "7"),
+            ("max_age", "90m"),
+            ("replicas", "3"),
+            ("storage", "memory"),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let spec = links.describe("l", &own).unwrap().create.unwrap();
+        assert_eq!((spec.history, spec.replicas), (7, 3));
+        assert_eq!(spec.max_age, Some(Duration::from_secs(90 * 60)));
+        assert!(matches!(spec.storage, Storage::Memory));
     }
 }

@@ -5,23 +5,27 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jetbridge::wasi::host::Handler;
 
 use super::metrics::{Came, ComponentMetrics};
 
+/// When to ask again for a component that does not run: most are there within it.
+const RETRY_AFTER_SECONDS: &str = "1";
+
 /// The components that answer, by their paths. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
-    routes: Arc<RwLock<BTreeMap<String, Route>>>,
+    routes: Arc<RwLock<BTreeMap<String, Arc<Route>>>>,
     metrics: ComponentMetrics,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Route {
     component: String,
-    handler: Arc<Handler>,
+    /// `None` while the component does not run.
+    handler: RwLock<Option<Arc<Handler>>>,
 }
 
 impl Routes {
@@ -29,29 +33,59 @@ impl Routes {
         Self { routes: Arc::default(), metrics }
     }
 
-    /// Lets `handler` answer everything at and below `path`.
-    pub(super) fn add(&self, path: &str, component: &str, handler: Handler) {
-        let route = Route { component: component.to_owned(), handler: Arc::new(handler) };
-        self.routes
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(path.trim_end_matches('/').to_owned(), route);
-    }
-
-    pub(super) fn remove(&self, path: &str) {
+    /// Keeps everything at and below `path` for a component, until the claim is dropped or
+    /// another one has it.
+    pub(super) fn claim(&self, path: &str, component: &str) -> Claim {
+        let path = path.trim_end_matches('/').to_owned();
+        let route = Arc::new(Route { component: component.to_owned(), handler: RwLock::default() });
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        routes.remove(path.trim_end_matches('/'));
+        routes.insert(path.clone(), Arc::clone(&route));
+        Claim { routes: self.clone(), path, route }
     }
 
     /// The component whose path is the longest that `path` is at or below.
-    fn find(&self, path: &str) -> Option<Route> {
+    fn find(&self, path: &str) -> Option<Arc<Route>> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let mut prefix = path.trim_end_matches('/');
         loop {
             if let Some(route) = routes.get(prefix) {
-                return Some(route.clone());
+                return Some(Arc::clone(route));
             }
             prefix = &prefix[..prefix.rfind('/')?];
+        }
+    }
+}
+
+/// A path that is a component's.
+#[derive(Debug)]
+pub(super) struct Claim {
+    routes: Routes,
+    path: String,
+    route: Arc<Route>,
+}
+
+impl Claim {
+    /// Lets `handler` answer from now on.
+    pub(super) fn answer_by(&self, handler: Handler) {
+        self.put(Some(Arc::new(handler)));
+    }
+
+    /// Says from now on that the component does not run.
+    pub(super) fn answer_nobody(&self) {
+        self.put(None);
+    }
+
+    fn put(&self, handler: Option<Arc<Handler>>) {
+        *self.route.handler.write().unwrap_or_else(PoisonError::into_inner) = handler;
+    }
+}
+
+impl Drop for Claim {
+    /// Leaves a path that has become somebody else's.
+    fn drop(&mut self) {
+        let mut routes = self.routes.routes.write().unwrap_or_else(PoisonError::into_inner);
+        if routes.get(&self.path).is_some_and(|route| Arc::ptr_eq(route, &self.route)) {
+            routes.remove(&self.path);
         }
     }
 }
@@ -61,11 +95,33 @@ pub(crate) async fn answer(State(routes): State<Routes>, request: Request) -> Re
     let Some(route) = routes.find(request.uri().path()) else {
         return (StatusCode::NOT_FOUND, "there is nothing here\n").into_response();
     };
-    let answer = route.handler.answer(request).await;
+    let handler = route.handler.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(handler) = handler else {
+        let words = format!("component {} does not run now: see /v1/status\n", route.component);
+        let retry = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
+        return (StatusCode::SERVICE_UNAVAILABLE, retry, words).into_response();
+    };
+    let answer = handler.answer(request).await;
     let came = if answer.failure.is_some() { Came::Failed } else { Came::Done };
     routes.metrics.request(&route.component, came);
     if let Some(error) = answer.failure {
         tracing::warn!(component = %route.component, "{error:?}");
     }
     answer.response.map(Body::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_somebody_elses_by_now_stays_theirs() {
+        let routes = Routes::default();
+        let before = routes.claim("/a/", "before");
+        let after = routes.claim("/a", "after");
+        drop(before);
+        assert_eq!(routes.find("/a/b").unwrap().component, "after");
+        drop(after);
+        assert!(routes.find("/a/b").is_none());
+    }
 }

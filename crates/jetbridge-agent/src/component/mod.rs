@@ -2,47 +2,56 @@
 //! of their stores, or answering HTTP under a path.
 //!
 //! Compiling, limits and delivery are the wasi crate's business; here they become a section with
-//! a state, figures and an end.
+//! a state, figures and an end. Links and watches are the section's and last as long as it does;
+//! what a changed file replaces is the guest, and only by one that is ready.
 
 mod follow;
+mod health;
 mod http;
 mod metrics;
+mod version;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jetbridge::settings::{Environment, Location};
 use jetbridge::wasi::KeyvalueCtx;
-use jetbridge::wasi::host::{Handler, Host, HostOpts, Limits, Program, Purpose};
+use jetbridge::wasi::host::Limits;
 use jetbridge::{LinkPlan, Links};
-use jetbridge_core::{Backoff, Error, ErrorKind, Result, Tasks};
+use jetbridge_core::{Backoff, Error, Result, Tasks};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use self::http::{Routes, answer};
 pub(crate) use self::metrics::ComponentMetrics;
 
-use self::follow::follow;
-use crate::board::{Reporter, State};
+use self::follow::{Watch, follow};
+use self::health::Health;
+use self::http::Claim;
+use self::version::Version;
 use crate::supervise::{Context, Drained, Section};
+use crate::watch::FileWatch;
 
-/// Between two looks at a component's file.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long what belongs to a component may take to end when another takes its place.
-const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// How long requests may still take when another version of their component has come.
+const REPLACED_GRACE: Duration = Duration::from_secs(5);
+/// How long guests that the deadline ended, and connections, may take to be gone: less than a
+/// section has behind its deadline.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// One entry of `components:`. What it means is in `docs/guide/wasi.md`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ComponentSpec {
     /// What status, metrics and logs call it.
     pub name: String,
     /// The component.
     pub wasm: PathBuf,
-    /// What it finds behind the identifiers that it opens: properties by name.
+    /// What it finds behind the identifiers that it opens: properties by name, logins among them.
     pub links: BTreeMap<String, Vec<(String, String)>>,
     /// Properties of every link that does not set them.
     pub provider: Vec<(String, String)>,
@@ -56,13 +65,28 @@ pub struct ComponentSpec {
     pub environment: Environment,
 }
 
+/// Without the values of properties: some log in.
+impl fmt::Debug for ComponentSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ComponentSpec")
+            .field("name", &self.name)
+            .field("wasm", &self.wasm)
+            .field("links", &self.links.keys().collect::<Vec<_>>())
+            .field("watch", &self.watch)
+            .field("route", &self.route)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
 impl ComponentSpec {
-    /// Where its links lead, without connecting.
+    /// Where its links lead in a file whose store is at `place`, without connecting.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a property that is unknown or cannot be read.
-    pub fn plan(&self) -> Result<Vec<LinkPlan>> {
-        let links = Links::new(self.environment.clone()).at(Location::Memory);
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a property that is unknown or cannot be read,
+    /// or that says how to connect where there is no server.
+    pub fn plan(&self, place: &Location) -> Result<Vec<LinkPlan>> {
+        let links = Links::new(self.environment.clone()).at(place.clone());
         let links = links.provider(&self.provider);
         self.links.iter().map(|(name, properties)| links.plan(name, properties)).collect()
     }
@@ -79,226 +103,140 @@ pub(crate) struct ComponentSection {
 impl Section for ComponentSection {
     fn run(self: Arc<Self>, context: Context) -> Pin<Box<dyn Future<Output = Drained> + Send>> {
         Box::pin(async move {
-            let mut backoff = Backoff::outage();
-            loop {
-                match self.start(&context).await {
-                    Ok(running) => match running.keep(&self.spec, &context).await {
-                        Kept::Told(drained) => return drained,
-                        Kept::Changed => backoff = Backoff::outage(),
-                    },
-                    Err(error) => context.reporter.degraded(error),
-                }
-                tokio::select! {
-                    () = backoff.wait() => {}
-                    _deadline = context.stop.begins() => return Drained::default(),
-                }
-            }
+            let links = Links::new(self.spec.environment.clone())
+                .over(Arc::clone(&context.backend), self.place.clone())
+                .in_background()
+                .provider(&self.spec.provider);
+            let mut life = Life {
+                health: Health::new(context.reporter.clone(), self.spec.watch.len()),
+                route: self.spec.route.as_ref().map(|it| self.routes.claim(it, &self.spec.name)),
+                section: &self,
+                context: &context,
+                links,
+                tasks: Tasks::new(),
+                version: None,
+            };
+            let deadline = tokio::select! {
+                biased;
+                deadline = context.stop.begins() => deadline,
+                never = life.go_on() => match never {},
+            };
+            life.end(deadline).await
         })
     }
 }
 
-/// A component that runs.
-struct Running {
-    host: Host,
+/// What a section has while it runs.
+struct Life<'a> {
+    section: &'a ComponentSection,
+    context: &'a Context,
+    health: Health,
+    route: Option<Claim>,
     links: Links,
+    /// Watches, and versions that are being replaced.
     tasks: Tasks,
-    stamp: Stamp,
-    routes: Option<Routes>,
+    version: Option<Running>,
 }
 
-/// Why a component does not run any more.
-enum Kept {
-    /// It was told to stop.
-    Told(Drained),
-    /// Its file is another one.
-    Changed,
+/// The version that runs, and how watches hear of the next one.
+struct Running {
+    version: Version,
+    programs: watch::Sender<jetbridge::wasi::host::Program>,
 }
 
-impl ComponentSection {
-    async fn start(&self, context: &Context) -> Result<Running> {
-        let spec = &self.spec;
-        let stamp = Stamp::of(&spec.wasm);
-        let wasm = tokio::fs::read(&spec.wasm).await.map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, "component.load")
-                .because(format!("{} cannot be read", spec.wasm.display()))
-                .caused_by(error)
-        })?;
-        let (host, program) = compile(spec.clone(), wasm).await?;
-        self.check(&program)?;
-        let links = Links::new(spec.environment.clone())
-            .over(Arc::clone(&context.backend), self.place.clone())
-            .in_background()
-            .provider(&spec.provider);
-        let tasks = Tasks::new();
-        let running = Running { host, links, tasks, stamp, routes: None };
-        match self.set_out(program, running, context).await {
-            Ok(running) => Ok(running),
-            Err((error, running)) => {
-                running.end(CLOSE_GRACE).await;
-                Err(error)
+/// What never ends by itself.
+enum Never {}
+
+impl Life<'_> {
+    /// Runs the component as its file is, over every change of that.
+    async fn go_on(&mut self) -> Never {
+        let path = &self.section.spec.wasm;
+        let mut backoff = Backoff::outage();
+        let mut file = None;
+        loop {
+            // Before the file is read: a change in between is one that is seen.
+            if file.is_none() {
+                file = FileWatch::new(std::slice::from_ref(path))
+                    .inspect_err(|error| tracing::debug!("{} is looked at: {error}", path.display()))
+                    .ok();
+            }
+            let taken_up = self.take_up().await;
+            if let Err(error) = &taken_up {
+                self.health.file(Some(self.words(error)));
+            }
+            let looks_again = taken_up.is_err() || file.is_none();
+            let changed = async {
+                match &mut file {
+                    Some(file) => file.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = changed => {
+                    tracing::info!(component = %self.section.spec.name, "its file changed");
+                    backoff = Backoff::outage();
+                }
+                () = backoff.wait(), if looks_again => {}
             }
         }
     }
 
-    /// Links the component, lets it watch and puts it behind its route.
-    async fn set_out(
-        &self,
-        program: Program,
-        mut running: Running,
-        context: &Context,
-    ) -> Result<Running, (Error, Running)> {
-        let spec = &self.spec;
-        if let Err(error) = link(&running.links, spec).await {
-            return Err((error, running));
+    /// Loads the component as its file is now, and lets it take the place of the one before.
+    async fn take_up(&mut self) -> Result<()> {
+        let (spec, context) = (&self.section.spec, self.context);
+        let next = Version::load(spec).await?;
+        if self.version.is_none() {
+            for (name, properties) in &spec.links {
+                self.links.add(name, properties).await?;
+            }
         }
-        let ctx = KeyvalueCtx::new(running.links.stores().clone());
-        let handler = spec.route.as_ref().map(|route| {
-            Handler::new(program.clone(), ctx.clone(), &running.tasks)
-                .map(|handler| self.routes.add(route, &spec.name, handler))
-        });
-        if let Some(Err(error)) = handler {
-            return Err((error, running));
+        let ctx = KeyvalueCtx::new(self.links.stores().clone());
+        if let Some(route) = &self.route {
+            route.answer_by(next.handler(ctx.clone())?);
         }
-        running.routes = spec.route.is_some().then(|| self.routes.clone());
-        let health = Health::new(context.reporter.clone(), spec.watch.len());
+        self.health.file(None);
+        if let Some(running) = &mut self.version {
+            running.programs.send_replace(next.program().clone());
+            let before = std::mem::replace(&mut running.version, next);
+            self.tasks.spawn(async move {
+                before.end(Instant::now() + REPLACED_GRACE).await;
+            });
+            return Ok(());
+        }
+        let (programs, program) = watch::channel(next.program().clone());
         for (at, identifier) in spec.watch.iter().enumerate() {
-            let watch = follow::Watch {
-                program: program.clone(),
+            self.tasks.spawn_until_stop(follow(Watch {
+                programs: program.clone(),
                 ctx: ctx.clone(),
                 component: spec.name.clone(),
                 identifier: identifier.clone(),
                 metrics: context.metrics.components.clone(),
-                health: health.of(at),
-            };
-            running.tasks.spawn_until_stop(follow(watch));
+                health: self.health.of(at),
+            }));
         }
-        if spec.watch.is_empty() {
-            context.reporter.set(State::Running);
-        }
-        Ok(running)
+        self.version = Some(Running { version: next, programs });
+        Ok(())
     }
 
-    /// Refuses a component that cannot do what the file wants of it.
-    fn check(&self, program: &Program) -> Result<()> {
-        let purposes = program.purposes();
-        let watches = purposes.iter().any(|it| matches!(it, Purpose::Watcher(_)));
-        let lacks = match &self.spec {
-            spec if spec.route.is_some() && !purposes.contains(&Purpose::Http) => {
-                "`route` needs a component that exports wasi:http/incoming-handler"
-            }
-            spec if !spec.watch.is_empty() && !watches => {
-                "`watch` needs a component that exports wasi:keyvalue/watcher"
-            }
-            _ => return Ok(()),
-        };
-        Err(Error::new(ErrorKind::InvalidInput, "component.load")
-            .because(lacks)
-            .with("component", program.name())
-            .hint("`jetbridge wasi inspect` says what a component is for"))
-    }
-}
-
-async fn compile(spec: ComponentSpec, wasm: Vec<u8>) -> Result<(Host, Program)> {
-    let mut opts = HostOpts::default();
-    (opts.limits, opts.cache) = (spec.limits, spec.environment.cache_directory());
-    let host = Host::new(opts)?;
-    let compiled = tokio::task::spawn_blocking(move || {
-        let program = host.load(&spec.name, &wasm)?;
-        Ok((host, program))
-    });
-    compiled
-        .await
-        .map_err(|error| Error::new(ErrorKind::Internal, "component.load").caused_by(error))?
-}
-
-async fn link(links: &Links, spec: &ComponentSpec) -> Result<()> {
-    for (name, properties) in &spec.links {
-        links.add(name, properties).await?;
-    }
-    Ok(())
-}
-
-impl Running {
-    /// Lets it run until it is told to stop or its file changes.
-    async fn keep(self, spec: &ComponentSpec, context: &Context) -> Kept {
-        let deadline = tokio::select! {
-            deadline = context.stop.begins() => Some(deadline),
-            () = changed(&spec.wasm, &self.stamp) => None,
-        };
-        if let (Some(routes), Some(route)) = (&self.routes, &spec.route) {
-            routes.remove(route);
-        }
-        let grace = deadline
-            .map_or(CLOSE_GRACE, |deadline| deadline.saturating_duration_since(Instant::now()));
-        let abandoned = self.end(grace).await;
-        match deadline {
-            Some(_) => Kept::Told(Drained { abandoned, ..Drained::default() }),
-            None => {
-                tracing::info!(component = %spec.name, "its file changed: it starts anew");
-                Kept::Changed
-            }
+    fn words(&self, error: &Error) -> String {
+        match self.version {
+            Some(_) => format!("the file changed, and the component before it goes on: {error}"),
+            None => error.to_string(),
         }
     }
 
-    async fn end(self, grace: Duration) -> u64 {
-        let left = self.tasks.stop(grace).await;
-        // Guests that the grace was not enough for end with the host, which they may keep busy.
-        self.host.close(CLOSE_GRACE).await;
-        self.links.close(CLOSE_GRACE).await;
-        u64::try_from(left).unwrap_or(u64::MAX)
-    }
-}
-
-/// What tells one version of a file from another, without reading it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Stamp(Option<(u64, SystemTime)>);
-
-impl Stamp {
-    fn of(path: &Path) -> Self {
-        let facts = std::fs::metadata(path).ok();
-        Self(facts.and_then(|facts| Some((facts.len(), facts.modified().ok()?))))
-    }
-}
-
-/// Resolves when the file is another one than `stamp`, and has been that for a while: it may still
-/// be on its way.
-async fn changed(path: &Path, stamp: &Stamp) {
-    let mut before = stamp.clone();
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now = Stamp::of(path);
-        if now.0.is_some() && now != *stamp && now == before {
-            return;
+    /// Finishes what is under way, by the deadline, and lets everything go.
+    async fn end(self, deadline: Instant) -> Drained {
+        if let Some(route) = &self.route {
+            route.answer_nobody();
         }
-        before = now;
-    }
-}
-
-/// How the watches of one component do: it runs if they all do.
-#[derive(Clone, Debug)]
-struct Health {
-    reporter: Reporter,
-    failures: Arc<std::sync::Mutex<Vec<Option<String>>>>,
-    at: usize,
-}
-
-impl Health {
-    fn new(reporter: Reporter, watches: usize) -> Self {
-        let failures = vec![Some("it has not begun".to_owned()); watches];
-        Self { reporter, failures: Arc::new(std::sync::Mutex::new(failures)), at: 0 }
-    }
-
-    /// The part of one watch.
-    fn of(&self, at: usize) -> Self {
-        Self { at, ..self.clone() }
-    }
-
-    fn set(&self, failure: Option<String>) {
-        let mut failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        failures[self.at] = failure;
-        match failures.iter().flatten().next() {
-            None => self.reporter.set(State::Running),
-            Some(reason) => self.reporter.degraded(reason),
+        self.tasks.begin_stop();
+        let mut abandoned = 0;
+        if let Some(running) = self.version {
+            abandoned = running.version.end(deadline).await;
         }
+        let grace = deadline.saturating_duration_since(Instant::now()).max(CLOSE_GRACE);
+        tokio::join!(self.tasks.stop(grace), self.links.close(CLOSE_GRACE));
+        Drained { abandoned, ..Drained::default() }
     }
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use jetbridge::nats::ConnectOptions;
 use jetbridge::settings::Environment;
 use jetbridge_agent::UpFile;
-use jetbridge_core::{BucketName, BucketSpec, DeleteOpts, Key, Kv, Open, PutOpts, Read};
+use jetbridge::settings::Location;
+use jetbridge_core::{
+    Backend, BucketName, BucketSpec, DeleteOpts, Key, Kv, MemoryBackend, Open, PutOpts, Read,
+};
 use jetbridge_testkit::{eventually, guest};
 
 use crate::rig::{Rig, WITHIN};
@@ -58,7 +61,7 @@ async fn put(kv: &Arc<dyn Kv>, name: &str, text: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watcher_is_told_of_what_was_there_and_of_what_changes() {
+async fn a_watcher_is_told_of_what_changes() {
     let text = format!("{HTTP}components:\n  - {{wasm: w.wasm, watch: [orders]}}\n");
     let rig = Rig::start_in(folder(), &text).await;
     let orders = rig.kv("orders").await;
@@ -71,13 +74,21 @@ async fn a_watcher_is_told_of_what_was_there_and_of_what_changes() {
     rig.says("/readyz", "ready").await;
     let figures = rig.says("/metrics", "component_changes_total").await;
     assert!(figures.contains("{component=\"w.wasm\",outcome=\"done\"}"), "{figures}");
-    let (report, folder) = rig.stop().await;
+    let (report, _folder) = rig.stop().await;
     assert!(report.is_clean(), "{report:?}");
+}
 
-    // A guest that was not there is told of the present values.
-    let rig = Rig::start_in(folder, &text).await;
-    let orders = rig.kv("orders").await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_that_was_not_there_is_told_of_the_present_values() {
+    let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+    let name = BucketName::parse("orders").unwrap();
+    let orders = backend.kv(&name, Open::ensure(BucketSpec::default())).await.unwrap();
+    put(&orders, "a", "1").await;
+    put(&orders, "a", "2").await;
     put(&orders, "b", "3").await;
+    let text = "components:\n  - {wasm: w.wasm, watch: [orders]}\n";
+    let rig = Rig::start_on(backend, folder(), text).await;
+    value(&orders, "seen/a", Some("2")).await;
     value(&orders, "seen/b", Some("3")).await;
     rig.stop().await;
 }
@@ -115,17 +126,109 @@ async fn a_component_answers_below_its_route() {
     let status = rig.says("/v1/status", "\"requests_done\":3").await;
     assert!(status.contains("\"requests_failed\":0"), "{status}");
 
-    // A new file of the component is taken up, a removed section is gone.
-    std::fs::write(rig.path("h.wasm"), guest::watcher()).unwrap();
-    rig.says("/v1/status", "`route` needs a component that exports wasi:http").await;
-    assert_eq!(rig.ask("/count/a").await.0, 404);
-    std::fs::write(rig.path("h.wasm"), guest::http()).unwrap();
-    rig.says("/count/b", "1\n").await;
+    // A removed section is gone.
     rig.rewrite(HTTP);
     let reloaded = rig.agent.reload().await.unwrap();
     assert_eq!(reloaded.stopped.len(), 1, "{reloaded:?}");
     assert_eq!(rig.ask("/count/a").await.0, 404);
     rig.stop().await;
+}
+
+/// Requests at any time of a change are answered by one version or the other, and a version that
+/// cannot be had changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_file_takes_over_when_it_is_ready() {
+    let text = format!(
+        "{HTTP}components:\n  - {{name: h, wasm: h.wasm, route: /count, \
+         links: {{default: {{bucket: counters}}}}}}\n"
+    );
+    let rig = Rig::start_in(folder(), &text).await;
+    rig.says("/readyz", "ready").await;
+    let changing = async {
+        std::fs::write(rig.path("h.wasm"), guest::watcher()).unwrap();
+        let status =
+            rig.says("/v1/status", "`route` needs a component that exports wasi:http").await;
+        assert!(status.contains("the component before it goes on"), "{status}");
+        std::fs::remove_file(rig.path("h.wasm")).unwrap();
+        rig.says("/v1/status", "h.wasm cannot be read").await;
+        std::fs::write(rig.path("h.wasm"), guest::http()).unwrap();
+        rig.says("/readyz", "ready").await;
+    };
+    let mut changing = Box::pin(changing);
+    let mut asked = 0;
+    while futures_util::poll!(changing.as_mut()).is_pending() {
+        asked += 1;
+        let (status, body) = rig.ask("/count/a").await;
+        assert_eq!((status, body.contains(&format!("{asked}\n"))), (200, true), "{body}");
+    }
+    assert!(asked > 1, "nobody asked meanwhile");
+    drop(changing);
+    let (report, _folder) = rig.stop().await;
+    assert!(report.is_clean(), "{report:?}");
+}
+
+/// The watch is not begun anew: nothing that changes meanwhile is missed or told twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_goes_on_over_a_changed_file() {
+    let text = format!("{HTTP}components:\n  - {{name: w, wasm: w.wasm, watch: [orders]}}\n");
+    let rig = Rig::start_in(folder(), &text).await;
+    let orders = rig.kv("orders").await;
+    for name in ["a", "b", "c"] {
+        put(&orders, name, "1").await;
+        value(&orders, &format!("seen/{name}"), Some("1")).await;
+    }
+    rig.says("/v1/status", "\"changes_done\":6").await;
+    std::fs::write(rig.path("w.wasm"), b"half a component").unwrap();
+    rig.says("/v1/status", "the component before it goes on").await;
+    orders.delete(&key("a"), DeleteOpts::new()).await.unwrap();
+    value(&orders, "seen/a", None).await;
+    // Of `a` and of `seen/a`.
+    rig.says("/v1/status", "\"changes_done\":8").await;
+    std::fs::write(rig.path("w.wasm"), guest::watcher()).unwrap();
+    rig.says("/readyz", "ready").await;
+    put(&orders, "d", "1").await;
+    value(&orders, "seen/d", Some("1")).await;
+    rig.says("/v1/status", "\"changes_done\":10").await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_does_not_run_yet_says_when_to_ask_again() {
+    let text =
+        format!("{HTTP}components:\n  - {{name: later, wasm: later.wasm, route: /count}}\n");
+    let rig = Rig::start_in(folder(), &text).await;
+    let (status, body) = rig.ask("/count/a").await;
+    assert!(status == 503 && body.contains("component later does not run now"), "{status} {body}");
+    let answer = crate::http::answer(rig.agent.http_address().unwrap(), "/count/a", "").await;
+    assert!(answer.to_ascii_lowercase().contains("retry-after: 1\r\n"), "{answer}");
+    rig.says("/v1/status", "later.wasm cannot be read").await;
+    std::fs::write(rig.path("later.wasm"), guest::http()).unwrap();
+    rig.says("/count/a", "1\n").await;
+    rig.says("/readyz", "ready").await;
+    rig.stop().await;
+}
+
+/// Its file is one that is never written to the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_never_starts_does_not_hold_up_the_end() {
+    let folder = folder();
+    let pipe = folder.path().join("pipe.wasm");
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    );
+    made.unwrap();
+    let text = format!("{HTTP}components:\n  - {{name: p, wasm: pipe.wasm, route: /p}}\n");
+    let rig = Rig::start_in(folder, &text).await;
+    // The reader has the pipe open: what is opened here does not wait.
+    let writer = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(pipe));
+    let writer = tokio::time::timeout(WITHIN, writer).await.unwrap().unwrap().unwrap();
+    let (report, _folder) = tokio::time::timeout(WITHIN, rig.stop()).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    drop(writer);
 }
 
 /// One for each thread: without an end of theirs nothing else would be served any more.
@@ -184,6 +287,16 @@ fn read(text: &str) -> Result<UpFile, String> {
 }
 
 #[test]
+fn a_login_of_a_link_is_not_shown() {
+    let file = read(&format!(
+        "{HTTP}components:\n  - {{wasm: a.wasm, route: /a, provider: {{TOKEN: s3cr3t}}, \
+         links: {{x: {{USER: ann, PASSWORD: s3cr3t}}}}}}\n"
+    ));
+    let shown = format!("{:?}", file.unwrap());
+    assert!(shown.contains("a.wasm") && !shown.contains("s3cr3t"), "{shown}");
+}
+
+#[test]
 fn what_is_wrong_is_found_when_the_file_is_read() {
     for (section, words) in [
         ("{wasm: a}", "needs `watch` or `route`"),
@@ -203,7 +316,7 @@ fn what_is_wrong_is_found_when_the_file_is_read() {
     .unwrap();
     let component = &file.components[0];
     assert!(component.wasm.is_absolute() && component.wasm.ends_with(Path::new("a.wasm")));
-    let plans = component.plan().unwrap();
+    let plans = component.plan(&Location::Memory).unwrap();
     let buckets: Vec<_> =
         plans.iter().map(|it| (it.name.as_str(), it.bucket.as_str(), it.creates)).collect();
     assert_eq!(
@@ -213,6 +326,15 @@ fn what_is_wrong_is_found_when_the_file_is_read() {
     let permissions = file.permissions(&ConnectOptions::default()).unwrap().to_string();
     assert!(permissions.contains("$KV.c.>") && permissions.contains("$KV.42.>"), "{permissions}");
     assert!(!permissions.contains("$CTR."), "{permissions}");
+    // A link with a place in the account of its own is on the file's servers.
+    let file = read(&format!(
+        "{HTTP}components:\n  - {{wasm: a.wasm, route: /a, links: {{x: {{JS_DOMAIN: hub}}, y: }}}}\n"
+    ));
+    let mut options = ConnectOptions::default();
+    options.servers = vec!["nats://n1:4222".to_owned()];
+    let not_covered = file.unwrap().not_covered(&options).unwrap();
+    assert_eq!(not_covered.len(), 1, "{not_covered:?}");
+    assert!(not_covered[0].contains("bucket x of nats://n1:4222"), "{not_covered:?}");
     let file = read(&format!(
         "{HTTP}components:\n  - {{wasm: a.wasm, route: /a, links: {{n: {{counter_bucket: true}}}}}}\n"
     ));

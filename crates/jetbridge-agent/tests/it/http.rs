@@ -11,6 +11,13 @@ use crate::rig::{Rig, WITHIN};
 
 /// Status and body of a GET.
 pub(crate) async fn get(address: SocketAddr, path: &str, token: &str) -> (u16, String) {
+    let answer = answer(address, path, token).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// All that a GET is answered with.
+pub(crate) async fn answer(address: SocketAddr, path: &str, token: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
@@ -18,8 +25,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str, token: &str) -> (u16, S
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,11 +25,19 @@ impl Rig {
 
     /// As [`Rig::start`], in a folder that holds something already.
     pub(crate) async fn start_in(folder: tempfile::TempDir, text: &str) -> Self {
+        Self::start_on(Arc::new(MemoryBackend::new()), folder, text).await
+    }
+
+    /// As [`Rig::start_in`], on a store that holds something already.
+    pub(crate) async fn start_on(
+        backend: Arc<dyn Backend>,
+        folder: tempfile::TempDir,
+        text: &str,
+    ) -> Self {
         let path = folder.path().join("up.yml");
         std::fs::write(&path, text).unwrap();
         let environment = Environment::default();
         let file = UpFile::read(std::slice::from_ref(&path), &environment).unwrap();
-        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
         let store = Arc::clone(&backend);
         let agent = Agent::start(file, vec![path], environment, store).await.unwrap();
         Self { folder, backend, agent }

@@ -116,7 +116,7 @@ async fn the_least_is_enough(release: Release) {
     let environment = Environment::default();
     let file = UpFile::read(std::slice::from_ref(&path), &environment).unwrap();
     let block = file.permissions(&ConnectOptions::default()).unwrap();
-    assert!(file.not_covered().unwrap().is_empty());
+    assert!(file.not_covered(&ConnectOptions::default()).unwrap().is_empty());
     let users = format!(
         "authorization {{ users: [ {{user: admin, password: pw}}, {{user: up, password: pw, {block}}} ] }}"
     );

@@ -8,6 +8,7 @@ pub(crate) mod object;
 mod render;
 mod sqlite;
 pub(crate) mod template;
+pub(crate) mod wasi;
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,11 +48,21 @@ pub(crate) enum Suite {
     Sqlite,
     /// Templates.
     Template,
+    /// Guests of wasi:keyvalue.
+    Wasi,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Kv, Self::Object, Self::Local, Self::Bus, Self::Limit, Self::Sqlite, Self::Template];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Kv,
+        Self::Object,
+        Self::Local,
+        Self::Bus,
+        Self::Limit,
+        Self::Sqlite,
+        Self::Template,
+        Self::Wasi,
+    ];
 }
 
 impl fmt::Display for Suite {
@@ -64,6 +75,7 @@ impl fmt::Display for Suite {
             Self::Limit => "limit",
             Self::Sqlite => "sqlite",
             Self::Template => "template",
+            Self::Wasi => "wasi",
         })
     }
 }
@@ -74,7 +86,8 @@ impl FromStr for Suite {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|suite| suite.to_string() == text);
         found.ok_or_else(|| {
-            format!("there is no suite `{text}`: kv, object, local, bus, limit, sqlite, template")
+            let names = Self::ALL.map(|suite| suite.to_string()).join(", ");
+            format!("there is no suite `{text}`: {names}")
         })
     }
 }
@@ -86,6 +99,7 @@ pub(crate) async fn run(suite: Suite, args: &Args, report: &mut Report) -> Outco
         Suite::Local => Box::pin(local::run(args, report)).await,
         Suite::Bus => Box::pin(bus::run(args, report)).await,
         Suite::Limit => Box::pin(limit::run(args, report)).await,
+        Suite::Wasi => Box::pin(wasi::run(args, report)).await,
         Suite::Sqlite => Box::pin(sqlite::run(args, report)).await,
         Suite::Template => {
             Box::pin(template::run(args, report)).await?;

@@ -1,5 +1,6 @@
 //! `wasi`: components, what they are linked to, and what they may use up.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,12 +55,13 @@ pub(crate) struct Serve {
 }
 
 /// A component, and what it finds behind the identifiers that it opens.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Guest {
     /// The file of the component
     pub(crate) component: PathBuf,
     /// What is behind an identifier that the component opens, one property at a time, in
-    /// wasmCloud's words: `default:bucket=counters` [default: the bucket `default` of the store]
+    /// wasmCloud's words: `default:bucket=counters`; `${VAR}` in a value is the variable's
+    /// [default: the bucket `default` of the store]
     #[arg(long = "link", value_name = "NAME:KEY=VALUE", value_parser = parse_link)]
     pub(crate) links: Vec<Property>,
     /// A property of every link that does not set it itself
@@ -81,10 +83,27 @@ pub(crate) struct Limits {
 }
 
 /// A link's name and one of its properties; a name alone is a link to the bucket of that name.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(crate) struct Property {
     pub(crate) link: String,
     pub(crate) property: Option<(String, String)>,
+}
+
+/// Without the properties, some of which log in.
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest")
+            .field("component", &self.component)
+            .field("links", &self.links)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.property.as_ref().map(|(name, _)| name);
+        f.debug_struct("Property").field("link", &self.link).field("name", &name).finish()
+    }
 }
 
 fn parse_link(raw: &str) -> Result<Property, String> {

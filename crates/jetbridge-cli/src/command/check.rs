@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Check, global: &Global, printer: &Printer) -> Result<St
             _ => ConnectOptions::default(),
         };
         let permissions = file.permissions(&options)?.to_string();
-        printer.value(&Block { permissions, not_covered: file.not_covered()? })?;
+        printer.value(&Block { permissions, not_covered: file.not_covered(&options)? })?;
         return Ok(Status::Done);
     }
     printer.value(&plan(&file, &place))?;
@@ -93,7 +93,7 @@ fn plan(file: &UpFile, place: &Place) -> Plan {
     sections.extend(file.components.iter().map(|component| Line {
         kind: "component",
         name: component.name.clone(),
-        detail: component_words(component, &mut warnings),
+        detail: component_words(component, &place.location, &mut warnings),
     }));
     Plan {
         store: place.location.to_string(),
@@ -152,11 +152,15 @@ fn template_words(template: &TemplateSpec, warnings: &mut Vec<String>) -> String
 
 /// Who calls it and what it is linked to; a link that is wrong is a warning, because `up` says so
 /// too and goes on.
-fn component_words(component: &ComponentSpec, warnings: &mut Vec<String>) -> String {
+fn component_words(
+    component: &ComponentSpec,
+    store: &Location,
+    warnings: &mut Vec<String>,
+) -> String {
     let mut words = vec![component.wasm.display().to_string()];
     words.extend(component.route.iter().map(|route| format!("answers {route}")));
     words.extend(component.watch.iter().map(|store| format!("watches \"{store}\"")));
-    match component.plan() {
+    match component.plan(store) {
         Ok(plans) => words.extend(plans.into_iter().map(|plan| {
             warnings.extend(plan.warnings.iter().cloned());
             let place = match plan.is_default() {

@@ -7,7 +7,7 @@ mod serve;
 use std::time::Duration;
 
 use jetbridge::Links;
-use jetbridge::settings::Environment;
+use jetbridge::settings::{self, Environment, Expansion, Node};
 use jetbridge::wasi::host::{Host, HostOpts, Limits, Program, Purpose};
 use jetbridge_core::{Error, ErrorKind, Result, StopReport};
 
@@ -80,8 +80,7 @@ fn limits(wanted: &Wanted, time_default: Option<Duration>) -> Limits {
 /// The links as the user wrote them; without any, the bucket `default` of the store.
 async fn link(guest: &Guest, global: &Global, printer: &Printer) -> Result<Links> {
     let place = Place::find(global)?;
-    let links =
-        Links::new(Environment::of_process()).at(place.location.clone()).provider(&guest.provider);
+    let links = links(guest, &place)?;
     let linked = connect(&links, guest).await;
     if links.uses_default().await {
         place.announce(printer);
@@ -95,8 +94,14 @@ async fn link(guest: &Guest, global: &Global, printer: &Printer) -> Result<Links
     }
 }
 
+/// No links yet, on the store at `place`, with what holds for all of them.
+fn links(guest: &Guest, place: &Place) -> Result<Links> {
+    let provider = expanded("--provider", &guest.provider)?;
+    Ok(Links::new(Environment::of_process()).at(place.location.clone()).provider(&provider))
+}
+
 async fn connect(links: &Links, guest: &Guest) -> Result<()> {
-    for (name, properties) in planned(guest) {
+    for (name, properties) in planned(guest)? {
         links.add(&name, &properties).await?;
     }
     Ok(())
@@ -106,10 +111,10 @@ async fn connect(links: &Links, guest: &Guest) -> Result<()> {
 type Planned = (String, Vec<(String, String)>);
 
 /// Each link with its properties, in the order in which they are first named.
-fn planned(guest: &Guest) -> Vec<Planned> {
+fn planned(guest: &Guest) -> Result<Vec<Planned>> {
     if guest.links.is_empty() {
         let (name, properties) = Links::default_link();
-        return vec![(name.to_owned(), properties.to_vec())];
+        return Ok(vec![(name.to_owned(), properties.to_vec())]);
     }
     let mut planned: Vec<Planned> = Vec::new();
     for Property { link, property } in &guest.links {
@@ -117,9 +122,21 @@ fn planned(guest: &Guest) -> Vec<Planned> {
             planned.push((link.clone(), Vec::new()));
             planned.len() - 1
         });
-        planned[at].1.extend(property.clone());
+        planned[at].1.extend(expanded("--link", property.as_slice())?);
     }
-    planned
+    Ok(planned)
+}
+
+/// Properties with `${VAR}` replaced: what logs in need not stand in a command line, where others
+/// can read it.
+fn expanded(option: &str, properties: &[(String, String)]) -> Result<Vec<(String, String)>> {
+    let environment = Environment::of_process();
+    let expand = |(name, text): &(String, String)| {
+        let mut value = Node::scalar(text, settings::Place::argument(option));
+        value.expand(&environment, Expansion::Braces)?;
+        Ok((name.clone(), value.text().unwrap_or_default().to_owned()))
+    };
+    properties.iter().map(expand).collect()
 }
 
 /// Refuses a component that is for something else, and says what it is for.

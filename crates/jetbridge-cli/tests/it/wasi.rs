@@ -71,6 +71,11 @@ async fn links_are_what_a_command_opens(store: Store) {
     let provider = ["--provider", "bucket=one", "--link", "b", "--link", "c:bucket=two"];
     assert_eq!(store.guest(&provider, &["count", "b", "k"]).await.text(), "3\n");
     assert_eq!(store.guest(&provider, &["count", "c", "k"]).await.err, "no-such-store\n");
+    let said = store.guest(&["--link", "b:bucket=${NOBODY_SET_THIS:-one}"], &["count", "b", "k"]).await;
+    assert_eq!(said.text(), "4\n");
+    let said = store.guest(&["--link", "b:bucket=${NOBODY_SET_THIS}"], &["count", "b", "k"]).await;
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("NOBODY_SET_THIS") && said.err.contains("--link"), "{said:?}");
     let said = store.guest(&["--link", "a:buckt=one"], &["count"]).await;
     assert_eq!((said.code, said.text()), (2, String::new()));
     assert!(said.err.contains("unknown key `buckt`") && said.err.contains("`bucket`"), "{said:?}");
@@ -321,7 +326,9 @@ async fn the_example_runs(store: Store) {
 mod slow {
     use std::time::Duration;
 
-    use jetbridge_testkit::{AckLoss, NatsServer, Proxy, Release, ServerOptions, eventually};
+    use jetbridge_testkit::{
+        AckLoss, NatsCluster, NatsServer, Proxy, Release, ServerOptions, eventually,
+    };
 
     use super::*;
 
@@ -329,11 +336,20 @@ mod slow {
     const ACKS_LOST: AckLoss = AckLoss::Seeded { seed: 7, per_mille: 100 };
 
     /// Processes of the binary, each of which adds 1 so many times; what they were told.
-    async fn count(store: &Store, (hosts, steps): (usize, usize), key: &str) -> Vec<u64> {
+    async fn count(store: &Store, hosts_and_steps: (usize, usize), key: &str) -> Vec<u64> {
+        patient_count(store, hosts_and_steps, (key, "1s")).await
+    }
+
+    /// As [`count`]; each request waits for its answer so long.
+    async fn patient_count(
+        store: &Store,
+        (hosts, steps): (usize, usize),
+        (key, patience): (&str, &str),
+    ) -> Vec<u64> {
         let steps = steps.to_string();
         let arguments = ["add", "default", key, &steps];
-        let said =
-            join_all((0..hosts).map(|_| store.guest(&["--timeout", "1s"], &arguments))).await;
+        let options = ["--timeout", patience];
+        let said = join_all((0..hosts).map(|_| store.guest(&options, &arguments))).await;
         let mut sums = Vec::new();
         for said in said {
             assert_eq!(said.code, 0, "{said:?}");
@@ -372,6 +388,45 @@ mod slow {
         assert!(proxy.acks_lost() > 0);
         assert_eq!(sums, (1..=400).collect::<Vec<_>>(), "over lost acknowledgements and restarts");
         assert_eq!(Store::at(&server.url()).does("kv get default lossy").await, "400");
+    }
+
+    /// While leaders step down and die, and acknowledgements are lost.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn processes_count_exactly_over_changes_of_leaders() {
+        const STREAM: &str = "KV_default";
+        let cluster = NatsCluster::start(Release::Newest, 3).await;
+        let proxies = join_all(cluster.nodes().iter().map(|node| Proxy::start(node.address()))).await;
+        let url = proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",");
+        let store = Store::at(&url);
+        let link = ["--link", "default:enable_bucket_auto_create=true", "--link", "default:replicas=3"];
+        assert_eq!(store.guest(&link, &["count"]).await.text(), "1\n");
+        proxies.iter().for_each(|proxy| proxy.lose_acks(ACKS_LOST));
+        // Longer than a cluster takes to elect a leader.
+        let counting = patient_count(&store, (8, 25), ("lossy", "5s"));
+        let lost = || proxies.iter().map(Proxy::acks_lost).sum::<u64>();
+        let changes = async {
+            for change in 0..4 {
+                let before = lost();
+                eventually("more is lost", Duration::from_secs(60), async || {
+                    (lost() > before + 2).then_some(())
+                })
+                .await;
+                let leader = eventually("it has a leader", Duration::from_secs(60), async || {
+                    cluster.leader(STREAM).await
+                })
+                .await;
+                match change % 2 {
+                    0 => cluster.step_down(STREAM).await,
+                    _ => {
+                        cluster.nodes()[leader].kill();
+                        cluster.nodes()[leader].restart().await;
+                    }
+                }
+            }
+        };
+        let (sums, ()) = tokio::join!(counting, changes);
+        assert_eq!(sums, (1..=200).collect::<Vec<_>>());
+        assert_eq!(Store::at(&cluster.url()).does("kv get default lossy").await, "200");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,22 +5,32 @@
 //! the digest of the rest of itself. What does not match is compiled anew; a directory that
 //! cannot be used costs time and nothing else.
 //!
+//! What nobody has used for a month goes: each version of a component and of the engine leaves a
+//! file, of which there may be a hundred megabytes.
+//!
 //! What is kept is run, so the digest is against damage and the directory is against others: it
 //! and its files are used only if they are this user's and no one else can write them.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, FileTimes};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jetbridge_core::Digest;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use jetbridge_core::{Clock as _, Digest, SystemClock};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// Bytes of the digest that a file begins with.
 const DIGEST_BYTES: usize = 32;
+/// How long a file is kept that nobody uses.
+const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
+/// How long a file may be in the making: longer than any disk takes to write one.
+const UNFINISHED_MAX: Duration = Duration::from_hours(1);
+/// What the name of a kept file ends with; behind it a file in the making has more.
+const SUFFIX: &str = ".cwasm";
 /// Of a mode: what lets others write.
 const WRITE_OF_OTHERS: u32 = 0o022;
 
@@ -40,6 +50,9 @@ pub(super) fn load(
     if let Err(error) = code.and_then(|code| directory.write(&name, &code)) {
         tracing::debug!("{name} was not kept: {error}");
     }
+    if let Err(error) = directory.tidy(SystemClock.now()) {
+        tracing::debug!("what is not used was not removed: {error}");
+    }
     Ok(component)
 }
 
@@ -53,7 +66,7 @@ fn name(engine: &Engine, wasm: &[u8]) -> String {
     engine.precompile_compatibility_hash().hash(&mut hasher);
     let digest = Digest::of(wasm);
     let component: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{component}-{:016x}.cwasm", hasher.finish())
+    format!("{component}-{:016x}{SUFFIX}", hasher.finish())
 }
 
 fn read(engine: &Engine, directory: &Directory, name: &str) -> Option<Component> {
@@ -92,7 +105,28 @@ impl Directory {
         demand_ours(&file)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
+        // Said here: many systems do not keep it.
+        file.set_times(FileTimes::new().set_accessed(SystemClock.now()))?;
         Ok(bytes)
+    }
+
+    /// Removes what is not used any more, and what nobody will finish.
+    fn tidy(&self, now: SystemTime) -> io::Result<()> {
+        for entry in Dir::read_from(&self.0)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Some((_, rest)) = name.split_once(SUFFIX) else { continue };
+            let facts = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let (since, most) = match rest {
+                "" => (facts.st_atime.max(facts.st_mtime), UNUSED_MAX),
+                _ => (facts.st_mtime, UNFINISHED_MAX),
+            };
+            let since = UNIX_EPOCH + Duration::from_secs(u64::try_from(since).unwrap_or_default());
+            if now.duration_since(since).is_ok_and(|age| age > most) {
+                rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes whole or not at all: others may be reading.
@@ -229,6 +263,34 @@ mod tests {
         chmod(&rig.file(), 0o666);
         assert!(!rig.is_used());
         assert_eq!(fs::metadata(rig.file()).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_nobody_uses_goes_and_what_is_used_stays() {
+        let rig = Rig::poisoned();
+        let directory = Directory::open(&rig.directory()).unwrap();
+        let lay = |name: &str, age: Duration| {
+            directory.write(name, b"code").unwrap();
+            let file = File::options().write(true).open(rig.directory().join(name)).unwrap();
+            let then = SystemClock.now() - age;
+            file.set_times(FileTimes::new().set_accessed(then).set_modified(then)).unwrap();
+        };
+        let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+        lay("old.cwasm", 31 * day);
+        lay("used.cwasm", 31 * day);
+        lay("young.cwasm", 29 * day);
+        lay("left.cwasm.0123", 2 * hour);
+        lay("going.cwasm.0123", hour / 2);
+        lay("notes.txt", 99 * day);
+        directory.read("used.cwasm").unwrap();
+        // One that is made removes what is not used.
+        fs::remove_file(rig.file()).unwrap();
+        assert!(!rig.is_used());
+        let files = fs::read_dir(rig.directory()).unwrap();
+        let mut left: Vec<_> = files.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        left.retain(|name| *name != rig.name());
+        left.sort();
+        assert_eq!(left, ["going.cwasm.0123", "notes.txt", "used.cwasm", "young.cwasm"]);
     }
 
     #[test]

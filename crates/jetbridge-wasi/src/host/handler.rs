@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
+use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
 use jetbridge_core::{Error, ErrorKind, Result, Tasks};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -74,6 +75,10 @@ impl Handler {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::fmt::Display,
     {
+        if !has_authority(&request) {
+            let response = plain(StatusCode::BAD_REQUEST, "the request names no host");
+            return Answer { response, failure: None };
+        }
         match self.handle(request).await {
             Ok(response) => Answer { response, failure: None },
             Err(error) => Answer { response: refusal(&error), failure: Some(error) },
@@ -148,18 +153,27 @@ impl Handler {
     }
 }
 
+/// True if the request says whom it is for, as a guest's request must: HTTP/1.0 need not.
+fn has_authority<B>(request: &Request<B>) -> bool {
+    let host = || request.headers().get(HOST).is_some_and(|host| host.to_str().is_ok());
+    request.uri().authority().is_some() || host()
+}
+
 /// An answer in the guest's place, with the words of `error`; its cause is in the log alone.
 fn refusal(error: &Error) -> Response<HyperOutgoingBody> {
-    let words = error.message().unwrap_or(error.kind().as_str());
-    let body = Full::new(Bytes::from(format!("{words}\n")));
-    let body = body.map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
-    *response.status_mut() = match error.fact("limit") {
+    let status = match error.fact("limit") {
         Some("time") => StatusCode::GATEWAY_TIMEOUT,
         Some(_) => StatusCode::SERVICE_UNAVAILABLE,
         None if error.kind() == ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         None => StatusCode::INTERNAL_SERVER_ERROR,
     };
+    plain(status, error.message().unwrap_or(error.kind().as_str()))
+}
+
+fn plain(status: StatusCode, words: &str) -> Response<HyperOutgoingBody> {
+    let body = Full::new(Bytes::from(format!("{words}\n")));
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = status;
     response
 }
 
@@ -191,6 +205,27 @@ mod tests {
             (handler.room.available_permits() == GUESTS_MAX).then_some(())
         })
         .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_request_without_a_host_is_the_clients_mistake() {
+        let (host, tasks) = (Host::new(HostOpts::default()).unwrap(), Tasks::new());
+        let handler = handler(&host, &tasks);
+        let nobodys = |host: Option<&[u8]>| {
+            let mut request = Request::get("/a").body(Full::<Bytes>::default()).unwrap();
+            if let Some(host) = host {
+                let host = hyper::header::HeaderValue::from_bytes(host).unwrap();
+                request.headers_mut().insert(HOST, host);
+            }
+            request
+        };
+        for bad in [None, Some(&b"\xff"[..])] {
+            let answer = handler.answer(nobodys(bad)).await;
+            assert_eq!(answer.response.status(), StatusCode::BAD_REQUEST);
+            assert!(answer.failure.is_none(), "no guest ran: {:?}", answer.failure);
+        }
+        let answer = handler.answer(nobodys(Some(b"localhost"))).await;
+        assert_eq!(answer.response.status(), StatusCode::OK, "{:?}", answer.failure);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

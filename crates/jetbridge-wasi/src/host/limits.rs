@@ -8,8 +8,9 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 /// Memory of a guest by default, in bytes: what a Python guest needs, several times over.
 const MEMORY_BYTES_DEFAULT: usize = 512 * 1024 * 1024;
-/// Elements of a guest's tables: far beyond what compilers emit.
-const TABLE_ELEMENTS_MAX: usize = 1_000_000;
+/// Bytes that an element of a table takes at most: a pointer, in a vector that may have room for
+/// as many again.
+const TABLE_ELEMENT_BYTES: usize = 16;
 /// How long a guest that computes keeps a thread before others have it.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
@@ -17,7 +18,7 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of memory.
+    /// Bytes of memory, tables included.
     pub memory_bytes: usize,
     /// Time from its start to its end, waiting included; `None` for no limit.
     pub time: Option<Duration>,
@@ -39,7 +40,6 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Exceeded {
     Memory { wanted: usize, max: usize },
-    Table { wanted: usize },
     Time { max: Duration },
 }
 
@@ -49,11 +49,6 @@ impl fmt::Display for Exceeded {
             Self::Memory { wanted, max } => write!(
                 f,
                 "the guest asked for {wanted} bytes of memory, over its limit of {max} bytes"
-            ),
-            Self::Table { wanted } => write!(
-                f,
-                "the guest asked for a table of {wanted} elements, over the limit of \
-                 {TABLE_ELEMENTS_MAX} elements"
             ),
             Self::Time { max } => {
                 write!(f, "the guest ran for longer than its time limit of {max:?}")
@@ -81,13 +76,12 @@ impl Exceeded {
     pub(super) fn limit(self) -> &'static str {
         match self {
             Self::Memory { .. } => "memory",
-            Self::Table { .. } => "table",
             Self::Time { .. } => "time",
         }
     }
 }
 
-/// The memory of one guest, all of its instances together.
+/// The memory of one guest: the memories and tables of all of its instances together.
 #[derive(Debug)]
 pub(super) struct Memory {
     bytes_max: usize,
@@ -100,14 +94,9 @@ impl Memory {
     }
 }
 
-impl ResourceLimiter for Memory {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let wanted = self.bytes.saturating_add(desired.saturating_sub(current));
+impl Memory {
+    fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+        let wanted = self.bytes.saturating_add(bytes);
         if wanted <= self.bytes_max {
             self.bytes = wanted;
             return Ok(true);
@@ -115,17 +104,25 @@ impl ResourceLimiter for Memory {
         // A plain no would let the guest fail in its own words, without the limit's name.
         Err(Exceeded::Memory { wanted, max: self.bytes_max }.into())
     }
+}
 
-    fn table_growing(
+impl ResourceLimiter for Memory {
+    fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired <= TABLE_ELEMENTS_MAX {
-            return Ok(true);
-        }
-        Err(Exceeded::Table { wanted: desired }.into())
+        self.grow(desired.saturating_sub(current))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES))
     }
 }
 
@@ -143,4 +140,39 @@ pub(super) async fn within<R>(
     let Some(max) = time else { return guest.await };
     let ended = tokio::time::timeout(max, guest).await;
     ended.unwrap_or_else(|_elapsed| Err(Exceeded::Time { max }.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Engine, Instance, Module, Store};
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// What a guest of `module` with 64 MiB comes to, as the name of the limit that ended it.
+    fn ended_by(module: &str) -> Option<&'static str> {
+        let engine = Engine::default();
+        let module = Module::new(&engine, wat::parse_str(module).unwrap()).unwrap();
+        let mut store = Store::new(&engine, Memory::new(64 * MIB));
+        store.limiter(|memory| memory);
+        let ran = Instance::new(&mut store, &module, &[]);
+        ran.err().map(|error| error.downcast_ref::<Exceeded>().unwrap().limit())
+    }
+
+    #[test]
+    fn tables_are_memory_too() {
+        let tables = |number: usize, elements: usize| {
+            format!("(module {})", format!("(table {elements} funcref)").repeat(number))
+        };
+        assert_eq!(ended_by(&tables(1, 1_000_000)), None);
+        assert_eq!(ended_by(&tables(100, 1_000_000)), Some("memory"), "all of them together");
+        assert_eq!(ended_by(&tables(1, 5_000_000)), Some("memory"));
+        let grows = "(module (table $t 1 funcref) (start $s) (func $s
+            (drop (table.grow $t (ref.null func) (i32.const 5000000)))))";
+        assert_eq!(ended_by(grows), Some("memory"));
+        let both = "(module (memory 900) (table 600000 funcref))";
+        assert_eq!(ended_by(both), Some("memory"), "memories and tables together");
+        assert_eq!(ended_by("(module (memory 900) (table 300000 funcref))"), None);
+    }
 }

@@ -76,6 +76,16 @@ impl Follower {
         Ok(())
     }
 
+    /// Tells what is still to be told to `program`, and not to the one before, which is ended
+    /// where it stands: a change that it was being told of is told again.
+    pub fn hand_over(&mut self, program: Program) {
+        self.program = program;
+        self.guest = None;
+        if let Some((_, attempts)) = &mut self.pending {
+            *attempts = 0;
+        }
+    }
+
     /// True if the watch has ended: it is to be taken up again.
     pub fn has_ended(&self) -> bool {
         self.has_ended
@@ -94,14 +104,17 @@ impl Follower {
                 // What comes under its name next counts from 1 again.
                 self.seen = None;
             }
-            self.pending = Some((change?, 0));
+            let change = change?;
+            if matches!(change, Change::CaughtUp) {
+                return Ok(Told::CaughtUp);
+            }
+            self.pending = Some((change, 0));
         }
         let Some((change, attempts)) = &mut self.pending else { return Ok(Told::Done) };
         *attempts += 1;
         let (change, attempts) = (change.clone(), *attempts);
         let revision = change.revision();
         let told = match self.tell(change).await {
-            Ok(()) if revision.is_none() => Told::CaughtUp,
             Ok(()) => Told::Done,
             Err(error) => {
                 // A guest that trapped is of no more use.

@@ -52,35 +52,50 @@ fn encode(resolve: &Resolve, world: WorldId, wat: &str) -> Vec<u8> {
     ComponentEncoder::default().module(&core).unwrap().validate(true).encode().unwrap()
 }
 
-/// Each import under the name that the world exports it by.
+/// Each import under the name that the world exports it by: behind its dialect, if there are
+/// several.
 fn pass_through_core(resolve: &Resolve, world: WorldId) -> String {
     let (mut imports, mut exports) = (String::new(), String::new());
+    let packages = resolve.worlds[world].imports.keys().filter_map(|key| match key {
+        WorldKey::Interface(id) => resolve.interfaces[*id].package,
+        WorldKey::Name(_) => None,
+    });
+    let is_alone = packages.collect::<std::collections::BTreeSet<_>>().len() == 1;
     for (key, item) in &resolve.worlds[world].imports {
         let (WorldKey::Interface(id), WorldItem::Interface { .. }) = (key, item) else { continue };
         let module = resolve.id_of(*id).unwrap();
+        let dialect = match module.split_once("@0.2.0-") {
+            _ if is_alone => String::new(),
+            Some((_, dialect)) => format!("{dialect}-"),
+            None => "wasmcloud-".to_owned(),
+        };
         for (name, id) in &resolve.interfaces[*id].types {
             if matches!(resolve.types[*id].kind, TypeDefKind::Resource) {
                 let drop = format!("[resource-drop]{name}");
                 writeln!(
                     imports,
-                    r#"(import "{module}" "{drop}" (func $drop-{name} (param i32)))"#
+                    r#"(import "{module}" "{drop}" (func $drop-{dialect}{name} (param i32)))"#
                 )
                 .unwrap();
             }
         }
         for function in resolve.interfaces[*id].functions.values() {
-            pass(resolve, &module, function, (&mut imports, &mut exports));
+            let passed = Passed { module: &module, dialect: &dialect, function };
+            pass(resolve, passed, (&mut imports, &mut exports));
         }
     }
     format!("(module {imports} {RUNTIME} {exports})")
 }
 
-fn pass(
-    resolve: &Resolve,
-    module: &str,
-    function: &Function,
-    (imports, exports): (&mut String, &mut String),
-) {
+/// A function that is passed through.
+struct Passed<'a> {
+    module: &'a str,
+    dialect: &'a str,
+    function: &'a Function,
+}
+
+fn pass(resolve: &Resolve, passed: Passed<'_>, (imports, exports): (&mut String, &mut String)) {
+    let Passed { module, dialect, function } = passed;
     let name = match function.kind {
         FunctionKind::Static(_) | FunctionKind::AsyncStatic(_) => {
             function.name.replace("[static]", "").replace('.', "-")
@@ -90,6 +105,7 @@ fn pass(
         }
         _ => function.item_name().to_owned(),
     };
+    let name = format!("{dialect}{name}");
     let signature = resolve.wasm_signature(AbiVariant::GuestImport, function);
     assert!(signature.retptr && signature.results.is_empty(), "{name} returns a result");
     let all: Vec<&str> = signature.params.iter().map(wasm_type).collect();
@@ -99,7 +115,7 @@ fn pass(
         .unwrap();
     let args: String = (0..params.len()).map(|i| format!("(local.get {i})")).collect();
     let drop = borrowed(resolve, function)
-        .map(|resource| format!("(call $drop-{resource} (local.get 0))"))
+        .map(|resource| format!("(call $drop-{dialect}{resource} (local.get 0))"))
         .unwrap_or_default();
     let params = params.join(" ");
     writeln!(

@@ -15,6 +15,8 @@ pub(crate) const DRAFT: &str = include_str!("wit/draft.wit");
 pub(crate) const DRAFT2: &str = include_str!("wit/draft2.wit");
 pub(crate) const SPIN: &str = include_str!("wit/spin.wit");
 pub(crate) const WASMCLOUD: &str = include_str!("wit/wasmcloud.wit");
+/// A package whose world speaks three of them.
+pub(crate) const SEVERAL: &str = include_str!("wit/several.wit");
 
 pub(crate) static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let mut config = Config::new();

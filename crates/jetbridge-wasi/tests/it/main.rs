@@ -11,6 +11,7 @@ mod follower;
 mod guest;
 mod hostile;
 mod load;
+mod promises;
 mod rig;
 mod spin;
 mod stores;
@@ -42,8 +43,16 @@ macro_rules! row {
                 a_bucket_of_counters_counts_and_does_nothing_else, eight_hosts_count_exactly);
             row!(@cases $row, watcher: changes_reach_the_guest_in_order,
                 a_link_that_is_taken_away_tells_nothing_more);
+            row!(@cases $row, promises: a_component_speaks_several_dialects,
+                a_store_that_fails_is_an_error_and_never_a_trap,
+                a_batch_that_failed_in_part_says_so,
+                a_race_for_a_first_increment_loses_none,
+                a_listing_under_rewrites_misses_none,
+                a_value_over_what_a_message_may_have);
             #[cfg(feature = "host")]
-            row!(@cases $row, follower: a_bucket_that_was_made_again_is_told_whole);
+            row!(@cases $row, follower: a_bucket_that_was_made_again_is_told_whole,
+                a_watch_that_broke_off_is_taken_up_where_it_was,
+                another_version_goes_on_where_the_one_before_stood);
         }
     };
     (@cases $row:expr, $group:ident: $($case:ident),+ $(,)?) => {

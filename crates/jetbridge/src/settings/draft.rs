@@ -54,6 +54,18 @@ pub(super) struct Draft {
     pub(super) timing_margin: Slot<Duration>,
 }
 
+impl Draft {
+    /// True if anything is said about encryption.
+    pub(super) fn names_encryption(&self) -> bool {
+        let flags = [&self.tls, &self.tls_first, &self.insecure];
+        let files = [&self.certificate, &self.certificate_key];
+        flags.iter().any(|flag| flag.value().is_some())
+            || files.iter().any(|file| file.value().is_some())
+            || self.authorities.value().is_some()
+            || self.authority_text.value().is_some()
+    }
+}
+
 /// A setting that is there or not, and who wrote it.
 #[derive(Debug)]
 pub(super) struct Slot<T>(Option<Written<T>>);

@@ -40,8 +40,11 @@ struct Candidate {
     description: String,
 }
 
-/// Takes the login out of `draft`; the text, if any, is a warning.
-pub(super) fn take_login(draft: &mut Draft, dialect: Dialect) -> Result<(Auth, Option<String>)> {
+/// Takes the login out of `draft`, if it has one; the text, if any, is a warning.
+pub(super) fn take_login(
+    draft: &mut Draft,
+    dialect: Dialect,
+) -> Result<(Option<Auth>, Option<String>)> {
     complete(draft, dialect)?;
     let url_login = draft.servers.value().and_then(|list| list.login.clone());
     let candidates = candidates(draft, dialect, url_login.as_ref());
@@ -58,10 +61,7 @@ pub(super) fn take_login(draft: &mut Draft, dialect: Dialect) -> Result<(Auth, O
             ))
         }
     };
-    let auth = candidates
-        .first()
-        .and_then(|candidate| take(draft, candidate.method, url_login))
-        .unwrap_or(Auth::None);
+    let auth = candidates.first().and_then(|it| take(draft, it.method, url_login));
     Ok((auth, warning))
 }
 

@@ -35,6 +35,7 @@ pub use environment::Environment;
 pub use location::Location;
 pub use place::Place;
 pub use read::{NatsSettings, Source, read, target_variable};
+pub(crate) use read::read_over;
 pub use resolve::{Origin, Resolved, StoreRequest, resolve};
 pub use section::{SectionStore, resolve_section};
 pub use source::{

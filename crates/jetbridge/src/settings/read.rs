@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jetbridge_core::Result;
-use jetbridge_nats::{ClientCertificate, ConnectOptions};
+use jetbridge_nats::{ClientCertificate, ConnectOptions, Tls};
 
 use super::draft::{Draft, FileOrText, Half, Raw};
 use super::environment::Environment;
@@ -226,6 +226,20 @@ pub fn read(
     sources: &[Source],
     environment: &Environment,
 ) -> Result<NatsSettings> {
+    read_over(dialect, dialect.defaults(), sources, environment)
+}
+
+/// As [`read`], over a connection that is there: what no source says is as it is in `base`. A
+/// login, encryption and a place in the account each go as a whole.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_over(
+    dialect: Dialect,
+    base: ConnectOptions,
+    sources: &[Source],
+    environment: &Environment,
+) -> Result<NatsSettings> {
     let mut draft = Draft::default();
     let mut warnings = Vec::new();
     for (layer, source) in sources.iter().enumerate() {
@@ -233,8 +247,8 @@ pub fn read(
     }
     let (auth, warning) = take_login(&mut draft, dialect)?;
     warnings.extend(warning);
-    let mut connect = dialect.defaults();
-    connect.auth = auth;
+    let mut connect = base;
+    connect.auth = auth.unwrap_or(connect.auth);
     warnings.extend(encryption(&mut draft, &mut connect, dialect)?);
     pace(&mut draft, &mut connect);
     let reconnects_are_written = draft.reconnects.value().is_some();
@@ -335,6 +349,10 @@ fn encryption(
 ) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     let client = client_certificate(draft, dialect)?;
+    if !draft.names_encryption() {
+        return Ok(warnings);
+    }
+    connect.tls = Tls::default();
     let first = draft.tls_first.written().filter(|written| written.value);
     let insecure = draft.insecure.written().filter(|written| written.value);
     let implied_by = [
@@ -423,9 +441,12 @@ fn subjects(draft: &mut Draft, connect: &mut ConnectOptions) -> Result<()> {
         let message = format!("{} is set too: a domain is an API prefix", domain.describe());
         return Err(Problem::new(message).hint("keep one of them").at(&prefix.place));
     }
-    connect.name = draft.name.take();
-    connect.domain = draft.domain.take();
-    connect.api_prefix = draft.api_prefix.take();
-    connect.inbox_prefix = draft.inbox_prefix.take();
+    if draft.domain.value().is_some() || draft.api_prefix.value().is_some() {
+        connect.domain = draft.domain.take();
+        connect.api_prefix = draft.api_prefix.take();
+    }
+    let over = |base: &mut Option<String>, written: Option<String>| *base = written.or(base.take());
+    over(&mut connect.name, draft.name.take());
+    over(&mut connect.inbox_prefix, draft.inbox_prefix.take());
     Ok(())
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use jetbridge::Links;
-use jetbridge::nats::ConnectOptions;
+use jetbridge::nats::{Auth, ConnectOptions};
 use jetbridge::settings::{Environment, Location};
 use jetbridge::wasi::{KeyvalueCtx, Watched};
-use jetbridge_core::{ErrorKind, MemoryBackend};
+use jetbridge_core::{Backend as _, BucketKind, BucketName, ErrorKind, MemoryBackend};
 use jetbridge_testkit::jwt::{Grant, Operator, UserLogin};
 use jetbridge_testkit::{Certificates, NatsServer, Release, ServerOptions};
 
@@ -72,17 +72,80 @@ fn a_link_goes_before_the_provider_and_that_before_the_default() {
     assert_eq!(link.domain.as_deref(), Some("own"));
     assert_eq!(place(&links, [("CLUSTER_URI", "nats://l:2")]).servers, ["nats://l:2"]);
     assert_eq!(links.plan("l", &[]).unwrap().bucket.as_str(), "b");
+}
 
-    // The file's store goes before what the page prints, also for a login of the link's own.
+/// What a link says of its connection is laid over the whole of the file's.
+#[test]
+fn a_link_keeps_what_it_does_not_say_of_the_files_connection() {
     let mut file = ConnectOptions::default();
-    file.servers = vec!["nats://file:4222".to_owned()];
-    let links = Links::new(Environment::default()).at(Location::Nats(Box::new(file)));
+    file.servers = vec!["tls://file:4222".to_owned()];
+    file.auth = Auth::CredsFile("file.creds".into());
+    file.tls.ca_files = vec!["private-ca.pem".into()];
+    file.request_timeout = Duration::from_secs(9);
+    (file.api_prefix, file.inbox_prefix) = (Some("up.API".to_owned()), Some("_INBOX_up".to_owned()));
+    let links = Links::new(Environment::default()).at(Location::Nats(Box::new(file.clone())));
     assert!(links.plan("l", &[]).unwrap().is_default());
+    assert!(links.plan("l", &properties([("request_timeout", "9s")])).unwrap().is_default());
+
     let own = place(&links, [("JS_DOMAIN", "hub")]);
-    assert_eq!(
-        (own.servers, own.domain),
-        (vec!["nats://file:4222".to_owned()], Some("hub".into()))
-    );
+    assert_eq!((&own.servers, &own.auth, &own.tls), (&file.servers, &file.auth, &file.tls));
+    assert_eq!((own.request_timeout, &own.inbox_prefix), (file.request_timeout, &file.inbox_prefix));
+    assert_eq!((own.domain.as_deref(), own.api_prefix), (Some("hub"), None), "one place, whole");
+    let own = place(&links, [("request_timeout", "3s")]);
+    assert_eq!((&own.auth, &own.tls, &own.api_prefix), (&file.auth, &file.tls, &file.api_prefix));
+    assert_eq!(own.request_timeout, Duration::from_secs(3));
+
+    let own = place(&links, [("USER", "ann"), ("PASSWORD", "pass")]);
+    assert!(matches!(&own.auth, Auth::UserPassword { user, .. } if user == "ann"), "{own:?}");
+    assert_eq!((&own.servers, &own.tls), (&file.servers, &file.tls));
+    let own = place(&links, [("TLS_CA", Certificates::new().ca_pem())]);
+    assert_eq!((own.tls.ca_files.len(), own.tls.ca_pem.len()), (0, 1), "encryption is one thing");
+    assert_eq!(own.auth, file.auth);
+
+    // Servers of its own have nothing to do with the file's.
+    let own = place(&links, [("CLUSTER_URI", "nats://l:2")]);
+    assert_eq!((own.auth, own.tls), (Auth::None, ConnectOptions::default().tls));
+}
+
+#[test]
+fn how_to_connect_is_refused_where_there_is_no_server() {
+    let links = Links::new(Environment::default()).at(Location::Memory);
+    for own in [("JS_DOMAIN", "hub"), ("USER", "ann"), ("request_timeout", "3s")] {
+        let mut own = properties([own]);
+        if own[0].0 == "USER" {
+            own.extend(properties([("PASSWORD", "s3cr3t")]));
+        }
+        let error = links.plan("l", &own).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let shown = format!("{error:?}");
+        assert!(shown.contains("CLUSTER_URI") && !shown.contains("s3cr3t"), "{shown}");
+    }
+    assert!(links.plan("l", &properties([("history", "3")])).unwrap().is_default());
+    assert_eq!(place(&links, [("JS_DOMAIN", "h"), ("CLUSTER_URI", "n:1")]).servers, ["nats://n:1"]);
+}
+
+#[tokio::test]
+async fn a_bucket_is_made_as_its_link_says() {
+    let store = Arc::new(MemoryBackend::new());
+    let links = links().over(store.clone(), Location::Memory);
+    let own = [
+        ("bucket", "made"),
+        ("enable_bucket_auto_create", "true"),
+        ("history", "7"),
+        ("max_age", "90m"),
+        ("replicas", "3"),
+        ("storage", "memory"),
+    ];
+    links.add("l", &properties(own)).await.unwrap();
+    assert!(opens(&links, "l").await);
+    let name = BucketName::parse("made").unwrap();
+    let spec = store.bucket(BucketKind::Kv, &name).await.unwrap().spec;
+    assert_eq!((spec.history, spec.max_age), (7, Some(Duration::from_secs(90 * 60))));
+    let links = links.provider(&properties([("history", "3"), ("enable_bucket_auto_create", "true")]));
+    links.add("p", &properties([("history", "4")])).await.unwrap();
+    assert!(opens(&links, "p").await);
+    let name = BucketName::parse("p").unwrap();
+    assert_eq!(store.bucket(BucketKind::Kv, &name).await.unwrap().spec.history, 4);
 }
 
 #[test]

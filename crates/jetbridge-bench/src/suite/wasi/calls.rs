@@ -34,7 +34,7 @@ pub(super) async fn beside_async_nats(
     report: &mut Report,
 ) -> Outcome {
     let guest = Guest::new(&server.url(), &guest::command()).await?;
-    guest.run(&["guest", "set", "default", "n", "1"]).await?;
+    guest.run(&["set", "default", "n", "1"]).await?;
     let client = async_nats_peer::connect(server.url()).await?;
     let peer = async_nats_peer::jetstream::new(client).get_key_value("default").await?;
     for call in ["get", "set"] {
@@ -67,14 +67,14 @@ pub(super) async fn beside_async_nats(
 
 async fn per_second(guest: &Guest, call: &str) -> Outcome<f64> {
     let begin = Instant::now();
-    guest.run(&["guest", call, "default", "n", &CALLS.to_string()]).await?;
+    guest.run(&[call, "default", "n", &CALLS.to_string()]).await?;
     Ok(CALLS as f64 / begin.elapsed().as_secs_f64())
 }
 
 /// A call of one guest on the embedded store.
 pub(super) async fn embedded(store: &str, report: &mut Report) -> Outcome {
     let guest = Guest::new(store, &guest::command()).await?;
-    guest.run(&["guest", "set", "default", "n", "1"]).await?;
+    guest.run(&["set", "default", "n", "1"]).await?;
     for (call, most) in [("get", 15.0), ("set", 60.0)] {
         let mut figures = Vec::new();
         for _ in 0..RUNS {
@@ -93,7 +93,7 @@ pub(super) async fn round_trips(server: &NatsServer, on: &str, report: &mut Repo
     let proxy = Proxy::start(server.address()).await;
     let guest = Guest::new(&proxy.url(), &guest::command()).await?;
     prepare(&server.url(), "default", 1000, "k").await?;
-    guest.run(&["guest", "many", "default", "-", "1000"]).await?;
+    guest.run(&["many", "default", "-", "1000"]).await?;
     proxy.latency(AWAY);
     let time = async |words: &[&str]| {
         let begin = Instant::now();
@@ -102,8 +102,8 @@ pub(super) async fn round_trips(server: &NatsServer, on: &str, report: &mut Repo
     };
     let (mut one, mut many) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        one.push(time(&["guest", "get", "default", "k0000", "10"]).await? / 10.0);
-        many.push(time(&["guest", "many", "default", "-", "1000"]).await?);
+        one.push(time(&["get", "default", "k0000", "10"]).await? / 10.0);
+        many.push(time(&["many", "default", "-", "1000"]).await?);
     }
     let trips = quantile(&many, 0.5) / quantile(&one, 0.5);
     let row = Row::alone("get-many of 1000 keys, in times of one get 10 ms away", "", on, trips);
@@ -116,12 +116,12 @@ pub(super) async fn round_trips(server: &NatsServer, on: &str, report: &mut Repo
 pub(super) async fn listing(store: &str, on: &str, report: &mut Report) -> Outcome {
     let guest = Guest::new(store, &guest::command()).await?;
     guest.links.add("large", &[("enable_bucket_auto_create".into(), "true".into())]).await?;
-    guest.run(&["guest", "get", "large", "n", "1"]).await?;
+    guest.run(&["get", "large", "n", "1"]).await?;
     let kv = prepare(store, "large", LISTED, "key").await?;
     let (mut ratios, mut seconds) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let begin = Instant::now();
-        guest.run(&["guest", "keys", "large"]).await?;
+        guest.run(&["keys", "large"]).await?;
         let listed = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
         let mut changes = kv.watch(Watch::default());
@@ -141,9 +141,9 @@ pub(super) async fn listing(store: &str, on: &str, report: &mut Report) -> Outco
 pub(super) async fn hot_counter(store: &str, on: &str, report: &mut Report) -> Outcome {
     let guest = Guest::new(store, &guest::command()).await?;
     guest.links.add("hot", &[("counter_bucket".into(), "true".into())]).await?;
-    guest.run(&["guest", "plus", "hot", "n", "1"]).await?;
+    guest.run(&["plus", "hot", "n", "1"]).await?;
     let (begin, steps) = (Instant::now(), STEPS.to_string());
-    let words = ["guest", "plus", "hot", "n", steps.as_str()];
+    let words = ["plus", "hot", "n", steps.as_str()];
     try_join_all((0..CALLERS).map(|_| guest.run(&words))).await?;
     let rate = (CALLERS * STEPS) as f64 / begin.elapsed().as_secs_f64();
     let row = Row::alone("hot counter, 64 guests, counter bucket", "/s", on, rate);

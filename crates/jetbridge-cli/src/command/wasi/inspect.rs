@@ -1,14 +1,13 @@
 //! `wasi inspect`: what a component speaks, what it is for, what it finds, and what that needs.
 //! Nothing is run and nothing is connected to.
 
-use jetbridge::Links;
 use jetbridge::nats::Permissions;
-use jetbridge::settings::{Environment, Location};
+use jetbridge::settings::Location;
 use jetbridge::wasi::host::{Limits, Purpose};
 use jetbridge_core::Result;
 use serde::Serialize;
 
-use super::{CLOSE_GRACE, Loaded, load, planned};
+use super::{CLOSE_GRACE, Loaded, links, load, planned};
 use crate::args::Global;
 use crate::args::wasi::Guest;
 use crate::location::Place;
@@ -18,11 +17,10 @@ use crate::report::Status;
 pub(super) async fn run(guest: &Guest, global: &Global, printer: &Printer) -> Result<Status> {
     let Loaded { host, program } = load(guest, Limits::default()).await?;
     let place = Place::find(global)?;
-    let links =
-        Links::new(Environment::of_process()).at(place.location.clone()).provider(&guest.provider);
+    let links = links(guest, &place)?;
     let mut stores = Vec::new();
     let mut permissions = Vec::new();
-    for (name, properties) in planned(guest) {
+    for (name, properties) in planned(guest)? {
         let plan = links.plan(&name, &properties)?;
         stores.push(Store {
             identifier: plan.name.clone(),

@@ -28,8 +28,8 @@ pub(super) async fn run(args: &Run, global: &Global, printer: &Printer) -> Resul
     };
     let ctx = KeyvalueCtx::new(links.stores().clone());
     let ended = interrupt.guard(Box::pin(loaded.program.run(ctx, &args.arguments))).await;
-    say_left(&links.close(CLOSE_GRACE).await, printer);
-    loaded.host.close(CLOSE_GRACE).await;
+    let (reports, _left) = tokio::join!(links.close(CLOSE_GRACE), loaded.host.close(CLOSE_GRACE));
+    say_left(&reports, printer);
     match ended.map_err(with_option)? {
         Ended::Itself(guest) => Ok(status(guest, printer)),
         Ended::Short(signal) => Ok(Status::Interrupted(signal)),

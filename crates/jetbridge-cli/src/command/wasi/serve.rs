@@ -45,8 +45,8 @@ pub(super) async fn run(args: &Serve, global: &Global, printer: &Printer) -> Res
         Ok(tasks.stop(CLOSE_GRACE).await)
     };
     let ended = interrupt.guard(Box::pin(serving)).await;
-    say_left(&links.close(CLOSE_GRACE).await, printer);
-    host.close(CLOSE_GRACE).await;
+    let (reports, _left) = tokio::join!(links.close(CLOSE_GRACE), host.close(CLOSE_GRACE));
+    say_left(&reports, printer);
     match ended? {
         Ended::Itself(0) => Ok(Status::Done),
         Ended::Itself(cut) => {
