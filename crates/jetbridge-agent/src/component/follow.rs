@@ -66,11 +66,7 @@ impl Watch {
     }
 
     /// Counts what came of a change; what it failed with, if it is not over with that.
-    fn count(
-        &self,
-        told: jetbridge_core::Result<Told>,
-        follower: &Follower,
-    ) -> Option<Error> {
+    fn count(&self, told: jetbridge_core::Result<Told>, follower: &Follower) -> Option<Error> {
         let came = match told {
             Ok(Told::CaughtUp) => return None,
             Ok(Told::Done) => Came::Done,

@@ -157,7 +157,9 @@ impl Life<'_> {
             // Before the file is read: a change in between is one that is seen.
             if file.is_none() {
                 file = FileWatch::new(std::slice::from_ref(path))
-                    .inspect_err(|error| tracing::debug!("{} is looked at: {error}", path.display()))
+                    .inspect_err(|error| {
+                        tracing::debug!("{} is looked at: {error}", path.display())
+                    })
                     .ok();
             }
             let taken_up = self.take_up().await;

@@ -32,9 +32,9 @@ impl Version {
             let program = host.load(&name, &wasm)?;
             Ok((host, program))
         });
-        let (host, program) = compiled
-            .await
-            .map_err(|error| Error::new(ErrorKind::Internal, "component.load").caused_by(error))??;
+        let (host, program) = compiled.await.map_err(|error| {
+            Error::new(ErrorKind::Internal, "component.load").caused_by(error)
+        })??;
         check(spec, &program)?;
         Ok(Self { host, program, requests: Tasks::new() })
     }

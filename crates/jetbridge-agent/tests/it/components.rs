@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jetbridge::nats::ConnectOptions;
 use jetbridge::settings::Environment;
-use jetbridge_agent::UpFile;
 use jetbridge::settings::Location;
+use jetbridge_agent::UpFile;
 use jetbridge_core::{
     Backend, BucketName, BucketSpec, DeleteOpts, Key, Kv, MemoryBackend, Open, PutOpts, Read,
 };
@@ -194,8 +194,7 @@ async fn a_watch_goes_on_over_a_changed_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_does_not_run_yet_says_when_to_ask_again() {
-    let text =
-        format!("{HTTP}components:\n  - {{name: later, wasm: later.wasm, route: /count}}\n");
+    let text = format!("{HTTP}components:\n  - {{name: later, wasm: later.wasm, route: /count}}\n");
     let rig = Rig::start_in(folder(), &text).await;
     let (status, body) = rig.ask("/count/a").await;
     assert!(status == 503 && body.contains("component later does not run now"), "{status} {body}");
@@ -224,7 +223,8 @@ async fn a_component_that_never_starts_does_not_hold_up_the_end() {
     let text = format!("{HTTP}components:\n  - {{name: p, wasm: pipe.wasm, route: /p}}\n");
     let rig = Rig::start_in(folder, &text).await;
     // The reader has the pipe open: what is opened here does not wait.
-    let writer = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(pipe));
+    let writer =
+        tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(pipe));
     let writer = tokio::time::timeout(WITHIN, writer).await.unwrap().unwrap().unwrap();
     let (report, _folder) = tokio::time::timeout(WITHIN, rig.stop()).await.unwrap();
     assert!(report.is_clean(), "{report:?}");

@@ -71,7 +71,8 @@ async fn links_are_what_a_command_opens(store: Store) {
     let provider = ["--provider", "bucket=one", "--link", "b", "--link", "c:bucket=two"];
     assert_eq!(store.guest(&provider, &["count", "b", "k"]).await.text(), "3\n");
     assert_eq!(store.guest(&provider, &["count", "c", "k"]).await.err, "no-such-store\n");
-    let said = store.guest(&["--link", "b:bucket=${NOBODY_SET_THIS:-one}"], &["count", "b", "k"]).await;
+    let said =
+        store.guest(&["--link", "b:bucket=${NOBODY_SET_THIS:-one}"], &["count", "b", "k"]).await;
     assert_eq!(said.text(), "4\n");
     let said = store.guest(&["--link", "b:bucket=${NOBODY_SET_THIS}"], &["count", "b", "k"]).await;
     assert_eq!(said.code, 2);
@@ -395,10 +396,12 @@ mod slow {
     async fn processes_count_exactly_over_changes_of_leaders() {
         const STREAM: &str = "KV_default";
         let cluster = NatsCluster::start(Release::Newest, 3).await;
-        let proxies = join_all(cluster.nodes().iter().map(|node| Proxy::start(node.address()))).await;
+        let proxies =
+            join_all(cluster.nodes().iter().map(|node| Proxy::start(node.address()))).await;
         let url = proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",");
         let store = Store::at(&url);
-        let link = ["--link", "default:enable_bucket_auto_create=true", "--link", "default:replicas=3"];
+        let link =
+            ["--link", "default:enable_bucket_auto_create=true", "--link", "default:replicas=3"];
         assert_eq!(store.guest(&link, &["count"]).await.text(), "1\n");
         proxies.iter().for_each(|proxy| proxy.lose_acks(ACKS_LOST));
         // Longer than a cluster takes to elect a leader.

@@ -287,7 +287,8 @@ mod tests {
         fs::remove_file(rig.file()).unwrap();
         assert!(!rig.is_used());
         let files = fs::read_dir(rig.directory()).unwrap();
-        let mut left: Vec<_> = files.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> =
+            files.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
         left.retain(|name| *name != rig.name());
         left.sort();
         assert_eq!(left, ["going.cwasm.0123", "notes.txt", "used.cwasm", "young.cwasm"]);

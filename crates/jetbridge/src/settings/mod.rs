@@ -34,8 +34,8 @@ pub use databases::{
 pub use environment::Environment;
 pub use location::Location;
 pub use place::Place;
-pub use read::{NatsSettings, Source, read, target_variable};
 pub(crate) use read::read_over;
+pub use read::{NatsSettings, Source, read, target_variable};
 pub use resolve::{Origin, Resolved, StoreRequest, resolve};
 pub use section::{SectionStore, resolve_section};
 pub use source::{

@@ -82,14 +82,18 @@ fn a_link_keeps_what_it_does_not_say_of_the_files_connection() {
     file.auth = Auth::CredsFile("file.creds".into());
     file.tls.ca_files = vec!["private-ca.pem".into()];
     file.request_timeout = Duration::from_secs(9);
-    (file.api_prefix, file.inbox_prefix) = (Some("up.API".to_owned()), Some("_INBOX_up".to_owned()));
+    (file.api_prefix, file.inbox_prefix) =
+        (Some("up.API".to_owned()), Some("_INBOX_up".to_owned()));
     let links = Links::new(Environment::default()).at(Location::Nats(Box::new(file.clone())));
     assert!(links.plan("l", &[]).unwrap().is_default());
     assert!(links.plan("l", &properties([("request_timeout", "9s")])).unwrap().is_default());
 
     let own = place(&links, [("JS_DOMAIN", "hub")]);
     assert_eq!((&own.servers, &own.auth, &own.tls), (&file.servers, &file.auth, &file.tls));
-    assert_eq!((own.request_timeout, &own.inbox_prefix), (file.request_timeout, &file.inbox_prefix));
+    assert_eq!(
+        (own.request_timeout, &own.inbox_prefix),
+        (file.request_timeout, &file.inbox_prefix)
+    );
     assert_eq!((own.domain.as_deref(), own.api_prefix), (Some("hub"), None), "one place, whole");
     let own = place(&links, [("request_timeout", "3s")]);
     assert_eq!((&own.auth, &own.tls, &own.api_prefix), (&file.auth, &file.tls, &file.api_prefix));
@@ -141,7 +145,8 @@ async fn a_bucket_is_made_as_its_link_says() {
     let name = BucketName::parse("made").unwrap();
     let spec = store.bucket(BucketKind::Kv, &name).await.unwrap().spec;
     assert_eq!((spec.history, spec.max_age), (7, Some(Duration::from_secs(90 * 60))));
-    let links = links.provider(&properties([("history", "3"), ("enable_bucket_auto_create", "true")]));
+    let links =
+        links.provider(&properties([("history", "3"), ("enable_bucket_auto_create", "true")]));
     links.add("p", &properties([("history", "4")])).await.unwrap();
     assert!(opens(&links, "p").await);
     let name = BucketName::parse("p").unwrap();
