@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod litestream;
 mod process;
+mod python;
 mod release;
 mod servers;
 mod test;

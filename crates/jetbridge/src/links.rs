@@ -486,7 +486,7 @@ mod tests {
             ("counter_bucket", "contents: Keys", "true", "contents: Counters"),
             ("counter_encoding", "encoding: Decimal", "be64", "encoding: Be64"),
             ("counter_encoding", "encoding: Decimal", "le64", "encoding: Le64"),
-            ("key_encoding", "raw_keys: false", "raw", "raw_keys: true"),
+            ("key_encoding", "keys: Escaped", "raw", "keys: Raw"),
             ("read_consistency", "read: Fresh", "stale", "read: MaybeStale"),
             ("enable_bucket_auto_create", "create: None", "true", "create: Some"),
         ] {

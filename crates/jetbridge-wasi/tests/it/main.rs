@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod assemble;
+mod coverage;
 mod draft;
 mod draft2;
 mod faults;
@@ -12,6 +13,8 @@ mod guest;
 mod hostile;
 mod load;
 mod promises;
+#[cfg(feature = "host")]
+mod python;
 mod rig;
 mod spin;
 mod stores;

@@ -9,7 +9,7 @@ use jetbridge::Links;
 use jetbridge::nats::{Auth, ConnectOptions};
 use jetbridge::settings::{Environment, Location};
 use jetbridge::wasi::{KeyvalueCtx, Watched};
-use jetbridge_core::{Backend as _, BucketKind, BucketName, ErrorKind, MemoryBackend};
+use jetbridge_core::{Backend, BucketKind, BucketName, ErrorKind, MemoryBackend};
 use jetbridge_testkit::jwt::{Grant, Operator, UserLogin};
 use jetbridge_testkit::{Certificates, NatsServer, Release, ServerOptions};
 
@@ -130,8 +130,8 @@ fn how_to_connect_is_refused_where_there_is_no_server() {
 
 #[tokio::test]
 async fn a_bucket_is_made_as_its_link_says() {
-    let store = Arc::new(MemoryBackend::new());
-    let links = links().over(store.clone(), Location::Memory);
+    let store: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+    let links = links().over(Arc::clone(&store), Location::Memory);
     let own = [
         ("bucket", "made"),
         ("enable_bucket_auto_create", "true"),
