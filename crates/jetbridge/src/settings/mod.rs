@@ -34,6 +34,7 @@ pub use databases::{
 pub use environment::Environment;
 pub use location::Location;
 pub use place::Place;
+#[cfg(feature = "wasi")]
 pub(crate) use read::read_over;
 pub use read::{NatsSettings, Source, read, target_variable};
 pub use resolve::{Origin, Resolved, StoreRequest, resolve};
