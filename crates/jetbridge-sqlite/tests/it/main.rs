@@ -4,6 +4,7 @@
 
 mod capture;
 use capture::stores as captures;
+mod damage;
 mod faults;
 mod frozen;
 mod history;
@@ -11,6 +12,7 @@ mod interop;
 mod litestream;
 mod restore;
 mod rig;
+mod trouble;
 mod uplink;
 
 /// The cases that hold on every store.

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use jetbridge_core::{Backend, BucketName, BucketSpec, MemoryBackend, Objects, Open};
+use jetbridge_core::{Backend, BucketKind, BucketName, BucketSpec, MemoryBackend, Objects, Open};
 use jetbridge_local::{LocalBackend, LocalOptions};
 use jetbridge_nats::{ConnectOptions, NatsBackend};
 use jetbridge_sqlite::store::Replica;
@@ -21,6 +21,11 @@ pub(crate) enum Row {
 
 impl Row {
     pub(crate) async fn open(self) -> Rig {
+        self.open_as(BucketSpec::default()).await
+    }
+
+    /// As [`Row::open`], with a bucket that is limited.
+    pub(crate) async fn open_as(self, spec: BucketSpec) -> Rig {
         let (backend, keep): (Arc<dyn Backend>, Box<dyn Any + Send + Sync>) = match self {
             Self::Memory => (Arc::new(MemoryBackend::new()), Box::new(())),
             Self::Local => {
@@ -33,7 +38,7 @@ impl Row {
                 (Arc::new(connect(&server.url()).await), Box::new(server))
             }
         };
-        Rig::over(backend, keep).await
+        Rig::with(backend, keep, spec).await
     }
 }
 
@@ -46,17 +51,31 @@ pub(crate) async fn connect(url: &str) -> NatsBackend {
 pub(crate) struct Rig {
     pub(crate) objects: Arc<dyn Objects>,
     pub(crate) dir: tempfile::TempDir,
-    _backend: Arc<dyn Backend>,
+    backend: Arc<dyn Backend>,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
 impl Rig {
     pub(crate) async fn over(backend: Arc<dyn Backend>, keep: Box<dyn Any + Send + Sync>) -> Self {
+        Self::with(backend, keep, BucketSpec::default()).await
+    }
+
+    async fn with(
+        backend: Arc<dyn Backend>,
+        keep: Box<dyn Any + Send + Sync>,
+        spec: BucketSpec,
+    ) -> Self {
         let bucket = BucketName::parse(BUCKET).unwrap();
-        let open = Open::ensure(BucketSpec::default());
+        let open = Open::ensure(spec);
         let objects = backend.objects(&bucket, open).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { objects, dir, _backend: backend, _keep: keep }
+        Self { objects, dir, backend, _keep: keep }
+    }
+
+    /// How much the bucket holds.
+    pub(crate) async fn stored_bytes(&self) -> u64 {
+        let bucket = BucketName::parse(BUCKET).unwrap();
+        self.backend.bucket(BucketKind::Object, &bucket).await.unwrap().bytes
     }
 
     pub(crate) fn replica(&self) -> Replica {
