@@ -3,7 +3,7 @@
 use jetbridge::LinkPlan;
 use jetbridge::limit::Engine;
 use jetbridge::nats::{ConnectOptions, Permissions};
-use jetbridge::settings::Location;
+use jetbridge::settings::{DatabaseSpec, Location};
 use jetbridge::template::Server;
 use jetbridge_core::{BucketKind, BucketName, Pattern, Result};
 
@@ -47,7 +47,7 @@ impl UpFile {
         for link in self.links(options)?.filter(|link| link.is_default()) {
             link.permit(&mut permissions)?;
         }
-        for database in self.databases.iter().flat_map(|part| &part.list) {
+        for database in self.replicas().filter(|it| self.is_covered(it)) {
             permissions.replicate_into(&database.replica.bucket);
         }
         for template in &self.templates {
@@ -57,6 +57,27 @@ impl UpFile {
             }
         }
         Ok(permissions)
+    }
+
+    fn replicas(&self) -> impl Iterator<Item = &DatabaseSpec> {
+        self.databases.iter().flat_map(|part| &part.list)
+    }
+
+    /// True if a replica is on the server that the permissions are for: that of everything else,
+    /// or the one that all replicas of a file name, as Litestream's do, if there is nothing else.
+    fn is_covered(&self, database: &DatabaseSpec) -> bool {
+        let servers =
+            |spec: &DatabaseSpec| spec.replica.server.as_ref().map(|it| it.servers.clone());
+        let nothing_else = self.buckets.is_empty()
+            && self.handlers.is_empty()
+            && self.limits.limiters.is_empty()
+            && self.components.is_empty()
+            && self.templates.is_empty();
+        let wanted = match self.replicas().next() {
+            Some(first) if nothing_else => servers(first),
+            _ => None,
+        };
+        servers(database) == wanted
     }
 
     /// Where the links of all components lead, if the file's store is where `options` lead.
@@ -81,6 +102,10 @@ impl UpFile {
                 format!("link {} opens bucket {} of {}", link.name, link.bucket, link.location)
             })
             .collect();
+        for database in self.replicas().filter(|it| !self.is_covered(it)) {
+            let source = database.source.path().display();
+            lines.push(format!("database {source} replicates to {}", database.replica));
+        }
         for template in &self.templates {
             for read in template.reads()? {
                 let name = &template.name;

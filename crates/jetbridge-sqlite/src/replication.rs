@@ -29,6 +29,7 @@ const MACHINE_FILE: &str = "/etc/machine-id";
 pub struct Replication {
     capture: Capture,
     uplink: Arc<StoreUplink>,
+    upkeep: UpkeepOptions,
     tasks: Tasks,
 }
 
@@ -50,9 +51,9 @@ impl Replication {
         let uplink = StoreUplink::new(replica, FenceOptions::new(writer), tasks.clone());
         let uplink = Arc::new(uplink);
         let capture = Capture::start(options, Arc::clone(&uplink) as _).await?;
-        let upkeep = Upkeep::new(Arc::clone(&uplink), upkeep, capture.rebase());
-        tasks.spawn_until_stop(upkeep.run());
-        Ok(Self { capture, uplink, tasks })
+        let keeper = Upkeep::new(Arc::clone(&uplink), upkeep.clone(), capture.rebase());
+        tasks.spawn_until_stop(keeper.run());
+        Ok(Self { capture, uplink, upkeep, tasks })
     }
 
     /// Waits until everything that was committed before the call is durable in the replica.
@@ -61,6 +62,25 @@ impl Replication {
     /// As [`Capture::sync`].
     pub async fn sync(&self) -> Result<Txid> {
         self.capture.sync().await
+    }
+
+    /// Ships every page anew, whatever the replica has, and waits until that is durable.
+    ///
+    /// # Errors
+    /// As [`Capture::sync`].
+    pub async fn rebase(&self) -> Result<Txid> {
+        self.capture.rebase().ask();
+        self.capture.sync().await
+    }
+
+    /// Deletes what is older than it is to be kept, now.
+    ///
+    /// # Errors
+    /// Those of the store, and [`Conflict`](ErrorKind::Conflict) if somebody else writes to the
+    /// replica.
+    pub async fn enforce_retention(&self) -> Result<()> {
+        let (uplink, options) = (Arc::clone(&self.uplink), self.upkeep.clone());
+        Upkeep::new(uplink, options, self.capture.rebase()).forget().await
     }
 
     /// How the capture does now and from now on.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 pub use check::Integrity;
 pub(crate) use image::Image;
+pub use output::is_draft;
 pub(crate) use output::{POSITION_SUFFIX, directory_of, sync_directory, unwritten, with_suffix};
 pub(crate) use source::{Reading, blocking, fill, index};
 
@@ -31,6 +32,9 @@ pub(crate) const OPERATION: &str = "sqlite.restore";
 const PARALLELISM_DEFAULT: usize = 4;
 /// How often the files are listed again because one of the plan was deleted meanwhile.
 const LISTINGS_MAX: u32 = 5;
+/// What a proof would be called if it got a name. What one that was killed has left is removed by
+/// the next in the same directory.
+const PROOF_NAME: &str = ".jetbridge-verify";
 
 /// What to restore, and where to.
 #[derive(Clone, Debug)]
@@ -58,6 +62,8 @@ pub(crate) enum Form {
     Exact,
     /// To be followed: its first page says where it stands.
     Followed,
+    /// To be looked at by SQLite, and to be thrown away without ever having a name.
+    Proof,
 }
 
 impl Options {
@@ -179,8 +185,8 @@ pub async fn restore(
     }
 }
 
-/// Proves that a state can be restored: restores it to a file in `directory`, which is removed
-/// again, and lets SQLite check it.
+/// Proves that a state can be restored: restores it to a file in `directory`, lets SQLite check
+/// it, and drops it. It never has a name by which anybody would take it for a database.
 ///
 /// # Errors
 /// As [`restore`].
@@ -189,11 +195,10 @@ pub async fn verify(
     (directory, target): (&std::path::Path, Target),
     progress: Progress<'_>,
 ) -> Result<Restored> {
-    let path = directory.join(format!("jetbridge-verify-{}.db", jetbridge_core::random::name()));
-    let options = Options { target, integrity: Integrity::Full, ..Options::new(path.clone()) };
-    let restored = restore(replica, &options, progress).await;
-    output::remove(&path)?;
-    restored
+    let mut options = Options::new(directory.join(PROOF_NAME));
+    (options.target, options.integrity) = (target, Integrity::Full);
+    options.form = Form::Proof;
+    restore(replica, &options, progress).await
 }
 
 async fn attempt(
@@ -211,7 +216,9 @@ async fn attempt(
     }
     let (path, integrity) = (draft.path().to_owned(), options.integrity);
     check::run(path, integrity).await?;
-    draft.publish().await?;
+    if options.form != Form::Proof {
+        draft.publish().await?;
+    }
     Ok(image)
 }
 

@@ -10,6 +10,7 @@ mod level;
 mod manifest;
 mod plan;
 mod replica;
+mod words;
 
 pub use fetch::{Fetch, Patience};
 pub use level::Level;
@@ -17,3 +18,4 @@ pub use manifest::{LtxFile, Manifest};
 pub use plan::{Plan, Target, plan, restorable};
 pub(crate) use plan::{reach, reach_from};
 pub use replica::{BASE_HEADER, Put, Replica, TIMESTAMP_HEADER};
+pub use words::in_words_of_the_page;

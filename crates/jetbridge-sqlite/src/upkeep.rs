@@ -8,20 +8,23 @@
 mod decide;
 mod merge;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use jetbridge_core::{Clock, Result, SystemClock};
-use tokio::sync::Semaphore;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use jetbridge_core::{Backoff, Clock, Error, ErrorKind, Result, SystemClock};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use self::decide::{captured_to_delete, groups, snapshot_due, superseded};
-use self::merge::{Whole, merge};
-use crate::Txid;
+use self::merge::{Whole, is_sound, merge};
 use crate::capture::Rebase;
 use crate::restore::blocking;
-use crate::store::{Level, LtxFile, Put, Target, reach};
+use crate::store::{Level, LtxFile, Manifest, Put, Replica, Target, reach};
 use crate::uplink::StoreUplink;
+use crate::{Txid, TxidRange};
 
 /// Files of level 0 that are merged at once, however long ago that was done last: Litestream
 /// opens all files of a restore at the same time.
@@ -78,8 +81,15 @@ impl Default for UpkeepOptions {
 /// A base that was asked for and does not come is asked for again after this time: making one
 /// reads the whole database.
 const REBASE_AGAIN: Duration = Duration::from_secs(3600);
-/// Merges of this process at the same time: each holds what it merges in memory.
-static MERGES: Semaphore = Semaphore::const_new(1);
+/// After a failure nothing is tried for a while: what is broken is not read again every second.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+const RETRY_LAST: Duration = Duration::from_secs(60);
+/// Files that are fetched at once for a merge: 256 small ones on a line of 50 ms are 2 s.
+const FETCHES: usize = 8;
+/// Mebibytes of files that the merges of this process hold at the same time, and the results once
+/// more: thousands of small merges do not wait for one that is large, or whose store is slow.
+const MERGES_MIB: u32 = 32;
+static MERGES: Semaphore = Semaphore::const_new(MERGES_MIB as usize);
 
 /// Keeps the replica of an uplink in order.
 #[derive(Debug)]
@@ -89,42 +99,86 @@ pub(crate) struct Upkeep {
     rebase: Rebase,
     /// When a base was asked for.
     asked: Option<Instant>,
+    /// Until when nothing is tried, and how long the next time.
+    paused: Option<Instant>,
+    backoff: Backoff,
+    /// Files that cannot be read: nothing is made of them, and nothing goes because of them.
+    broken: BTreeSet<Name>,
+    /// The last transaction of the newest state that was read back as it was written.
+    proven: Option<Txid>,
+    /// When files were first seen that were captured in the future.
+    early: BTreeMap<Name, Instant>,
 }
+
+/// What names a file.
+type Name = (Level, TxidRange);
 
 impl Upkeep {
     /// `rebase` asks the capture for a base.
     pub(crate) fn new(uplink: Arc<StoreUplink>, options: UpkeepOptions, rebase: Rebase) -> Self {
-        Self { uplink, options, rebase, asked: None }
+        Self {
+            uplink,
+            options,
+            rebase,
+            asked: None,
+            paused: None,
+            backoff: Backoff::new(RETRY_FIRST, RETRY_LAST),
+            broken: BTreeSet::new(),
+            proven: None,
+            early: BTreeMap::new(),
+        }
     }
 
-    /// Works until it is dropped. A failure is logged and tried again when it is due again.
+    /// Works until it is dropped. A failure is logged, and what is due then is tried again later.
     pub(crate) async fn run(mut self) {
         let began = Instant::now();
         let mut merged_at = vec![began; self.options.levels.len()];
         let mut checked_at = began;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            for (at, every) in self.options.levels.iter().enumerate() {
+            if self.paused.is_some_and(|until| until > Instant::now()) {
+                continue;
+            }
+            let mut done = Ok(());
+            for (at, every) in self.options.levels.clone().iter().enumerate() {
                 let Some(level) = u8::try_from(at + 1).ok().and_then(Level::new) else { continue };
                 let crowded = at == 0 && self.unmerged() >= CAPTURED_MAX;
                 if merged_at[at].elapsed() >= *every || crowded {
                     merged_at[at] = Instant::now();
-                    self.report(self.compact(level).await);
+                    done = done.and(self.compact(level).await);
                 }
             }
-            let taken = self.snapshot().await;
-            self.report(taken);
+            done = done.and(self.snapshot().await);
             if checked_at.elapsed() >= self.options.captured_check {
                 checked_at = Instant::now();
-                self.report(self.forget().await);
+                done = done.and(self.forget().await);
             }
+            self.report(done);
         }
     }
 
-    fn report(&self, done: Result<()>) {
-        if let Err(error) = done {
-            tracing::warn!(replica = %self.uplink.replica(), %error, "upkeep failed");
+    fn report(&mut self, done: Result<()>) {
+        let Err(error) = done else {
+            self.paused = None;
+            self.backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
+            return;
+        };
+        tracing::warn!(replica = %self.uplink.replica(), %error, "upkeep failed");
+        self.paused = Some(Instant::now() + self.backoff.next_wait());
+        // What is lost to the chain, the database still has.
+        if error.kind() == ErrorKind::Corrupt && self.may_ask() {
+            self.ask();
         }
+    }
+
+    fn may_ask(&self) -> bool {
+        let again = self.options.snapshot_interval.min(REBASE_AGAIN);
+        self.asked.is_none_or(|at| at.elapsed() >= again)
+    }
+
+    fn ask(&mut self) {
+        self.asked = Some(Instant::now());
+        self.rebase.ask();
     }
 
     fn unmerged(&self) -> usize {
@@ -133,25 +187,48 @@ impl Upkeep {
         manifest.level(Level::CAPTURED).filter(|file| file.range.min() > merged).count()
     }
 
+    /// The files that can be read. One that was captured in the future, by a clock that was wrong,
+    /// is as old as we have known it.
+    fn manifest(&mut self, now: SystemTime) -> Manifest {
+        let mut manifest = self.uplink.ledger().read().clone();
+        for (level, range) in &self.broken {
+            manifest.remove(*level, *range);
+        }
+        let early: Vec<LtxFile> = manifest.files().filter(|it| it.time > now).cloned().collect();
+        let mut seen = BTreeMap::new();
+        for mut file in early {
+            let name = (file.level, file.range);
+            let since = self.early.remove(&name).unwrap_or_else(Instant::now);
+            seen.insert(name, since);
+            file.time = now.checked_sub(since.elapsed()).unwrap_or(now);
+            manifest.insert(file);
+        }
+        self.early = seen;
+        manifest
+    }
+
     /// Merges what the level below has that this one has not.
-    pub(crate) async fn compact(&self, level: Level) -> Result<()> {
-        let groups = groups(&self.uplink.ledger().read(), level);
-        for group in groups {
-            self.uplink.check_fence().await?;
+    async fn compact(&mut self, level: Level) -> Result<()> {
+        let now = self.options.clock.now();
+        for group in groups(&self.manifest(now), level) {
             self.merge_into(level, group).await?;
         }
         Ok(())
     }
 
-    async fn merge_into(&self, level: Level, group: Vec<LtxFile>) -> Result<()> {
-        let replica = self.uplink.replica();
+    async fn merge_into(&mut self, level: Level, group: Vec<LtxFile>) -> Result<()> {
+        let replica = self.uplink.replica().clone();
         let file = match group.as_slice() {
             // Alone and too large to be held: it is copied as it is.
-            [file] if file.bytes > decide::MERGE_BYTES_MAX => replica.copy(file, level).await?,
+            [file] if file.bytes > decide::MERGE_BYTES_MAX => {
+                self.uplink.check_fence().await?;
+                replica.copy(file, level).await?
+            }
             files => {
-                let _turn = MERGES.acquire().await;
-                let (time, bytes) = self.merged(files, Whole::AsItComes).await?;
                 let Some(range) = decide::span(files) else { return Ok(()) };
+                let _turn = turn(files).await;
+                let (time, bytes) = self.merged(files, Whole::AsItComes).await?;
+                self.uplink.check_fence().await?;
                 replica.put(Put { level, range, time, base: None }, bytes.into()).await?
             }
         };
@@ -159,60 +236,104 @@ impl Upkeep {
         Ok(())
     }
 
-    async fn merged(&self, files: &[LtxFile], whole: Whole) -> Result<(SystemTime, Vec<u8>)> {
-        let mut contents = Vec::new();
-        for file in files {
-            contents.push(self.uplink.replica().bytes(file).await?);
+    async fn merged(&mut self, files: &[LtxFile], whole: Whole) -> Result<(SystemTime, Vec<u8>)> {
+        let replica = self.uplink.replica().clone();
+        let wanted: Vec<(Replica, LtxFile)> =
+            files.iter().map(|file| (replica.clone(), file.clone())).collect();
+        let reads =
+            wanted.into_iter().map(|(replica, file)| async move { replica.bytes(&file).await });
+        let mut reading = stream::iter(reads).buffered(FETCHES).boxed();
+        let mut contents: Vec<Bytes> = Vec::new();
+        while let Some(read) = reading.next().await {
+            let at = contents.len();
+            contents.push(read.inspect_err(|error| self.note(&files[at], error))?);
         }
         let range = decide::span(files);
         let time = files.last().map_or(SystemTime::UNIX_EPOCH, |file| file.time);
-        Ok((time, blocking(move || merge(&contents, range, whole)).await?))
+        let (merged, unsound) = blocking(move || {
+            let merged = merge(&contents, range, whole);
+            let unsound = match &merged {
+                Ok(_) => None,
+                Err(_) => contents.iter().position(|file| !is_sound(file)),
+            };
+            Ok::<_, Error>((merged, unsound))
+        })
+        .await?;
+        let merged = merged.inspect_err(|error| {
+            if let Some(at) = unsound {
+                self.note(&files[at], error);
+            }
+        })?;
+        Ok((time, merged))
+    }
+
+    /// Keeps in mind that a file cannot be read.
+    fn note(&mut self, file: &LtxFile, error: &Error) {
+        if error.kind() == ErrorKind::Corrupt && self.broken.insert((file.level, file.range)) {
+            let (level, file) = (file.level, file.file_name());
+            tracing::error!(replica = %self.uplink.replica(), %level, file, %error,
+                "a file of the replica is broken or gone: a base is asked for");
+        }
     }
 
     /// Takes a snapshot if one is due, or asks for a base if it would be too large.
-    pub(crate) async fn snapshot(&mut self) -> Result<()> {
-        let now = self.options.clock.now();
-        let every = self.options.snapshot_interval;
-        if self.asked.is_some_and(|at| at.elapsed() < every.min(REBASE_AGAIN)) {
+    async fn snapshot(&mut self) -> Result<()> {
+        if !self.may_ask() {
             return Ok(());
         }
-        let plan = {
-            let manifest = self.uplink.ledger().read();
-            snapshot_due(&manifest, now, every).then(|| reach(&manifest, Target::Latest))
-        };
-        let Some(plan) = plan else { return Ok(()) };
+        let (now, every) = (self.options.clock.now(), self.options.snapshot_interval);
+        let manifest = self.manifest(now);
+        if !snapshot_due(&manifest, now, every) {
+            return Ok(());
+        }
+        let plan = reach(&manifest, Target::Latest);
         if plan.bytes() > decide::MERGE_BYTES_MAX {
-            self.asked = Some(Instant::now());
-            self.rebase.ask();
+            self.ask();
             return Ok(());
         }
-        self.uplink.check_fence().await?;
-        let _turn = MERGES.acquire().await;
+        let _turn = turn(&plan.files).await;
         let (time, bytes) = self.merged(&plan.files, Whole::Snapshot).await?;
-        let Some(range) = crate::TxidRange::new(Txid(1), plan.txid) else { return Ok(()) };
+        let Some(range) = TxidRange::new(Txid(1), plan.txid) else { return Ok(()) };
         let put = Put { level: Level::SNAPSHOT, range, time, base: None };
+        self.uplink.check_fence().await?;
         let file = self.uplink.replica().put(put, bytes.into()).await?;
         self.uplink.ledger().add(file);
         Ok(())
     }
 
     /// Deletes files of level 0 that are merged and old enough, and what no restore needs that a
-    /// newer snapshot or base has.
-    pub(crate) async fn forget(&self) -> Result<()> {
+    /// newer snapshot or base has, once that was read back as it was written.
+    pub(crate) async fn forget(&mut self) -> Result<()> {
         if self.options.deletion == Deletion::Disabled {
             return Ok(());
         }
         let now = self.options.clock.now();
         let (captured, others) = (self.options.captured_retention, self.options.snapshot_retention);
-        let old = {
-            let manifest = self.uplink.ledger().read();
-            let mut old = superseded(&manifest, now, others);
-            if !captured.is_zero() {
-                old.extend(captured_to_delete(&manifest, now, captured));
-            }
-            old
-        };
+        let manifest = self.manifest(now);
+        let mut old = superseded(&manifest, now, others);
+        if !old.is_empty() {
+            self.prove_newest(&manifest).await?;
+        }
+        if !captured.is_zero() {
+            old.extend(captured_to_delete(&manifest, now, captured));
+        }
         self.delete(old).await
+    }
+
+    /// Reads the newest state: what it replaces goes only if it is there.
+    async fn prove_newest(&mut self, manifest: &Manifest) -> Result<()> {
+        let Some((end, files)) = decide::newest_state(manifest) else { return Ok(()) };
+        if self.proven == Some(end) {
+            return Ok(());
+        }
+        let replica = self.uplink.replica().clone();
+        for file in files {
+            let mut fetch = replica.fetch(&file)?;
+            // To its end, where the digest is compared; nothing of it is held.
+            while fetch.next().await.inspect_err(|error| self.note(&file, error))?.is_some() {}
+        }
+        self.proven = Some(end);
+        Ok(())
     }
 
     async fn delete(&self, files: Vec<LtxFile>) -> Result<()> {
@@ -223,6 +344,14 @@ impl Upkeep {
         }
         Ok(())
     }
+}
+
+/// Waits until the files may be held in memory.
+async fn turn(files: &[LtxFile]) -> Option<SemaphorePermit<'static>> {
+    let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+    let mib = u32::try_from(bytes >> 20).unwrap_or(MERGES_MIB).saturating_add(1);
+    // It is never closed.
+    MERGES.acquire_many(mib.min(MERGES_MIB)).await.ok()
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ use self::fence::Fence;
 use crate::capture::{Delta, Head, Page, Pages, Progress, Scope, Touched, Uplink};
 use crate::ltx::{Decoder, HEADER_BYTES, Header, WalSpan};
 use crate::restore::{self, index};
-use crate::store::{Level, LtxFile, Manifest, Plan, Put, Replica, Target, reach};
+use crate::store::{
+    Level, LtxFile, Manifest, Plan, Put, Replica, Target, in_words_of_the_page, reach,
+};
 use crate::{Pgno, Txid, TxidRange};
 
 pub(crate) const OPERATION: &str = "sqlite.ship";
@@ -170,15 +172,21 @@ impl StoreUplink {
                 while next > bridge && source.has_more().await? {
                     let range = one(next)?;
                     let body = source.part(facts.header(range), part_pages)?;
-                    self.fence.hold().await?;
-                    self.ledger.add(self.replica.store(put(range), body).await?);
+                    self.fence.hold().await.map_err(told)?;
+                    let stored = self.replica.store(put(range), body).await;
+                    // What fails while the database is read is none of the store's.
+                    let stored = stored.map_err(|error| match source.has_failed() {
+                        true => error,
+                        false => told(error),
+                    });
+                    self.ledger.add(stored?);
                     next = Txid(next.0 - 1);
                 }
                 let range = between(lowest.min(bridge), next)?;
                 (range, encode(facts.header(range), &[])?)
             }
         };
-        self.fence.hold().await?;
+        self.fence.hold().await.map_err(told)?;
         self.ledger.add(self.put(put(leading.0), leading.1, &facts.progress).await?);
         // Where Litestream takes its position from.
         let behind = last.next();
@@ -189,7 +197,8 @@ impl StoreUplink {
 
     async fn put(&self, put: Put, bytes: Vec<u8>, progress: &Progress) -> Result<LtxFile> {
         let progress = progress.clone();
-        self.replica.put_told(put, bytes.into(), move || progress.tick()).await
+        let putting = self.replica.put_told(put, bytes.into(), move || progress.tick());
+        putting.await.map_err(told)
     }
 
     async fn header_of(&self, file: &LtxFile) -> Result<Header> {
@@ -207,8 +216,8 @@ impl Uplink for StoreUplink {
     async fn head(&self) -> Result<Option<Head>> {
         let mut head = self.head.lock().await;
         *head = None;
-        self.fence.hold().await?;
-        let plan = self.look().await?;
+        self.fence.hold().await.map_err(told)?;
+        let plan = self.look().await.map_err(told)?;
         let newest = self.ledger.read().files().map(|file| file.range.max()).max();
         *head = Some(plan.txid);
         let Some(last) = plan.files.last() else { return Ok(None) };
@@ -220,7 +229,7 @@ impl Uplink for StoreUplink {
         let captured = self.ledger.read().level(Level::CAPTURED).next_back().cloned();
         let captured = captured.filter(|file| file.range.max() == plan.txid);
         let file = captured.as_ref().unwrap_or(last);
-        let header = self.header_of(file).await?;
+        let header = self.header_of(file).await.map_err(told)?;
         let wal = header.wal.filter(|wal| wal.size > 0 && captured.is_some());
         Ok(Some(Head { txid: plan.txid, page_size: header.page_size, wal, time: header.time() }))
     }
@@ -251,10 +260,10 @@ impl Uplink for StoreUplink {
 
     async fn ship(&self, delta: Delta) -> Result<Txid> {
         let mut head = self.head.lock().await;
-        self.fence.hold().await?;
+        self.fence.hold().await.map_err(told)?;
         let before = match head.take() {
             Some(txid) => txid,
-            None => self.look().await?.txid,
+            None => self.look().await.map_err(told)?.txid,
         };
         let shipped = self.ship_fenced(delta, before).await?;
         *head = Some(shipped);
@@ -265,6 +274,14 @@ impl Uplink for StoreUplink {
 impl fmt::Debug for StoreUplink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreUplink({})", self.replica)
+    }
+}
+
+/// A failure of the store in the words that its users look for.
+fn told(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::PermissionDenied => in_words_of_the_page(error),
+        _ => error,
     }
 }
 

@@ -14,9 +14,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use jetbridge_core::{Backend, Clock, Error, ErrorKind, Objects, Open, Result, SystemClock};
+use jetbridge_nats::ConnectOptions;
 use jetbridge_sqlite::capture::Options;
 use jetbridge_sqlite::restore::{self, restore};
-use jetbridge_sqlite::store::{Replica, Target};
+use jetbridge_sqlite::store::{Replica, Target, in_words_of_the_page};
 use jetbridge_sqlite::upkeep::{Deletion, UpkeepOptions};
 use jetbridge_sqlite::{Replication, Txid};
 use tokio::time::Instant;
@@ -44,6 +45,9 @@ pub struct Replicator {
     own: Mutex<Option<Arc<dyn Backend>>>,
     slots: Mutex<BTreeMap<PathBuf, Slot>>,
     searched: Mutex<Option<Instant>>,
+    /// Replications that have ended by themselves, or whose database is gone, until they are
+    /// closed.
+    ending: Mutex<Vec<Arc<Replication>>>,
 }
 
 impl Replicator {
@@ -66,15 +70,21 @@ impl Replicator {
                 let mut server = server.clone();
                 server.connect_in_background = true;
                 server.name.get_or_insert_with(|| "jetbridge".to_owned());
-                Some(connect(&Location::Nats(server)).await?)
+                let connected = connect(&Location::Nats(server)).await;
+                Some(connected.map_err(in_words_of_the_page)?)
             }
             None => None,
         };
         let begun = Self::begin(spec, upkeep, own.clone(), store).await;
-        if let (Err(_), Some(own)) = (&begun, own) {
-            let _nothing_was_written = own.close(CLOSE_GRACE).await;
+        let (Err(error), Some(own)) = (&begun, own) else { return begun };
+        let _nothing_was_written = own.close(CLOSE_GRACE).await;
+        if error.kind() != ErrorKind::Unavailable {
+            return begun;
         }
-        begun
+        match &spec.replica.server {
+            Some(server) => cause_of(server, begun).await,
+            None => begun,
+        }
     }
 
     async fn begin(
@@ -84,7 +94,8 @@ impl Replicator {
         store: &Arc<dyn Backend>,
     ) -> Result<Self> {
         let backend = own.as_ref().unwrap_or(store);
-        let objects = backend.objects(&spec.replica.bucket, Open::existing()).await?;
+        let opened = backend.objects(&spec.replica.bucket, Open::existing()).await;
+        let objects = opened.map_err(in_words_of_the_page)?;
         let replicator = Self {
             spec: spec.clone(),
             upkeep: options_of(upkeep),
@@ -92,6 +103,7 @@ impl Replicator {
             own: Mutex::new(own),
             slots: Mutex::default(),
             searched: Mutex::default(),
+            ending: Mutex::default(),
         };
         let found = find(&replicator.spec.source, &[])?;
         *lock(&replicator.searched) = Some(Instant::now());
@@ -106,18 +118,27 @@ impl Replicator {
     }
 
     /// Looks after the databases, to be called every second or so: what ended is tried again,
-    /// what is new in a directory that is watched is begun, what is gone is ended.
+    /// what is new in a directory that is watched is begun, what is gone is ended. It may be
+    /// dropped before it returns, if [`Replicator::close`] follows.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the directory cannot be read; what runs goes
     /// on running.
     pub async fn tend(&self) -> Result<()> {
         let searched = self.search_if_due().await;
+        let now = SystemClock.now();
         let ended: Vec<Arc<Replication>> =
-            self.slots().values_mut().filter_map(Slot::take_ended).collect();
-        join_all(ended.iter().map(|ended| ended.close(CLOSE_GRACE))).await;
+            self.slots().values_mut().filter_map(|slot| slot.take_ended(now)).collect();
+        lock(&self.ending).extend(ended);
+        self.close_ended(CLOSE_GRACE).await;
         self.begin_due().await;
         searched
+    }
+
+    async fn close_ended(&self, grace: Duration) {
+        let ending = lock(&self.ending).clone();
+        join_all(ending.iter().map(|ended| ended.close(grace))).await;
+        lock(&self.ending).retain(|it| ending.iter().all(|closed| !Arc::ptr_eq(it, closed)));
     }
 
     async fn search_if_due(&self) -> Result<()> {
@@ -134,9 +155,7 @@ impl Replicator {
         for path in gone {
             tracing::info!(path = %path.display(), "the database is gone");
             let slot = self.slots().remove(&path);
-            if let Some(replication) = slot.and_then(|slot| slot.replication()) {
-                replication.close(CLOSE_GRACE).await;
-            }
+            lock(&self.ending).extend(slot.and_then(|slot| slot.replication()));
         }
         self.add(found);
         Ok(())
@@ -213,6 +232,30 @@ impl Replicator {
         Ok(done)
     }
 
+    /// Ships every page of every database anew; see [`Replication::rebase`].
+    ///
+    /// # Errors
+    /// As [`Replicator::sync`].
+    pub async fn rebase(&self) -> Result<Vec<(PathBuf, Txid)>> {
+        let mut done = Vec::new();
+        for (path, replication) in self.running() {
+            let txid = replication.rebase().await?;
+            done.push((path, txid));
+        }
+        Ok(done)
+    }
+
+    /// Deletes what is older than it is to be kept of every replica, now.
+    ///
+    /// # Errors
+    /// As [`Replication::enforce_retention`].
+    pub async fn enforce_retention(&self) -> Result<()> {
+        for (_, replication) in self.running() {
+            replication.enforce_retention().await?;
+        }
+        Ok(())
+    }
+
     /// As [`Replicator::sync`], for one database.
     ///
     /// # Errors
@@ -238,13 +281,17 @@ impl Replicator {
     pub async fn pause(&self, path: &Path, grace: Duration) -> Result<Option<Txid>> {
         let ending = self.ending(path)?;
         let _ending = ending.lock().await;
-        let paused = self.slots().get_mut(path).ok_or_else(|| unknown(path))?.pause();
+        let now = SystemClock.now();
+        let paused = self.slots().get_mut(path).ok_or_else(|| unknown(path))?.pause(now);
         let Some(replication) = paused else { return Ok(None) };
         let Some(replication) = replication else { return Ok(Some(Txid::NONE)) };
         if !replication.close(grace).await {
             return Err(Error::new(ErrorKind::Unavailable, "sqlite.stop")
                 .because("the last changes were not shipped in time")
                 .with("path", path.display()));
+        }
+        if let Some(slot) = self.slots().get_mut(path) {
+            slot.keep(&replication, SystemClock.now());
         }
         Ok(Some(replication.status().borrow().txid))
     }
@@ -274,13 +321,7 @@ impl Replicator {
     /// Restores the newest state of every database that runs to a file that is removed again,
     /// and remembers how that went.
     pub async fn verify(&self) {
-        let running: Vec<(PathBuf, Arc<Replication>)> = {
-            let slots = self.slots();
-            let running =
-                slots.iter().filter_map(|(path, slot)| Some((path.clone(), slot.replication()?)));
-            running.collect()
-        };
-        for (path, replication) in running {
+        for (path, replication) in self.running() {
             let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
             let place = (directory.as_path(), Target::Latest);
             let done = restore::verify(replication.replica(), place, &|_bytes| ()).await;
@@ -302,12 +343,18 @@ impl Replicator {
         let closing = running.iter().map(|replication| {
             replication.close(deadline.saturating_duration_since(Instant::now()))
         });
-        let closed = join_all(closing).await;
+        let (closed, ()) =
+            tokio::join!(join_all(closing), self.close_ended(CLOSE_GRACE.min(grace)));
         let own = lock(&self.own).take();
         if let Some(own) = own {
             let _everything_was_acknowledged = own.close(CLOSE_GRACE).await;
         }
         closed.iter().filter(|whole| !**whole).count()
+    }
+
+    fn running(&self) -> Vec<(PathBuf, Arc<Replication>)> {
+        let slots = self.slots();
+        slots.iter().filter_map(|(path, slot)| Some((path.clone(), slot.replication()?))).collect()
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Slot>> {
@@ -317,6 +364,18 @@ impl Replicator {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a server cannot be reached: one that connects and waits for that is told more than one that
+/// goes on trying.
+async fn cause_of(server: &ConnectOptions, begun: Result<Replicator>) -> Result<Replicator> {
+    match connect(&Location::Nats(Box::new(server.clone()))).await {
+        Ok(store) => {
+            let _nothing_was_written = store.close(CLOSE_GRACE).await;
+            begun
+        }
+        Err(error) => Err(in_words_of_the_page(error)),
+    }
 }
 
 fn unknown(path: &Path) -> Error {

@@ -55,9 +55,9 @@ impl ControlSection {
             socket::serve(spec, registered.clone(), tasks)?;
         }
         if let Some(heartbeat) = heartbeat.clone() {
-            let desk = desk.clone();
+            let (desk, clock) = (desk.clone(), Arc::clone(&self.overview.clock));
             tasks.spawn_until_stop(async move {
-                if let Err(error) = heartbeat::beat(&heartbeat, &desk).await {
+                if let Err(error) = heartbeat::beat(&heartbeat, &desk, &*clock).await {
                     tracing::warn!(%error, "there are no heartbeats");
                 }
             });

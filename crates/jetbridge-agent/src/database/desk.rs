@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use jetbridge::{DatabaseState, DatabaseStatus, Replicator};
@@ -16,18 +16,20 @@ use super::metrics;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DatabaseDesk(Arc<Mutex<BTreeMap<String, Arc<Replicator>>>>);
 
-/// Takes a replicator off the desk when dropped.
+/// Takes a replicator off the desk when dropped, unless another has taken its place there.
 #[derive(Debug)]
 pub(super) struct Listed {
     desk: DatabaseDesk,
     name: String,
+    replicator: Weak<Replicator>,
 }
 
 impl DatabaseDesk {
     /// Puts a replicator on the desk until what is returned is dropped.
     pub(super) fn list(&self, name: &str, replicator: &Arc<Replicator>) -> Listed {
         self.lock().insert(name.to_owned(), Arc::clone(replicator));
-        Listed { desk: self.clone(), name: name.to_owned() }
+        let replicator = Arc::downgrade(replicator);
+        Listed { desk: self.clone(), name: name.to_owned(), replicator }
     }
 
     pub(super) fn replicators(&self) -> Vec<Arc<Replicator>> {
@@ -62,7 +64,12 @@ impl DatabaseDesk {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.desk.lock().remove(&self.name);
+        let mut desk = self.desk.lock();
+        let is_ours =
+            |there: &Arc<Replicator>| Weak::ptr_eq(&Arc::downgrade(there), &self.replicator);
+        if desk.get(&self.name).is_some_and(is_ours) {
+            desk.remove(&self.name);
+        }
     }
 }
 
@@ -76,9 +83,15 @@ pub(super) fn word(database: &DatabaseStatus) -> &'static str {
     }
 }
 
-/// How long something that was captured has not been acknowledged.
-pub(super) fn lag(database: &DatabaseStatus, now: SystemTime) -> f64 {
-    database.capture.behind_since.map_or(0.0, |since| seconds(since, now))
+/// How long something may have been missing in the replica; `None` if nobody can tell: it was told
+/// to stop, or has not begun.
+pub(super) fn lag(database: &DatabaseStatus, now: SystemTime) -> Option<f64> {
+    match (database.state, database.lag_since) {
+        (DatabaseState::Stopped, _) => None,
+        (_, Some(since)) => Some(seconds(since, now)),
+        (DatabaseState::Running, None) => Some(0.0),
+        (DatabaseState::Starting | DatabaseState::Failed, None) => None,
+    }
 }
 
 pub(super) fn seconds(from: SystemTime, to: SystemTime) -> f64 {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use jetbridge::DatabaseStatus;
+use jetbridge::{DatabaseState, DatabaseStatus};
 use jetbridge_core::{Error, ErrorKind, Result};
 
 use super::desk::{lag, unix};
@@ -34,10 +34,10 @@ pub(super) fn write(databases: &[DatabaseStatus], out: &mut String, now: SystemT
             "jetbridge_database_lag_seconds",
             "gauge",
             "Age of the oldest change that is not in the replica",
-            &|it| Some(lag(it, now)),
+            &|it| lag(it, now),
         ),
         ("jetbridge_database_up", "gauge", "1 while it is replicated without an error", &|it| {
-            Some(f64::from(u8::from(it.error().is_none() && it.capture.txid.0 > 0)))
+            Some(f64::from(u8::from(is_up(it))))
         }),
         (
             "jetbridge_database_last_shipped_timestamp_seconds",
@@ -79,6 +79,12 @@ pub(super) fn write(databases: &[DatabaseStatus], out: &mut String, now: SystemT
             .map_err(|error| Error::new(ErrorKind::Internal, "metrics.encode").caused_by(error))?;
     }
     Ok(())
+}
+
+/// True while it is replicated without an error.
+fn is_up(database: &DatabaseStatus) -> bool {
+    let runs = database.state == DatabaseState::Running;
+    runs && database.error().is_none() && database.capture.txid.0 > 0
 }
 
 fn family(databases: &[DatabaseStatus], out: &mut String, series: Series<'_>) -> std::fmt::Result {

@@ -50,17 +50,20 @@ impl DatabaseSection {
         let _listed = self.desk.list(&self.specs.name(), &replicator);
         loop {
             report(&replicator, context);
+            let tending = async {
+                tokio::time::sleep(LOOK_EVERY).await;
+                replicator.tend().await
+            };
             tokio::select! {
+                // What is being begun with, which may be a restore of hours, is not waited for.
                 deadline = context.stop.begins() => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     let abandoned = replicator.close(left).await as u64;
                     return Drained { abandoned, ..Drained::default() };
                 }
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            // Never dropped in the middle: what it begins with may take a while, and ends.
-            if let Err(error) = replicator.tend().await {
-                context.reporter.degraded(error);
+                tended = tending => if let Err(error) = tended {
+                    context.reporter.degraded(error);
+                },
             }
         }
     }

@@ -3,15 +3,19 @@
 //! HTTP over a Unix socket that only its owner can open. Requests are small, few at a time, and
 //! each ends in time.
 
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use axum::extract;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -19,7 +23,7 @@ use jetbridge::settings::{
     DatabaseSpec, Environment, ReplicaSpec, SocketSpec, Upkeep, database_path,
 };
 use jetbridge::{DatabaseStatus, Replicator};
-use jetbridge_core::{Backend, Clock, Error, ErrorKind, Result, Tasks};
+use jetbridge_core::{Backend, Clock, Error, ErrorKind, Result, Tasks, random};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
@@ -33,6 +37,10 @@ use super::desk::{DatabaseDesk, Listed, status_json, word};
 const REQUEST_BYTES_MAX: usize = 64 << 10;
 /// Requests at once; more wait.
 const REQUESTS_MAX: usize = 64;
+/// Letters of the folder in which the socket is made: names of sockets are short.
+const PRIVATE_NAME_LENGTH: usize = 8;
+/// How long the body of a request may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take unless it says so, and at most.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
@@ -56,7 +64,8 @@ type Entry = (PathBuf, Arc<Replicator>, Listed);
 #[derive(Clone, Debug)]
 pub(super) struct Registered {
     means: Arc<Means>,
-    list: Arc<Mutex<Vec<Entry>>>,
+    /// `None` once it ends: nothing is taken on any more.
+    list: Arc<Mutex<Option<Vec<Entry>>>>,
     requests: Arc<Semaphore>,
 }
 
@@ -76,19 +85,45 @@ pub(super) fn serve(spec: &SocketSpec, registered: Registered, tasks: &Tasks) ->
         }
         std::fs::remove_file(&spec.path).map_err(failed)?;
     }
-    let listener = UnixListener::bind(&spec.path).map_err(failed)?;
-    let mode = std::fs::Permissions::from_mode(spec.mode);
-    std::fs::set_permissions(&spec.path, mode).map_err(failed)?;
+    let listener = bind(spec).map_err(failed)?;
+    let ours = identity(&spec.path);
     let (router, stopping, path) = (router(registered), tasks.clone(), spec.path.clone());
     tasks.spawn(async move {
-        let stop = async move { stopping.stopping().await };
+        let stop = async move {
+            stopping.stopping().await;
+            // Before requests under way have ended: the next process makes its own meanwhile.
+            if ours.is_some() && identity(&path) == ours {
+                std::fs::remove_file(&path).unwrap_or_default();
+            }
+        };
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
             tracing::error!(%error, "the socket ended");
         }
-        // The next process makes its own.
-        std::fs::remove_file(path).unwrap_or_default();
     });
     Ok(())
+}
+
+/// Makes the socket where only its owner sees it, until its mode is what it is to be.
+fn bind(spec: &SocketSpec) -> std::io::Result<UnixListener> {
+    let folder = spec.path.parent().unwrap_or(Path::new("."));
+    let folder = folder.join(format!(".{}", &random::name()[..PRIVATE_NAME_LENGTH]));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let made = folder.join("s");
+    let bound = UnixListener::bind(&made).and_then(|listener| {
+        std::fs::set_permissions(&made, std::fs::Permissions::from_mode(spec.mode))?;
+        std::fs::rename(&made, &spec.path)?;
+        Ok(listener)
+    });
+    if bound.is_err() {
+        std::fs::remove_file(&made).unwrap_or_default();
+    }
+    std::fs::remove_dir(&folder)?;
+    bound
+}
+
+/// The file that a name stands for now.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn router(registered: Registered) -> Router {
@@ -103,7 +138,23 @@ fn router(registered: Registered) -> Router {
         .route("/info", get(info))
         .route("/debug/sync-status", get(sync_status))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .layer(middleware::from_fn(whole_in_time))
         .with_state(registered)
+}
+
+/// Waits for a body for a while, and not for ever.
+async fn whole_in_time(request: extract::Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    // One byte more: what is too long is for the limit behind this to refuse.
+    let reading = axum::body::to_bytes(body, REQUEST_BYTES_MAX + 1);
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(body)) => next.run(extract::Request::from_parts(parts, body.into())).await,
+        Ok(Err(error)) => respond(Err(bad(&format!("invalid request body: {error}")))),
+        Err(_elapsed) => {
+            let text = "the request did not come in time".to_owned();
+            respond(Err(Refused(StatusCode::REQUEST_TIMEOUT, text)))
+        }
+    }
 }
 
 /// What a request says.
@@ -155,21 +206,22 @@ type Answer = std::result::Result<Value, Refused>;
 impl Registered {
     pub(super) fn new(means: Means) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self { means: Arc::new(means), list: Arc::default(), requests }
+        let list = Arc::new(Mutex::new(Some(Vec::new())));
+        Self { means: Arc::new(means), list, requests }
     }
 
     /// Ends with what was registered; returns how many databases are not shipped whole.
     pub(super) async fn close(&self, deadline: Instant) -> usize {
-        let list = std::mem::take(&mut *self.lock());
+        let list = self.lock().take();
         let mut abandoned = 0;
-        for (_, replicator, _) in list {
+        for (_, replicator, _) in list.into_iter().flatten() {
             let left = deadline.saturating_duration_since(Instant::now());
             abandoned += replicator.close(left).await;
         }
         abandoned
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Entry>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,7 +240,9 @@ impl Registered {
             let path = database_path(&request.path, &self.means.environment);
             let limit = request.timeout();
             let worked = tokio::time::timeout(limit, async {
-                let _slot = self.requests.acquire().await;
+                // Only those that are waited for by others take turns: a thousand who wait for a
+                // sync do not keep anybody from stopping.
+                let _turn = if request.wait { self.requests.acquire().await.ok() } else { None };
                 work(&self, &request, &path).await
             });
             worked.await.unwrap_or_else(|_elapsed| {
@@ -242,7 +296,19 @@ impl Registered {
         let replicator = Arc::new(started);
         let listed = self.means.desk.list(&format!("registered {}", path.display()), &replicator);
         let tended = Arc::downgrade(&replicator);
-        self.lock().push((path.to_owned(), replicator, listed));
+        let entry = (path.to_owned(), replicator, listed);
+        let refused = match &mut *self.lock() {
+            Some(list) => {
+                list.push(entry);
+                None
+            }
+            None => Some(entry),
+        };
+        if let Some((_, replicator, _)) = refused {
+            replicator.close(request.grace()).await;
+            let text = "the replicator ends".to_owned();
+            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, text));
+        }
         self.means.tasks.spawn_until_stop(async move {
             while let Some(replicator) = tended.upgrade() {
                 if let Err(error) = replicator.tend().await {
@@ -258,6 +324,7 @@ impl Registered {
     async fn unregister(&self, request: &Request, path: &Path) -> Answer {
         let found = {
             let mut list = self.lock();
+            let list = list.get_or_insert_default();
             let at = list.iter().position(|(registered, ..)| registered == path);
             at.map(|at| list.remove(at))
         };

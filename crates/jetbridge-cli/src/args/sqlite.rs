@@ -101,6 +101,12 @@ pub(crate) struct Replicate {
     /// Ship what is there now, and end
     #[arg(long)]
     pub(crate) once: bool,
+    /// With `--once`: ship every page anew, whatever the replica has
+    #[arg(long, requires = "once")]
+    pub(crate) force_snapshot: bool,
+    /// With `--once`: delete what is older than it is to be kept
+    #[arg(long, requires = "once")]
+    pub(crate) enforce_retention: bool,
     /// Restore databases first whose files are missing
     #[arg(long)]
     pub(crate) restore_if_db_not_exists: bool,
@@ -321,14 +327,16 @@ fn timestamp(raw: &str) -> Result<SystemTime, String> {
 }
 
 /// Flags that Litestream's users write with one dash.
-const ONE_DASH: [&str; 23] = [
+const ONE_DASH: [&str; 25] = [
     "-config",
     "-dir",
     "-dry-run",
+    "-enforce-retention",
     "-exec",
     "-follow",
     "-follow-interval",
     "-force",
+    "-force-snapshot",
     "-if-db-not-exists",
     "-if-replica-exists",
     "-integrity-check",

@@ -65,7 +65,7 @@ impl Drive {
                 Ok(false) => self.pause(backoff.next_wait()).await,
                 Err(error) => {
                     tracing::error!(%error, "the capture has ended");
-                    self.failed(described(&error));
+                    self.failed(&error);
                     break;
                 }
             }
@@ -247,7 +247,9 @@ impl Drive {
             tracing::info!(path = %self.options.path.display(), %txid, "the capture goes on");
         }
         self.status.send_if_modified(|status| {
-            let now = Status { txid, caught_up, behind_since: None, error: None, ..status.clone() };
+            let (behind_since, failing_since, error) = (None, None, None);
+            let now =
+                Status { txid, caught_up, behind_since, failing_since, error, ..status.clone() };
             let news = *status != now;
             *status = now;
             news
@@ -304,24 +306,27 @@ impl Drive {
         Ok(())
     }
 
-    fn failed(&self, text: String) {
-        let now = self.options.clock.now();
+    fn failed(&self, error: &Error) {
+        let (now, text) = (self.options.clock.now(), described(error));
+        let is_missing = error.kind() == ErrorKind::NotFound;
         self.status.send_modify(|status| {
             status.caught_up = false;
             status.failures += 1;
+            if !is_missing {
+                status.failing_since.get_or_insert(now);
+            }
             status.failed = Some((now, text.clone()));
             status.error = Some(text);
         });
     }
 
     fn report(&mut self, error: &Error) {
-        let text = described(error);
         if self.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             self.logged_at = Some(Instant::now());
             let path = self.options.path.display();
-            tracing::warn!(%path, error = text, "the capture is interrupted");
+            tracing::warn!(%path, error = described(error), "the capture is interrupted");
         }
-        self.failed(text);
+        self.failed(error);
     }
 
     /// Works with the engine on a thread that may block.

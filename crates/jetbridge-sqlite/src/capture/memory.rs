@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jetbridge_core::{Error, ErrorKind, Result};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::fault::{CAPTURE, failed, io_failed};
 use super::kept::FileId;
@@ -71,25 +71,36 @@ impl Memory {
         }
     }
 
-    fn open_file(path: &Path) -> Result<Self> {
-        let refused = |cause: rusqlite::Error| match cause.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase) => {
-                Error::new(ErrorKind::Corrupt, CAPTURE).with("path", path.display())
-            }
-            Some(rusqlite::ErrorCode::DatabaseBusy) => Error::new(ErrorKind::Conflict, CAPTURE)
-                .because("another process captures this database")
-                .with("path", path.display())
-                .hint("stop the other replicator first"),
-            _ => failed(path, cause),
+    /// Opens it to look at it: nothing is made, changed or thrown away. `None` if there is none,
+    /// or one of another layout.
+    pub(super) fn look(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(FILE_NAME);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let layout = layout(&connection).map_err(|cause| refused(&path, cause))?;
+        Ok((layout == LAYOUT).then_some(Self { path, connection }))
+    }
+
+    /// Exclusive: whoever comes second is told so, for as long as this one lives.
+    fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+        let open = || {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.execute_batch(
+                "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
+                 PRAGMA synchronous = NORMAL; PRAGMA cache_size = -256;
+                 PRAGMA journal_size_limit = 1048576;",
+            )?;
+            Ok(connection)
         };
-        let connection = Connection::open(path).map_err(refused)?;
-        // Exclusive: whoever comes second is told so, for as long as this one lives.
-        let prepare = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = NORMAL; PRAGMA cache_size = -256;
-             PRAGMA journal_size_limit = 1048576;";
-        connection.execute_batch(prepare).map_err(refused)?;
-        let layout = "PRAGMA user_version";
-        let found: i64 = connection.query_row(layout, [], |row| row.get(0)).map_err(refused)?;
+        open().map_err(|cause| refused(path, cause))
+    }
+
+    fn open_file(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = Self::connect(path, flags)?;
+        let found = layout(&connection).map_err(|cause| refused(path, cause))?;
         let old = found != LAYOUT;
         let make = format!(
             "BEGIN IMMEDIATE; {} CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY,
@@ -100,7 +111,7 @@ impl Memory {
              PRAGMA user_version = {LAYOUT}; COMMIT",
             if old { "DROP TABLE IF EXISTS cursor; DROP TABLE IF EXISTS digests;" } else { "" }
         );
-        connection.execute_batch(&make).map_err(refused)?;
+        connection.execute_batch(&make).map_err(|cause| refused(path, cause))?;
         Ok(Self { path: path.to_owned(), connection })
     }
 
@@ -203,6 +214,23 @@ impl Memory {
         }
         write_cursor(&transaction, cursor)?;
         transaction.commit()
+    }
+}
+
+fn layout(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn refused(path: &Path, cause: rusqlite::Error) -> Error {
+    match cause.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => {
+            Error::new(ErrorKind::Corrupt, CAPTURE).with("path", path.display())
+        }
+        Some(rusqlite::ErrorCode::DatabaseBusy) => Error::new(ErrorKind::Conflict, CAPTURE)
+            .because("another process captures this database")
+            .with("path", path.display())
+            .hint("stop the other replicator first"),
+        _ => failed(path, cause),
     }
 }
 

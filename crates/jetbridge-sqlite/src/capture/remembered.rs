@@ -17,10 +17,8 @@ use crate::replication::WRITER_FILE;
 /// # Errors
 /// [`Conflict`](jetbridge_core::ErrorKind::Conflict) if a capture runs now.
 pub fn remembered(state: &Path) -> Result<Option<Txid>> {
-    if !state.join(FILE_NAME).exists() {
-        return Ok(None);
-    }
-    Ok(Memory::open(state)?.cursor()?.map(|cursor| cursor.txid))
+    let Some(memory) = Memory::look(state)? else { return Ok(None) };
+    Ok(memory.cursor()?.map(|cursor| cursor.txid))
 }
 
 /// Forgets what is remembered in `state`: the next capture reads the replica to learn what it

@@ -33,6 +33,9 @@ pub struct Status {
     pub caught_up: bool,
     /// Since when something that was captured is not acknowledged; `None` if nothing is out.
     pub behind_since: Option<SystemTime>,
+    /// Since when it fails, so that what is committed may not even be seen; `None` once it works,
+    /// and while there is no database yet.
+    pub failing_since: Option<SystemTime>,
     /// What fails; `None` once it works again.
     pub error: Option<String>,
     /// What failed last, and when, whether it works again or not.

@@ -122,8 +122,12 @@ impl Database {
         Ok((database, place))
     }
 
-    /// Where it stands.
+    /// Where it stands. A change that was cut off is rolled back first: its pages, of which the
+    /// first says where the database stands, are half written.
     pub(super) fn place(&self) -> Result<Place> {
+        if with_suffix(&self.claim.path, JOURNAL_SUFFIX).exists() {
+            self.connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK").map_err(failed)?;
+        }
         self.found()?.ok_or_else(|| self.meddled_with())
     }
 

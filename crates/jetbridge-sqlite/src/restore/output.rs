@@ -28,6 +28,12 @@ const DRAFT_SUFFIX: &str = ".jetbridge-restore-";
 /// The same for the empty file that a draft takes the place of.
 const ASIDE_SUFFIX: &str = ".jetbridge-aside-";
 
+/// True if a file of this name is one that a restore has not finished, or has set aside: no
+/// database of anybody.
+pub fn is_draft(name: &str) -> bool {
+    name.contains(DRAFT_SUFFIX) || name.contains(ASIDE_SUFFIX)
+}
+
 /// Where a database is restored to.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
@@ -212,7 +218,7 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(crate) fn remove(path: &Path) -> Result<()> {
+fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritten(error)),
         _ => Ok(()),

@@ -15,7 +15,10 @@ pub(super) fn groups(manifest: &Manifest, level: Level) -> Vec<Vec<LtxFile>> {
     let Some(source) = level.source() else { return Vec::new() };
     // What a base carries is above this level, wherever it stands.
     let own = manifest.level(level).filter(|file| file.base.is_none());
-    let merged = own.map(|file| file.range.max()).max().unwrap_or(Txid::NONE);
+    let own = own.map(|file| file.range.max()).max();
+    // What lies before every state that is kept is on its way out: it is not carried up any more.
+    let oldest = || states(manifest).iter().map(|state| state.end).min();
+    let merged = own.or_else(oldest).unwrap_or(Txid::NONE);
     let mut groups: Vec<Vec<LtxFile>> = Vec::new();
     let mut bytes = 0;
     let sources = manifest.level(source).filter(|it| it.base.is_none() && it.range.min() > merged);
@@ -92,6 +95,16 @@ pub(super) fn superseded(
     let (snapshots, below): (Vec<_>, Vec<_>) =
         manifest.files().filter(is_below).partition(|file| file.level == Level::SNAPSHOT);
     snapshots.into_iter().chain(below).cloned().collect()
+}
+
+/// The newest snapshot or base: the transaction it is at, and its files.
+pub(super) fn newest_state(manifest: &Manifest) -> Option<(Txid, Vec<LtxFile>)> {
+    let state = states(manifest).into_iter().max_by_key(|state| state.end)?;
+    let is_of_it = |file: &&LtxFile| match file.base {
+        Some(base) => state.base && base.max() == state.end,
+        None => !state.base && file.level == Level::SNAPSHOT && file.range.max() == state.end,
+    };
+    Some((state.end, manifest.files().filter(is_of_it).cloned().collect()))
 }
 
 /// What a chain may begin with.

@@ -49,6 +49,19 @@ pub(super) fn merge(files: &[Bytes], range: Option<TxidRange>, whole: Whole) -> 
     encoder.finish().map(|(file, _written)| file)
 }
 
+/// True if a file can be read to its end, and is what it says.
+pub(super) fn is_sound(file: &Bytes) -> bool {
+    let page_size = Decoder::new(&file[..]).map(|decoder| decoder.header().page_size);
+    let read = page_size.and_then(|page_size| {
+        let mut input = Input::open(file, page_size)?;
+        while input.pgno.is_some() {
+            input.advance()?;
+        }
+        Ok(())
+    });
+    read.is_ok()
+}
+
 /// A file that is being read, and the page it stands at.
 struct Input<'a> {
     decoder: Decoder<&'a [u8]>,

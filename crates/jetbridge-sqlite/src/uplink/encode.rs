@@ -1,11 +1,12 @@
 //! Pages become files: from memory at once, or as they come.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use futures_util::StreamExt as _;
 use futures_util::stream::{self, Peekable};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use jetbridge_core::{Body, Result};
 
 use crate::capture::Page;
@@ -28,11 +29,20 @@ type Stream = Peekable<BoxStream<'static, Result<Page>>>;
 /// Pages that are read as they are sent, over several files.
 pub(super) struct Source {
     pages: Arc<tokio::sync::Mutex<Stream>>,
+    failed: Arc<AtomicBool>,
 }
 
 impl Source {
     pub(super) fn new(pages: BoxStream<'static, Result<Page>>) -> Self {
-        Self { pages: Arc::new(tokio::sync::Mutex::new(pages.peekable())) }
+        let failed = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&failed);
+        let pages = pages.inspect_err(move |_error| noted.store(true, Ordering::Relaxed)).boxed();
+        Self { pages: Arc::new(tokio::sync::Mutex::new(pages.peekable())), failed }
+    }
+
+    /// True if a page could not be read.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     pub(super) async fn has_more(&self) -> Result<bool> {

@@ -2,10 +2,12 @@
 
 mod app;
 mod child;
+mod clock;
 mod faults;
 mod folder;
 mod followed;
 mod followed_anew;
+mod full;
 mod history;
 mod hole;
 mod idle;
@@ -18,3 +20,4 @@ mod replaced;
 mod shapes;
 mod source;
 pub(crate) mod stores;
+mod storm;

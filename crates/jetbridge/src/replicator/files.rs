@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jetbridge_core::{Error, ErrorKind, Result};
 use jetbridge_sqlite::is_database;
+use jetbridge_sqlite::restore::is_draft;
 
 use crate::settings::DatabaseSource;
 
@@ -76,6 +77,10 @@ impl Search<'_> {
         if sidecar.iter().any(|suffix| path.to_string_lossy().ends_with(suffix)) {
             return false;
         }
+        // What is being restored is on its way to be one, or to be thrown away.
+        if path.file_name().is_some_and(|name| is_draft(&name.to_string_lossy())) {
+            return false;
+        }
         self.known.iter().any(|known| known == path) || is_database(path)
     }
 }
@@ -112,6 +117,7 @@ mod tests {
         put("notes.db", b"no database");
         put("other.sqlite", &database);
         put("in/c.db", &database);
+        put("d.db.jetbridge-restore-x.db", &database);
         let names = |recursive, pattern: &str| {
             let source = DatabaseSource::Directory {
                 directory: dir.path().to_owned(),

@@ -37,8 +37,10 @@ pub struct DatabaseStatus {
     pub replica: String,
     /// What it is doing.
     pub state: DatabaseState,
-    /// How its capture does.
+    /// How its capture does; how it did last, where it does not run now.
     pub capture: Status,
+    /// Since when something may not be in the replica; `None` if nothing is known to be missing.
+    pub lag_since: Option<SystemTime>,
     /// What failed last, and when.
     pub failed: Option<(SystemTime, String)>,
     /// The times of the oldest and the newest state that can be restored.
@@ -70,6 +72,15 @@ impl DatabaseStatus {
     }
 }
 
+/// What is known of a replication that ended, until the next one.
+#[derive(Debug)]
+struct Last {
+    capture: Status,
+    window: Option<(SystemTime, SystemTime)>,
+    files: usize,
+    at: SystemTime,
+}
+
 /// One database.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -78,6 +89,7 @@ pub(super) struct Slot {
     work: Work,
     backoff: Backoff,
     failed: Option<(SystemTime, String)>,
+    last: Option<Last>,
     /// What kept it from being begun with, for whoever asked for it.
     error: Option<Error>,
     verified: Option<Verified>,
@@ -100,6 +112,7 @@ impl Slot {
             work: Work::Waits(Instant::now()),
             backoff: Backoff::outage(),
             failed: None,
+            last: None,
             error: None,
             verified: None,
             ending: Arc::default(),
@@ -137,7 +150,7 @@ impl Slot {
                 if matches!(self.work, Work::Begins) {
                     self.wait();
                 }
-                self.failed = Some((now, error.to_string()));
+                self.failed = Some((now, whole(&error)));
                 self.error = Some(error);
                 None
             }
@@ -149,7 +162,7 @@ impl Slot {
     }
 
     /// The replication, if it has ended by itself: another attempt follows.
-    pub(super) fn take_ended(&mut self) -> Option<Arc<Replication>> {
+    pub(super) fn take_ended(&mut self, now: SystemTime) -> Option<Arc<Replication>> {
         let Work::Runs(replication) = &self.work else { return None };
         let status = replication.status().borrow().clone();
         if !status.ended {
@@ -160,6 +173,7 @@ impl Slot {
         }
         let ended = Arc::clone(replication);
         self.failed = status.failed;
+        self.keep(&ended, now);
         self.wait();
         Some(ended)
     }
@@ -188,12 +202,23 @@ impl Slot {
     }
 
     /// Stops it; `None` if it was stopped.
-    pub(super) fn pause(&mut self) -> Option<Option<Arc<Replication>>> {
+    pub(super) fn pause(&mut self, now: SystemTime) -> Option<Option<Arc<Replication>>> {
         match std::mem::replace(&mut self.work, Work::Stopped) {
             Work::Stopped => None,
-            Work::Runs(replication) => Some(Some(replication)),
+            Work::Runs(replication) => {
+                self.keep(&replication, now);
+                Some(Some(replication))
+            }
             Work::Waits(_) | Work::Begins => Some(None),
         }
+    }
+
+    /// Keeps in mind how a replication did in the end.
+    pub(super) fn keep(&mut self, replication: &Replication, at: SystemTime) {
+        let mut capture = replication.status().borrow().clone();
+        capture.caught_up = false;
+        self.last =
+            Some(Last { capture, window: replication.window(), files: replication.files(), at });
     }
 
     /// `false` if it was not stopped.
@@ -218,19 +243,30 @@ impl Slot {
             replica: format!("{}/{}{slash}{}", spec.bucket, spec.path, self.below),
             state: DatabaseState::Starting,
             capture: Status::default(),
+            lag_since: None,
             failed: self.failed.clone(),
             window: None,
             files: 0,
             verified: self.verified.clone(),
         };
+        if let Some(last) = &self.last {
+            status.capture = last.capture.clone();
+            // What is committed from then on is seen by nobody.
+            status.lag_since = last.capture.behind_since.or(Some(last.at));
+            (status.window, status.files) = (last.window, last.files);
+        }
         match &self.work {
             Work::Begins => {}
             Work::Waits(_) if self.failed.is_none() => {}
             Work::Waits(_) => status.state = DatabaseState::Failed,
-            Work::Stopped => status.state = DatabaseState::Stopped,
+            Work::Stopped => {
+                status.state = DatabaseState::Stopped;
+                status.lag_since = None;
+            }
             Work::Runs(replication) => {
                 status.state = DatabaseState::Running;
                 status.capture = replication.status().borrow().clone();
+                status.lag_since = status.capture.behind_since.or(status.capture.failing_since);
                 status.failed = status.capture.failed.clone().or(status.failed);
                 status.window = replication.window();
                 status.files = replication.files();
@@ -238,4 +274,11 @@ impl Slot {
         }
         status
     }
+}
+
+/// An error with what it came from.
+fn whole(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |it| it.source());
+    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+    format!("{error}{causes}")
 }

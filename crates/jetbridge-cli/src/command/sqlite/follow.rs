@@ -62,7 +62,13 @@ pub(super) async fn follow(
     let interrupt = Interrupt::new();
     let beginning = async {
         let (store, replica) = open(spec, (global, printer)).await?;
-        Ok((store, begin(replica, &wanted, printer).await?))
+        match begin(replica, &wanted, printer).await {
+            Ok(follow) => Ok((store, follow)),
+            Err(error) => {
+                let _nothing_is_left = store.close(CLOSE_GRACE).await;
+                Err(error)
+            }
+        }
     };
     let (store, mut follow) = match interrupt.guard(Box::pin(beginning)).await? {
         Ended::Itself(begun) => begun,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jetbridge::settings::{
     DatabaseSpec, Databases, Environment, Expansion, Location, ReplicaSpec, parse_yaml, read_file,
 };
-use jetbridge::sqlite::store::Replica;
+use jetbridge::sqlite::store::{Replica, in_words_of_the_page};
 use jetbridge_core::{Backend, Error, ErrorKind, Open, Result};
 use serde::Serialize;
 
@@ -147,32 +147,6 @@ pub(super) fn database_of<'a>(databases: &'a Databases, name: &str) -> Result<&'
             .because(format!("database not found in config: {name}"))
             .hint("`jetbridge sqlite databases` lists those that are")
     })
-}
-
-/// What Litestream's page about NATS calls these failures, and what it says to look at.
-fn in_words_of_the_page(error: Error) -> Error {
-    let said = format!("{error:?}").to_lowercase();
-    let (words, hint) = match error.kind() {
-        ErrorKind::NotFound => (
-            "Bucket not found",
-            "create the bucket first: `jetbridge object add BUCKET`; or check its name",
-        ),
-        ErrorKind::PermissionDenied => (
-            "Authorization violation",
-            "check the login, and that the user may use JetStream: `jetbridge doctor` says what \
-             fails",
-        ),
-        ErrorKind::Unavailable if said.contains("tls") || said.contains("certificate") => (
-            "TLS handshake failed",
-            "check the CA certificate, that client certificate and key match, and that the \
-             server's certificate is valid",
-        ),
-        ErrorKind::Unavailable => {
-            ("Connection refused", "check that the server runs, that its port is open, and the URL")
-        }
-        _ => return error,
-    };
-    Error::new(error.kind(), "sqlite.open").because(words).hint(hint).caused_by(error)
 }
 
 /// The databases of a file.

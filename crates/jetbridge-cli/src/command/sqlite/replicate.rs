@@ -33,7 +33,8 @@ pub(super) async fn run(args: &Replicate, global: &Global, printer: &Printer) ->
         Ended::Short(signal) => return Ok(Status::Interrupted(signal)),
     };
     if args.once {
-        return match interrupt.guard(Box::pin(once(&databases, &store, printer))).await? {
+        let once = once(args, &databases, (&store, printer));
+        return match interrupt.guard(Box::pin(once)).await? {
             Ended::Itself(()) => Ok(Status::Done),
             Ended::Short(signal) => Ok(Status::Interrupted(signal)),
         };
@@ -96,10 +97,14 @@ async fn store(
 }
 
 /// Ships what is there now.
-async fn once(databases: &Databases, store: &Arc<dyn Backend>, printer: &Printer) -> Result<()> {
+async fn once(
+    args: &Replicate,
+    databases: &Databases,
+    (store, printer): (&Arc<dyn Backend>, &Printer),
+) -> Result<()> {
     for spec in &databases.list {
         let replicator = Replicator::start(spec, &databases.upkeep, store).await?;
-        let synced = replicator.sync().await;
+        let synced = shipped(args, &replicator).await;
         let synced = synced.map(|done| {
             let view = |(path, txid): (PathBuf, jetbridge::sqlite::Txid)| Synced {
                 db_path: path,
@@ -113,6 +118,20 @@ async fn once(databases: &Databases, store: &Arc<dyn Backend>, printer: &Printer
         }
     }
     Ok(())
+}
+
+async fn shipped(
+    args: &Replicate,
+    replicator: &Replicator,
+) -> Result<Vec<(PathBuf, jetbridge::sqlite::Txid)>> {
+    let mut synced = replicator.sync().await?;
+    if args.force_snapshot {
+        synced = replicator.rebase().await?;
+    }
+    if args.enforce_retention {
+        replicator.enforce_retention().await?;
+    }
+    Ok(synced)
 }
 
 /// Goes on until a signal comes or the command ends.

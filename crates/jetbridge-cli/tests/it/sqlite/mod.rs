@@ -2,6 +2,7 @@
 
 mod control;
 mod follow;
+mod page;
 
 use jetbridge::core::{BucketName, BucketSpec, Open, Tasks};
 use jetbridge::sqlite::capture::{Delta, Page, Pages, Progress, Scope, Uplink as _};

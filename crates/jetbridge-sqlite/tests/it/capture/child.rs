@@ -2,7 +2,7 @@
 
 use jetbridge_testkit::process::{Roles, play};
 
-use super::{followed, killed, rebased, refusals};
+use super::{followed, full, killed, rebased, refusals};
 
 /// The test below.
 pub(crate) const ROLES: Roles = Roles::of("capture::child::role");
@@ -17,6 +17,9 @@ fn role() {
         "write" => killed::write(directory),
         "follow" => followed::follow(directory).await,
         "read" => followed::read(directory),
+        "full_state" => full::state(directory).await,
+        "full_output" => full::output(directory).await,
+        "full_follow" => full::follow(directory).await,
         "refused" => refusals::refused(directory).await,
         other => panic!("there is no role {other}"),
     });

@@ -52,6 +52,11 @@ impl History {
         Self { connection, at }
     }
 
+    /// Waits so long for others who write.
+    pub(crate) fn wait(&self, limit: std::time::Duration) {
+        self.connection.busy_timeout(limit).unwrap();
+    }
+
     /// Commits the next transaction.
     pub(crate) fn step(&mut self) {
         self.at += 1;

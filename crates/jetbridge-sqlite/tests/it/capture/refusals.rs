@@ -73,6 +73,26 @@ async fn a_damaged_database_is_said_to_be() {
     assert!(said.contains("damaged") || said.contains("malformed"), "{said}");
 }
 
+/// The half that is gone is not shipped as zeros over what the replica has.
+#[tokio::test]
+async fn a_truncated_database_is_said_to_be_and_hides_nothing() {
+    let source = Source::new();
+    let mut app = source.app();
+    app.write(200);
+    let capture = source.capture().await;
+    let txid = source.check(&capture).await;
+    super::source::closed(capture).await;
+    app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    app.run("close");
+    let whole = fs::read(source.path()).unwrap();
+    fs::write(source.path(), &whole[..whole.len() / 2]).unwrap();
+    let said = said_of(&source, false).await;
+    assert!(said.contains("damaged") || said.contains("malformed"), "{said}");
+    let restored = source.dir().join("restored.db");
+    assert_eq!(source.folder.restore(&restored), txid);
+    super::source::assert_intact(&restored);
+}
+
 #[tokio::test]
 async fn a_second_capture_is_refused() {
     let source = Source::new();

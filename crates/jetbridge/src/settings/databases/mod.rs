@@ -141,8 +141,23 @@ impl DatabaseSource {
 }
 
 /// Keys at the top that are known and have no effect here.
-const IDLE_AT_TOP: [&str; 5] =
-    ["access-key-id", "logging", "mcp-addr", "secret-access-key", "shutdown-sync-interval"];
+const IDLE_AT_TOP: [&str; 6] = [
+    "access-key-id",
+    "logging",
+    "mcp-addr",
+    "secret-access-key",
+    "shutdown-sync-interval",
+    "verify-compaction",
+];
+/// What to do instead, or why nothing is to be done.
+const INSTEAD: [(&str, &str); 6] = [
+    ("logging", "write -log-level LEVEL behind `replicate`"),
+    ("mcp-addr", "the socket, `/v1/status` and the commands with -json say the same"),
+    ("shutdown-sync-interval", "it is tried all the time until `shutdown-sync-timeout`"),
+    ("verify-compaction", "whatever is merged is verified"),
+    ("max-sync-wal-bytes", "what is large is cut by itself"),
+    ("truncate-page-n", "the log is cut at 64 MiB, without a snapshot"),
+];
 /// Keys at the top that are read, beside those of replicas.
 const AT_TOP: [&str; 13] = [
     "addr",
@@ -453,7 +468,11 @@ fn only(node: &Node, names: &[&str], without: &[&str]) -> Node {
 }
 
 fn idle(entry: &Entry) -> String {
-    format!("{}: `{}` has no effect here", entry.place, entry.name)
+    let said = format!("{}: `{}` has no effect here", entry.place, entry.name);
+    match INSTEAD.iter().find(|(name, _)| *name == entry.name) {
+        Some((_, instead)) => format!("{said}: {instead}"),
+        None => said,
+    }
 }
 
 fn unknown(entry: &Entry, names: &[&str]) -> String {
