@@ -18,4 +18,4 @@ pub use manifest::{LtxFile, Manifest};
 pub use plan::{Plan, Target, plan, restorable};
 pub(crate) use plan::{reach, reach_from};
 pub use replica::{BASE_HEADER, Put, Replica, TIMESTAMP_HEADER};
-pub use words::in_words_of_the_page;
+pub use words::{WORDS_OF_THE_PAGE, in_words_of_the_page};

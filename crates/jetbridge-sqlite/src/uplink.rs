@@ -229,7 +229,15 @@ impl Uplink for StoreUplink {
         let captured = self.ledger.read().level(Level::CAPTURED).next_back().cloned();
         let captured = captured.filter(|file| file.range.max() == plan.txid);
         let file = captured.as_ref().unwrap_or(last);
-        let header = self.header_of(file).await.map_err(told)?;
+        let header = match self.header_of(file).await {
+            // A name without a body, as Litestream leaves it in a full bucket.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::error!(replica = %self.replica, file = file.file_name(), %error,
+                    "the newest file is broken or gone: a new base is shipped");
+                return Ok(None);
+            }
+            read => read.map_err(told)?,
+        };
         let wal = header.wal.filter(|wal| wal.size > 0 && captured.is_some());
         Ok(Some(Head { txid: plan.txid, page_size: header.page_size, wal, time: header.time() }))
     }

@@ -9,15 +9,28 @@ mod restore;
 mod socket;
 mod state;
 
-use jetbridge_core::Result;
+use jetbridge::sqlite::store::WORDS_OF_THE_PAGE;
+use jetbridge_core::{Error, Result};
 
 use crate::args::Global;
 use crate::args::sqlite::{Sqlite, Word};
 use crate::printer::Printer;
-use crate::report::Status;
+use crate::report::{Begun, Status};
 
 /// Does what the word behind `sqlite` says.
 pub(crate) async fn run(args: Sqlite, global: &Global, printer: &Printer) -> Result<Status> {
+    let done = perform(args, global, printer).await;
+    let words = done.as_ref().err().and_then(Error::message);
+    match (&done, WORDS_OF_THE_PAGE.iter().find(|it| Some(**it) == words)) {
+        (Err(error), Some(words)) => {
+            printer.error(&Begun::with(Some(words), error));
+            Ok(Status::Failed(error.kind()))
+        }
+        _ => done,
+    }
+}
+
+async fn perform(args: Sqlite, global: &Global, printer: &Printer) -> Result<Status> {
     match args.word {
         Word::Replicate(args) => replicate::run(&args, global, printer).await,
         Word::Restore(args) => restore::run(&args, global, printer).await,

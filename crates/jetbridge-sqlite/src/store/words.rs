@@ -9,6 +9,14 @@ const LOGIN: (&str, &str) = (
      `jetbridge check --permissions FILE` what is needed",
 );
 
+/// What such an error begins with.
+pub const WORDS_OF_THE_PAGE: [&str; 4] = [
+    "Authorization violation",
+    "Bucket not found",
+    "Connection refused, or no answer",
+    "TLS handshake failed",
+];
+
 /// The same error, beginning with the words of the page, if it has any for it.
 pub fn in_words_of_the_page(error: Error) -> Error {
     let said = format!("{error:?}").to_lowercase();

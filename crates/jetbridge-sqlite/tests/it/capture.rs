@@ -12,6 +12,7 @@ mod history;
 mod hole;
 mod idle;
 mod killed;
+mod large;
 mod load;
 mod plain;
 mod rebased;

@@ -35,6 +35,14 @@ impl Litestream {
         succeeded(&if cancelled { once() } else { done });
     }
 
+    /// As [`Litestream::replicate_once`], where it may fail; says what it said if it did.
+    pub(crate) fn try_replicate_once(self, server: &str, database: &Path) -> Result<(), String> {
+        let config = config(server, database);
+        let mut command = self.command();
+        let done = command.args(["replicate", "-once", "-config"]).arg(&config).output().unwrap();
+        if done.status.success() { Ok(()) } else { Err(text(&done)) }
+    }
+
     /// Restores into a file; says what it said if it could not.
     pub(crate) fn restore(
         self,

@@ -4,15 +4,18 @@
 
 mod capture;
 use capture::stores as captures;
+mod coverage;
 mod damage;
 mod faults;
 mod frozen;
 mod history;
 mod interop;
 mod litestream;
+mod orphans;
 mod restore;
 mod rig;
 mod trouble;
+mod upkeep;
 mod uplink;
 
 /// The cases that hold on every store.
@@ -24,7 +27,7 @@ macro_rules! row {
             row!(@cases $row, restore: every_state_of_a_history_is_restored,
                 a_base_in_parts_is_restored, a_broken_file_is_made_up_for_or_named,
                 a_purged_file_is_named, what_is_there_is_not_written_over,
-                what_came_meanwhile_is_not_written_over);
+                what_came_meanwhile_is_not_written_over, a_proof_is_never_a_database);
             row!(@cases $row, uplink: what_is_shipped_is_restored,
                 what_is_large_is_cut_and_shown_whole, a_base_that_failed_is_no_part_of_the_chain,
                 a_delta_sent_twice_is_acknowledged_twice,

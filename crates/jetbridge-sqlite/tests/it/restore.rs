@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jetbridge_core::ErrorKind;
-use jetbridge_sqlite::restore::{Options, Overwrite, Restored, restore};
+use jetbridge_sqlite::restore::{Options, Overwrite, Restored, is_draft, restore, verify};
 use jetbridge_sqlite::store::{Level, LtxFile, Put, Target};
 use jetbridge_sqlite::{Txid, TxidRange};
 
@@ -149,4 +149,25 @@ pub(crate) async fn what_came_meanwhile_is_not_written_over(rig: &Rig) {
         assert_eq!(std::fs::read(file).unwrap(), b"mine");
     }
     assert_eq!(std::fs::read_dir(rig.dir.path()).unwrap().count(), 2, "and no draft is left");
+}
+
+pub(crate) async fn a_proof_is_never_a_database(rig: &Rig) {
+    written(rig).await;
+    let names = || {
+        let entries = std::fs::read_dir(rig.dir.path()).unwrap();
+        let names = entries.map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.collect::<Vec<_>>()
+    };
+    // One that was killed has left this.
+    let left = rig.dir.path().join(".jetbridge-verify.jetbridge-restore-left");
+    std::fs::write(left, "half").unwrap();
+    let look = |_bytes| {
+        let names = names();
+        assert!(names.len() == 1 && names.iter().all(|it| is_draft(it)), "{names:?}");
+    };
+    // These pages are no database: SQLite says so, and nothing is left.
+    let place = (rig.dir.path(), Target::Latest);
+    let error = verify(&rig.replica(), place, &look).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    assert_eq!(names(), Vec::<String>::new());
 }

@@ -60,7 +60,8 @@ impl Rig {
         Self::with(backend, keep, BucketSpec::default()).await
     }
 
-    async fn with(
+    /// As [`Rig::over`], with a bucket that is limited.
+    pub(crate) async fn with(
         backend: Arc<dyn Backend>,
         keep: Box<dyn Any + Send + Sync>,
         spec: BucketSpec,
