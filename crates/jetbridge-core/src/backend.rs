@@ -134,9 +134,6 @@ pub struct Capabilities {
     pub durable: bool,
     /// Copies the store can keep; 1 for the embedded one.
     pub replicas_max: u8,
-    /// Appends that are under way at once are kept in the order in which they were first polled,
-    /// if that is done `unconstrained`: tokio's budget would put some of them off.
-    pub ordered_appends: bool,
 }
 
 /// Keys or objects.

@@ -151,7 +151,6 @@ impl Backend for MemoryBackend {
             shared: false,
             durable: false,
             replicas_max: 1,
-            ordered_appends: true,
         }
     }
 

@@ -182,8 +182,6 @@ impl Backend for NatsBackend {
         capabilities.value_bytes_max = value_bytes_max(self.client().max_payload()) as u64;
         capabilities.shared = true;
         capabilities.durable = true;
-        // One connection carries them, in order.
-        capabilities.ordered_appends = true;
         let clustered = self.client().server_info().cluster.is_some();
         capabilities.replicas_max = if clustered { REPLICAS_MAX } else { 1 };
         capabilities

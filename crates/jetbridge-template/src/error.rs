@@ -90,12 +90,12 @@ fn mark(line: &str, place: &Place) -> Option<Range<usize>> {
     let (start, first) = line.char_indices().nth(place.column.checked_sub(1)?)?;
     let rest = &line[start..];
     let bare = rest.trim_start_matches(['"', '\'']);
-    let quotes = rest.len() - bare.len();
-    let length = match close(bare.as_bytes()) {
-        Some(length) if bare.starts_with("((") => quotes + length,
-        // It goes on behind this line.
-        None if bare.starts_with("((") => rest.trim_end().len(),
-        _ => first.len_utf8(),
+    let length = if bare.starts_with("((") {
+        let quotes = rest.len() - bare.len();
+        // Else it goes on behind this line.
+        close(bare.as_bytes()).map_or(rest.trim_end().len(), |length| quotes + length)
+    } else {
+        first.len_utf8()
     };
     Some(start..start + length)
 }
@@ -164,6 +164,8 @@ mod tests {
             ("a: \"(( grab x ))\"", 4, "\"(( grab x ))"),
             ("a: (( grab", 4, "(( grab"),
             ("a: plain", 4, "p"),
+            ("a: x) y", 5, ")"),
+            ("a: \"x) y", 4, "\""),
         ] {
             let place = Place::new("f", 1, column);
             assert_eq!(&line[mark(line, &place).unwrap()], marked, "{line}");

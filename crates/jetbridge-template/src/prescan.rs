@@ -182,7 +182,7 @@ impl Scan<'_> {
 }
 
 /// The length of the operator that `bytes` starts with: to the `))` that closes it, quotes
-/// respected, before the next document.
+/// respected, before the next document; `None` if it does not close, or is none.
 pub(crate) fn close(bytes: &[u8]) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -190,7 +190,7 @@ pub(crate) fn close(bytes: &[u8]) -> Option<usize> {
         match bytes[at] {
             b'(' => depth += 1,
             b')' => {
-                depth -= 1;
+                depth = depth.checked_sub(1)?;
                 if depth == 0 {
                     return (bytes.get(at.checked_sub(1)?) == Some(&b')')).then_some(at + 1);
                 }

@@ -3,6 +3,7 @@
 pub mod certs;
 pub mod contract;
 pub mod counting;
+pub mod coverage;
 mod dice;
 pub mod fault;
 pub mod guest;

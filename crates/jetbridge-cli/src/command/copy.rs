@@ -28,7 +28,16 @@ pub(crate) async fn run(args: Copy, global: &Global, printer: &Printer) -> Resul
     from.announce(printer);
     to.announce(printer);
     let interrupt = Interrupt::new();
-    match interrupt.guard(Box::pin(between(&args, &from, &to, printer))).await? {
+    let connected = match interrupt.guard(Box::pin(connect(&from, &to))).await? {
+        Ended::Itself(connected) => connected,
+        Ended::Short(signal) => return Ok(Status::Interrupted(signal)),
+    };
+    let [source, destination] = &connected;
+    let ended = interrupt.guard(Box::pin(copy(&args, source, destination, printer))).await;
+    for store in &connected {
+        store.close(CLOSE_GRACE).await;
+    }
+    match ended? {
         Ended::Itself(status) => Ok(status),
         Ended::Short(signal) => {
             printer.note("cut short; run it again to go on");
@@ -69,19 +78,15 @@ fn refused(why: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, "copy.plan").because(why)
 }
 
-async fn between(args: &Copy, from: &Place, to: &Place, printer: &Printer) -> Result<Status> {
+async fn connect(from: &Place, to: &Place) -> Result<[Arc<dyn Backend>; 2]> {
     let source = jetbridge::connect(&from.location).await?;
-    let destination = match jetbridge::connect(&to.location).await {
-        Ok(destination) => destination,
+    match jetbridge::connect(&to.location).await {
+        Ok(destination) => Ok([source, destination]),
         Err(error) => {
             source.close(CLOSE_GRACE).await;
-            return Err(error);
+            Err(error)
         }
-    };
-    let copied = copy(args, &source, &destination, printer).await;
-    source.close(CLOSE_GRACE).await;
-    destination.close(CLOSE_GRACE).await;
-    copied
+    }
 }
 
 async fn copy(
@@ -124,5 +129,8 @@ async fn one(copy: &jetbridge::Copy, part: &Part, printer: &Printer) -> Result<C
     let seen = |step: Step| progress.advance(if counts_bytes { step.bytes } else { step.items });
     let report = copy.run(part, &seen).await;
     progress.finish();
-    report.map_err(|error| error.with(part.kind(), part.name()))
+    report.map_err(|error| match error.fact(part.kind()) {
+        Some(_told) => error,
+        None => error.with(part.kind(), part.name()),
+    })
 }

@@ -1,7 +1,8 @@
 //! Buckets of keys: values with their headers, the rest of their time to live, and their history
 //! where the bucket keeps one.
 //!
-//! A key that both stores have with different values is the one whose write is younger: a source
+//! A key that both stores have with different values is the one whose write is younger, each by its
+//! store's own clock: a source
 //! that is still used wins over what was copied before, an application that already uses the
 //! destination is never overwritten. Every write is conditional, so that who comes in between
 //! is not overwritten either.
@@ -18,7 +19,7 @@ use jetbridge_core::{
 };
 
 use super::report::{CopyReport, Settled, Step, Tally};
-use super::{PASSES_MAX, Stores, into, out_of};
+use super::{Clocks, PASSES_MAX, Stores, fields, into, out_of};
 
 /// Keys that are looked at in one read of the destination.
 const BATCH_KEYS: usize = 512;
@@ -118,12 +119,13 @@ impl Keys<'_> {
         let mut keys = self.target.keys(Scope::All).map_err(into).try_chunks(BATCH_KEYS);
         let mut only_there = 0_u64;
         while let Some(batch) = keys.try_next().await.map_err(|cut| cut.1)? {
+            let clocks = Clocks::of(self.stores).await?;
             let snapshot = self.source.get_many(&batch, Read::Fresh).await.map_err(out_of)?;
             for (key, entry) in batch.iter().zip(snapshot.entries) {
                 if entry.is_some() {
                     continue;
                 }
-                match self.deletion(key).await? {
+                match self.deletion(key, clocks).await? {
                     Some(settled) => tally.count(settled),
                     None => only_there += 1,
                 }
@@ -136,11 +138,11 @@ impl Keys<'_> {
     }
 
     /// Deletes what the source says was deleted after it had been written here.
-    async fn deletion(&self, key: &Key) -> Result<Option<Settled>> {
+    async fn deletion(&self, key: &Key, clocks: Clocks) -> Result<Option<Settled>> {
         let history = self.source.history(key).await.map_err(out_of)?;
         let Some(Change::Delete { at, .. }) = history.last() else { return Ok(None) };
         let there = self.target.get(key, Read::Fresh).await.map_err(into)?;
-        match self.delete(key, *at, there).await {
+        match self.delete(key, *at, there, clocks).await {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(Some(Settled::Moved)),
             settled => settled.map(Some),
         }
@@ -159,13 +161,13 @@ impl Keys<'_> {
             let entries = snapshot.entries.into_iter().flatten();
             present.extend(entries.map(|entry| (entry.key.clone(), entry)));
         }
-        let now = self.stores.from.now().await.map_err(out_of)?.now;
+        let clocks = Clocks::of(self.stores).await?;
         let present = &present;
         stream::iter(batch)
             .map(|wanted| async move {
                 let bytes = wanted.bytes();
                 let there = present.get(wanted.key()).cloned();
-                let settled = self.one(wanted, there, now).await?;
+                let settled = self.one(wanted, there, clocks).await?;
                 if is_first {
                     (self.seen)(Step::one(bytes));
                 }
@@ -177,10 +179,10 @@ impl Keys<'_> {
     }
 
     /// Brings one key up to date. Whoever writes it in between is looked at in the next pass.
-    async fn one(&self, wanted: Wanted, there: Option<Entry>, now: SystemTime) -> Result<Settled> {
+    async fn one(&self, wanted: Wanted, there: Option<Entry>, clocks: Clocks) -> Result<Settled> {
         let settled = match wanted {
-            Wanted::Deleted { key, at } => self.delete(&key, at, there).await,
-            Wanted::Value(entry) => self.value(entry, there, now).await,
+            Wanted::Deleted { key, at } => self.delete(&key, at, there, clocks).await,
+            Wanted::Value(entry) => self.value(entry, there, clocks).await,
         };
         match settled {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(Settled::Moved),
@@ -188,9 +190,15 @@ impl Keys<'_> {
         }
     }
 
-    async fn delete(&self, key: &Key, at: SystemTime, there: Option<Entry>) -> Result<Settled> {
+    async fn delete(
+        &self,
+        key: &Key,
+        at: SystemTime,
+        there: Option<Entry>,
+        clocks: Clocks,
+    ) -> Result<Settled> {
         let Some(there) = there else { return Ok(Settled::Nothing) };
-        if there.written >= at {
+        if clocks.is_kept(there.written, at) {
             return Ok(Settled::Kept(key.to_string()));
         }
         let opts = DeleteOpts::exactly(there.revision);
@@ -198,22 +206,22 @@ impl Keys<'_> {
         Ok(if deleted.is_some() { Settled::Copied(0) } else { Settled::Nothing })
     }
 
-    async fn value(&self, entry: Entry, there: Option<Entry>, now: SystemTime) -> Result<Settled> {
+    async fn value(&self, entry: Entry, there: Option<Entry>, clocks: Clocks) -> Result<Settled> {
         if there.as_ref().is_some_and(|there| is_same(&entry, there)) {
             return Ok(Settled::Unchanged);
         }
         if self.has_history {
-            return self.history(&entry.key, there, now).await;
+            return self.history(&entry.key, there, clocks).await;
         }
         let expect = match there {
-            Some(there) if there.written >= entry.written => {
+            Some(there) if clocks.is_kept(there.written, entry.written) => {
                 return Ok(Settled::Kept(entry.key.to_string()));
             }
             Some(there) => Expect::Exactly(there.revision),
             None => Expect::Absent,
         };
         let bytes = entry.value.len() as u64;
-        Ok(match self.put(entry, expect, now).await? {
+        Ok(match self.put(entry, expect, clocks.from).await? {
             Some(_revision) => Settled::Copied(bytes),
             None => Settled::Nothing,
         })
@@ -221,7 +229,7 @@ impl Keys<'_> {
 
     /// Writes what the source still has of a key, oldest first. What was cut short goes on behind
     /// the version that the destination has.
-    async fn history(&self, key: &Key, there: Option<Entry>, now: SystemTime) -> Result<Settled> {
+    async fn history(&self, key: &Key, there: Option<Entry>, clocks: Clocks) -> Result<Settled> {
         let versions = self.source.history(key).await.map_err(out_of)?;
         let is_there = |version: &Change| match (version, &there) {
             (Change::Put(entry), Some(there)) => is_same(entry, there),
@@ -233,7 +241,8 @@ impl Keys<'_> {
             Change::Delete { at, .. } => Some(*at),
             Change::CaughtUp => None,
         });
-        let is_newer = |there: &Entry| newest.is_none_or(|newest| there.written >= newest);
+        let is_newer =
+            |there: &Entry| newest.is_none_or(|newest| clocks.is_kept(there.written, newest));
         if done.is_none() && there.as_ref().is_some_and(is_newer) {
             return Ok(Settled::Kept(key.to_string()));
         }
@@ -243,7 +252,7 @@ impl Keys<'_> {
             match (version, expect) {
                 (Change::Put(entry), _) => {
                     let size = entry.value.len() as u64;
-                    if let Some(revision) = self.put(entry, expect, now).await? {
+                    if let Some(revision) = self.put(entry, expect, clocks.from).await? {
                         bytes += size;
                         expect = Expect::Exactly(revision);
                     }
@@ -275,7 +284,7 @@ impl Keys<'_> {
 /// Equal but for what no copy can carry over: revisions, times, and when exactly it expires.
 fn is_same(source: &Entry, target: &Entry) -> bool {
     source.value == target.value
-        && source.headers == target.headers
+        && fields(&source.headers) == fields(&target.headers)
         && source.expires.is_some() == target.expires.is_some()
 }
 

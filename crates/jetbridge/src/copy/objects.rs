@@ -10,7 +10,7 @@ use jetbridge_core::{
 };
 
 use super::report::{CopyReport, Settled, Step, Tally};
-use super::{PASSES_MAX, Stores, into, out_of};
+use super::{Clocks, PASSES_MAX, Stores, fields, into, out_of};
 
 /// Objects under way at once: small ones wait for round trips, and large ones have a window of
 /// their own each.
@@ -24,6 +24,7 @@ pub(super) async fn copy(
     let mut report = CopyReport::default();
     stores.ensure_bucket(info, &mut report).await?;
     let objects = Copier {
+        stores,
         source: stores.from.objects(&info.name, Open::existing()).await.map_err(out_of)?,
         target: stores.to.objects(&info.name, Open::existing()).await.map_err(into)?,
         seen,
@@ -42,6 +43,7 @@ pub(super) async fn copy(
 }
 
 struct Copier<'a> {
+    stores: &'a Stores,
     source: Arc<dyn Objects>,
     target: Arc<dyn Objects>,
     seen: &'a (dyn Fn(Step) + Send + Sync),
@@ -49,9 +51,10 @@ struct Copier<'a> {
 
 impl Copier<'_> {
     async fn pass(&self, is_first: bool) -> Result<Tally> {
+        let clocks = Clocks::of(self.stores).await?;
         let listed = self.source.list(Scope::All).map_err(out_of);
         listed
-            .map_ok(|info| self.one(info, is_first))
+            .map_ok(|info| self.one(info, clocks, is_first))
             .try_buffer_unordered(OBJECTS)
             .try_fold(Tally::default(), |mut tally, settled| {
                 tally.count(settled);
@@ -60,11 +63,11 @@ impl Copier<'_> {
             .await
     }
 
-    async fn one(&self, info: ObjectInfo, is_first: bool) -> Result<Settled> {
+    async fn one(&self, info: ObjectInfo, clocks: Clocks, is_first: bool) -> Result<Settled> {
         let there = self.target.info(&info.name).await.map_err(into)?;
         let settled = match &there {
-            Some(there) if is_same(&info, there) => Ok(Settled::Unchanged),
-            Some(there) if there.modified >= info.modified => {
+            Some(there) if is_same(&info, there, clocks) => Ok(Settled::Unchanged),
+            Some(there) if clocks.is_kept(there.modified, info.modified) => {
                 Ok(Settled::Kept(info.name.to_string()))
             }
             _ => {
@@ -106,13 +109,13 @@ impl Copier<'_> {
 
 /// Equal but for what no copy can carry over: revision, time and chunks. Where a foreign writer
 /// left no digest, the size and the order of the writes decide.
-fn is_same(source: &ObjectInfo, target: &ObjectInfo) -> bool {
+fn is_same(source: &ObjectInfo, target: &ObjectInfo, clocks: Clocks) -> bool {
     let body = match (source.digest, target.digest) {
         (Some(ours), Some(theirs)) => ours == theirs,
-        _ => source.link.is_some() || target.modified >= source.modified,
+        _ => source.link.is_some() || clocks.is_kept(target.modified, source.modified),
     };
     body && source.size == target.size
         && source.link == target.link
-        && source.headers == target.headers
+        && fields(&source.headers) == fields(&target.headers)
         && source.description == target.description
 }

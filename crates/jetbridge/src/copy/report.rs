@@ -33,7 +33,7 @@ pub struct CopyReport {
     pub copied: u64,
     /// Bytes of those.
     pub bytes: u64,
-    /// Keys, objects or messages that were the same already, when they were last looked at.
+    /// Keys, objects or messages that were the same before.
     pub unchanged: u64,
     /// Keys or objects that are newer in the destination, which stayed there.
     pub kept: u64,
@@ -60,7 +60,8 @@ impl CopyReport {
     pub(super) fn add(&mut self, pass: Tally) {
         self.copied += pass.copied;
         self.bytes += pass.bytes;
-        self.unchanged = pass.unchanged;
+        // Those that this run has copied are the same when they are looked at again.
+        self.unchanged = pass.unchanged.saturating_sub(self.copied);
         self.kept = pass.kept;
         self.kept_names = pass.kept_names;
         self.verified = pass.copied == 0 && pass.moved == 0;

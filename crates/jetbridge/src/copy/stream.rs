@@ -1,44 +1,45 @@
 //! Streams: their messages in order, each once.
 //!
-//! How far a copy has come is kept in a bucket of the destination, after every stretch that it
-//! has acknowledged. What landed behind that, because the copy was cut off, is compared with the
-//! source message by message; so nothing is copied twice, and nothing is taken for copied that
-//! somebody else appended.
+//! One message is sent when the one before is acknowledged. With several under way, one that is
+//! lost or refused would be passed by those behind it, and nobody could put it back in its place.
+//!
+//! How far a copy has come, and which messages it is about to send, is noted in a bucket of the
+//! destination before each stretch of them. What landed of a stretch that was cut off are the
+//! first of those, whatever the source has let go of since; so nothing is copied twice, and nothing
+//! is taken for copied that somebody else appended.
 
-use std::pin::Pin;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use jetbridge_core::{
-    AppendOpts, BucketName, BucketSpec, Bus, Error, ErrorKind, Key, Kv, Open, Outcome, PutOpts,
-    Read, ReadStream, Result, StreamInfo, StreamMessage, StreamName, StreamSpec,
+    AppendOpts, BucketName, BucketSpec, Bus, Error, ErrorKind, Key, Kv, Message, Open, Outcome,
+    PutOpts, Read, ReadStream, Result, Retention, StreamInfo, StreamMessage, StreamName,
 };
 use serde::{Deserialize, Serialize};
-use tokio::task::unconstrained;
 
 use super::report::{CopyReport, Step};
-use super::{PASSES_MAX, Stores, into, out_of};
+use super::{PASSES_MAX, Stores, fields, into, out_of};
 
 /// Where the destination keeps how far each stream has come.
 pub(super) const PROGRESS_BUCKET: &str = "jetbridge-copies";
 
-/// Messages on their way at once, where the store keeps them in the order in which they are sent.
-const WINDOW: usize = 512;
-/// Messages between two notes of how far it is: what has to be compared after a copy was cut off.
-const STRETCH: usize = 8192;
-
-/// Messages of a stream, in order.
-type Ordered = BoxStream<'static, Result<StreamMessage>>;
+/// Messages between two notes of how far it is.
+const STRETCH_MESSAGES: usize = 1024;
+/// Bytes of payload, beyond which a stretch has fewer messages: they are held while it is sent.
+const STRETCH_BYTES: usize = 8 << 20;
 
 /// How far a stream has come: the last message of the source, and the one it became.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-struct Position {
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Note {
     /// When the source's stream was made, Unix milliseconds: another of the same name begins anew.
     source_created: u64,
     source_sequence: u64,
     sequence: u64,
+    /// The messages that are sent next: the source's sequence and the print of each.
+    ahead: Vec<(u64, u64)>,
 }
 
 pub(super) async fn copy(
@@ -64,21 +65,23 @@ pub(super) async fn copy(
         target: stores.to.bus(),
         notes: stores.to.kv(&bucket, open).await.map_err(into)?,
         key: Key::parse(name.as_str())?,
-        window: if stores.to.capabilities().ordered_appends { WINDOW } else { 1 },
         seen,
     };
-    let start = messages.begin(info, &target).await?;
-    report.unchanged = start.found;
-    let (mut at, mut is_settled) = (start.at, false);
+    let mut at = messages.begin(info, &target, &mut report).await?;
+    let (mut is_settled, mut lacking) = (false, 0);
     for _pass in 0..PASSES_MAX {
         let before = report.copied;
-        at = messages.pass(at, &mut report).await?;
+        lacking += messages.pass(&mut at, &mut report).await?;
         is_settled = report.copied == before;
         if is_settled {
             break;
         }
     }
-    report.verified = is_settled && messages.verify(start.noted, at, &target, &mut report).await?;
+    if lacking > 0 {
+        let copied = report.copied;
+        report.remark(format!("the destination has let go of {lacking} of these {copied} already"));
+    }
+    report.verified = is_settled && (lacking == 0 || lets_go(&target));
     Ok(report)
 }
 
@@ -104,148 +107,109 @@ fn remark(source: &StreamInfo, target: &StreamInfo, report: &mut CopyReport) {
     }
 }
 
-/// Where a copy goes on.
-struct Begun {
-    /// Up to where the notes say it had come.
-    noted: Position,
-    /// Up to where it had come.
-    at: Position,
-    /// Messages between the two.
-    found: u64,
-}
-
 struct Messages<'a> {
     name: StreamName,
     source: Arc<dyn Bus>,
     target: Arc<dyn Bus>,
     notes: Arc<dyn Kv>,
     key: Key,
-    window: usize,
     seen: &'a (dyn Fn(Step) + Send + Sync),
 }
 
 impl Messages<'_> {
-    /// Where to go on: behind what the notes say, and what a copy before had sent beyond them.
-    async fn begin(&self, source: &StreamInfo, target: &StreamInfo) -> Result<Begun> {
-        let created = unix_ms(source.created);
-        let noted = self.notes.get(&self.key, Read::Fresh).await.map_err(into)?;
-        let noted = noted.and_then(|entry| serde_json::from_slice::<Position>(&entry.value).ok());
-        let noted = match noted.filter(|noted| noted.source_created == created) {
-            Some(noted) => noted,
-            None => Position { source_created: created, ..Position::default() },
-        };
-        if target.last_sequence < noted.sequence {
-            return Err(self.foreign("the stream has fewer messages than were copied into it"));
-        }
-        let (mut ours, mut theirs) = self.both_after(noted);
-        let (mut at, mut found) = (noted, 0);
-        while let Some(there) = theirs.try_next().await.map_err(into)? {
-            loop {
-                let Some(here) = ours.try_next().await.map_err(out_of)? else {
-                    return Err(self.foreign("the stream has messages that are not the source's"));
-                };
-                if here.message == there.message {
-                    at.source_sequence = here.sequence;
-                    at.sequence = there.sequence;
-                    found += 1;
-                    (self.seen)(Step::one(here.message.payload.len()));
-                    break;
-                }
-            }
-        }
-        Ok(Begun { noted, at, found })
-    }
-
-    /// Both streams behind a position.
-    fn both_after(&self, at: Position) -> (Ordered, Ordered) {
-        let read =
-            |bus: &Arc<dyn Bus>, after| bus.read_stream(&self.name, ReadStream::all().after(after));
-        (read(&self.source, at.source_sequence), read(&self.target, at.sequence))
-    }
-
-    /// Reads both streams between two positions. The destination may lack what its limits have
-    /// removed since, and nothing else.
-    async fn verify(
+    /// Where to go on: behind what the note says, and what was sent of the stretch it tells of.
+    async fn begin(
         &self,
-        begin: Position,
-        end: Position,
+        source: &StreamInfo,
         target: &StreamInfo,
         report: &mut CopyReport,
-    ) -> Result<bool> {
-        let (mut ours, mut theirs) = self.both_after(begin);
-        let (mut sent, mut kept) = (0_u64, 0_u64);
+    ) -> Result<Note> {
+        let created = unix_ms(source.created);
+        let noted = self.notes.get(&self.key, Read::Fresh).await.map_err(into)?;
+        let noted = noted.and_then(|entry| serde_json::from_slice::<Note>(&entry.value).ok());
+        let mut at = match noted.filter(|noted| noted.source_created == created) {
+            Some(noted) => noted,
+            None => Note { source_created: created, ..Note::default() },
+        };
+        if target.last_sequence < at.sequence {
+            return Err(self.foreign("the stream has fewer messages than were copied into it"));
+        }
+        let mut theirs = self.target.read_stream(&self.name, ReadStream::all().after(at.sequence));
+        let mut ahead = std::mem::take(&mut at.ahead).into_iter();
         while let Some(there) = theirs.try_next().await.map_err(into)? {
-            if there.sequence > end.sequence {
-                break;
-            }
-            loop {
-                let Some(here) = ours.try_next().await.map_err(out_of)? else {
-                    return Err(self.foreign("the stream has messages that are not the source's"));
-                };
-                sent += 1;
-                if here.message == there.message {
-                    kept += 1;
-                    break;
+            match ahead.next() {
+                Some((source_sequence, sent)) if sent == print(&there.message) => {
+                    (at.source_sequence, at.sequence) = (source_sequence, there.sequence);
+                    report.unchanged += 1;
+                    (self.seen)(Step::one(there.message.payload.len()));
+                }
+                _ => {
+                    return Err(self.foreign("the stream has messages that were not copied"));
                 }
             }
         }
-        while let Some(here) = ours.try_next().await.map_err(out_of)? {
-            if here.sequence > end.source_sequence {
+        Ok(at)
+    }
+
+    /// Copies what the source has behind `at`, and says how much of it the destination has let go
+    /// of again.
+    async fn pass(&self, at: &mut Note, report: &mut CopyReport) -> Result<u64> {
+        let read = ReadStream::all().after(at.source_sequence);
+        let mut ours = self.source.read_stream(&self.name, read).fuse();
+        let mut lacking = 0;
+        loop {
+            let stretch = next_stretch(&mut ours).await.map_err(out_of)?;
+            if stretch.is_empty() {
+                return Ok(lacking);
+            }
+            at.ahead = stretch.iter().map(|it| (it.sequence, print(&it.message))).collect();
+            self.note(at).await?;
+            let mut sent = BTreeMap::new();
+            for (here, (_, print)) in stretch.into_iter().zip(std::mem::take(&mut at.ahead)) {
+                let bytes = here.message.payload.len();
+                let opts = AppendOpts::new().stream(self.name.clone());
+                let kept = self.target.append(here.message, opts).await.map_err(cut_off)?;
+                sent.insert(kept.sequence, print);
+                (at.source_sequence, at.sequence) = (here.sequence, kept.sequence);
+                report.copied += 1;
+                report.bytes += bytes as u64;
+                (self.seen)(Step::one(bytes));
+            }
+            self.note(at).await?;
+            lacking += self.check(sent).await?;
+        }
+    }
+
+    /// Reads back what was sent, by sequence; how many are not there (any more).
+    async fn check(&self, mut sent: BTreeMap<u64, u64>) -> Result<u64> {
+        let (Some((first, _)), Some((last, _))) = (sent.first_key_value(), sent.last_key_value())
+        else {
+            return Ok(0);
+        };
+        let (before, last) = (first.saturating_sub(1), *last);
+        let mut theirs = self.target.read_stream(&self.name, ReadStream::all().after(before));
+        while let Some(there) = theirs.try_next().await.map_err(into)? {
+            if there.sequence > last {
                 break;
             }
-            sent += 1;
-        }
-        if kept < sent {
-            report.remark(format!("the destination keeps {kept} of these {sent} messages"));
-        }
-        Ok(kept == sent || is_limited(&target.spec))
-    }
-
-    /// Copies what the source has behind `at`, and says where that ends.
-    async fn pass(&self, mut at: Position, report: &mut CopyReport) -> Result<Position> {
-        let read = ReadStream::all().after(at.source_sequence);
-        let mut ours = self.source.read_stream(&self.name, read).map_err(out_of).peekable();
-        while Pin::new(&mut ours).peek().await.is_some() {
-            let stretch: Vec<StreamMessage> = ours.by_ref().take(STRETCH).try_collect().await?;
-            // Tokio's budget would put messages off behind later ones.
-            at = unconstrained(self.append(at, stretch, report)).await?;
-            self.note(at).await?;
-        }
-        Ok(at)
-    }
-
-    async fn append(
-        &self,
-        mut at: Position,
-        stretch: Vec<StreamMessage>,
-        report: &mut CopyReport,
-    ) -> Result<Position> {
-        let mut sent = stream::iter(stretch)
-            .map(|one| async move {
-                let (sequence, bytes) = (one.sequence, one.message.payload.len());
-                let opts = AppendOpts::new().stream(self.name.clone());
-                let kept = self.target.append(one.message, opts).await.map_err(cut_off)?;
-                Ok::<_, Error>((sequence, bytes, kept.sequence))
-            })
-            .buffered(self.window);
-        while let Some((source_sequence, bytes, sequence)) = sent.try_next().await? {
-            if sequence <= at.sequence {
-                return Err(Error::new(ErrorKind::Internal, "copy.stream")
-                    .because("the store did not keep the messages in the order they were sent in")
-                    .with("stream", &self.name)
-                    .with("sequence", sequence));
+            match sent.remove(&there.sequence) {
+                Some(sent) if sent == print(&there.message) => {}
+                Some(_other) => {
+                    return Err(Error::new(ErrorKind::Corrupt, "copy.stream")
+                        .because("the destination keeps another message than it was sent")
+                        .with("stream", &self.name)
+                        .with("sequence", there.sequence));
+                }
+                None => {
+                    return Err(self.foreign("somebody else's message stands between the copied"));
+                }
             }
-            at.source_sequence = source_sequence;
-            at.sequence = sequence;
-            report.copied += 1;
-            report.bytes += bytes as u64;
-            (self.seen)(Step::one(bytes));
         }
-        Ok(at)
+        Ok(sent.len() as u64)
     }
 
-    async fn note(&self, at: Position) -> Result<()> {
-        let note = serde_json::to_vec(&at)
+    async fn note(&self, at: &Note) -> Result<()> {
+        let note = serde_json::to_vec(at)
             .map_err(|error| Error::new(ErrorKind::Internal, "copy.stream").caused_by(error))?;
         self.notes.put(&self.key, note.into(), PutOpts::new()).await.map_err(into)?;
         Ok(())
@@ -254,14 +218,43 @@ impl Messages<'_> {
     fn foreign(&self, why: &str) -> Error {
         Error::new(ErrorKind::Conflict, "copy.stream").because(why).with("stream", &self.name).hint(
             "somebody else appends to the destination's stream, or purges it; to begin anew: \
-                 `jetbridge --store DESTINATION stream rm NAME`, and copy again",
+             `jetbridge --store DESTINATION stream rm NAME`, and copy again",
         )
     }
 }
 
-/// True if the stream removes messages by itself.
-fn is_limited(spec: &StreamSpec) -> bool {
-    spec.max_age.is_some()
+/// The next messages, of a bounded number and size; none at the end.
+async fn next_stretch(
+    ours: &mut (impl Stream<Item = Result<StreamMessage>> + Unpin),
+) -> Result<Vec<StreamMessage>> {
+    let (mut stretch, mut bytes) = (Vec::new(), 0);
+    while stretch.len() < STRETCH_MESSAGES && bytes < STRETCH_BYTES {
+        let Some(one) = ours.try_next().await? else { break };
+        bytes += one.message.payload.len();
+        stretch.push(one);
+    }
+    Ok(stretch)
+}
+
+/// Tells messages apart by all that a copy carries over.
+fn print(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.subject.as_str().hash(&mut hasher);
+    fields(&message.headers).hash(&mut hasher);
+    message.payload.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// True if the stream removes messages by itself, or its consumers do.
+fn lets_go(target: &StreamInfo) -> bool {
+    let spec = &target.spec;
+    let by_consumers = match spec.retention {
+        Retention::Interest => target.consumers > 0,
+        Retention::Limits => false,
+        Retention::WorkQueue => true,
+    };
+    by_consumers
+        || spec.max_age.is_some()
         || spec.max_bytes.is_some()
         || spec.max_messages.is_some()
         || spec.max_messages_per_subject.is_some()

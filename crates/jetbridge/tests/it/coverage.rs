@@ -1,7 +1,8 @@
 //! `coverage.yml`: what the foundation promises, and that something proves each row of it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use jetbridge_testkit::coverage::{Coverage, functions_of};
 
 /// How many rows each part of the table has: none gets lost.
 const ROWS: [(&str, usize); 11] = [
@@ -46,17 +47,8 @@ fn find(proof: &str) -> Option<(PathBuf, &str)> {
 #[test]
 fn every_row_is_proven_by_something_that_is_there() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(here.join("tests/coverage.yml")).unwrap();
-    let table: BTreeMap<String, BTreeMap<String, Vec<String>>> =
-        serde_saphyr::from_str(&text).unwrap();
-    let rows: Vec<_> = table.iter().map(|(part, rows)| (part.as_str(), rows.len())).collect();
-    assert_eq!(rows, ROWS);
-    for (row, proofs) in table.values().flatten() {
-        assert!(!proofs.is_empty(), "nothing proves `{row}`");
-        for proof in proofs {
-            let (file, test) = find(proof).unwrap_or_else(|| panic!("`{row}`: what is `{proof}`?"));
-            let source = std::fs::read_to_string(&file).unwrap_or_default();
-            assert!(source.contains(&format!("fn {test}(")), "`{row}`: there is no `{proof}`");
-        }
-    }
+    Coverage::read(&here.join("tests/coverage.yml")).holds(&ROWS, |proof| {
+        let (file, test) = find(proof).unwrap_or_else(|| panic!("what is `{proof}`?"));
+        functions_of(&file).contains(test)
+    });
 }

@@ -1,5 +1,7 @@
 //! One store into another: everything arrives, once, and a copy that is cut short goes on.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,6 +104,8 @@ async fn append(store: &Arc<dyn Backend>, range: std::ops::Range<u32>) {
     for number in range {
         let subject = Subject::parse(format!("orders.{}", number % 3)).unwrap();
         let headers = Headers::new().with("X-Number", &number.to_string()).unwrap();
+        // Not every store keeps the order of names.
+        let headers = headers.with("A-Later", "a").unwrap();
         // Every seventh is the same as others, so that a position cannot be told by its text.
         let text = if number % 7 == 0 { "tick".to_owned() } else { number.to_string() };
         let message = Message::new(subject, text);
@@ -110,9 +114,18 @@ async fn append(store: &Arc<dyn Backend>, range: std::ops::Range<u32>) {
     }
 }
 
+/// What a stream holds, the headers by their names.
 async fn messages(store: &Arc<dyn Backend>) -> Vec<Message> {
     let read = store.bus().read_stream(&StreamName::parse("ORDERS").unwrap(), ReadStream::all());
-    read.map_ok(|stored| stored.message).try_collect().await.unwrap()
+    let stored: Vec<_> = read.map_ok(|stored| stored.message).try_collect().await.unwrap();
+    let sorted = |message: Message| {
+        let mut fields: Vec<_> = message.headers.iter().collect();
+        fields.sort();
+        let mut headers = Headers::new();
+        fields.iter().for_each(|(name, value)| headers.append(name, value).unwrap());
+        Message::new(message.subject.clone(), message.payload.clone()).headers(headers)
+    };
+    stored.into_iter().map(sorted).collect()
 }
 
 /// Something of everything.
@@ -123,7 +136,7 @@ async fn fill(store: &Arc<dyn Backend>) {
         settings.put(&key(&format!("key/{number}")), text, PutOpts::new()).await.unwrap();
     }
     let hostile = key("a b/*.>=\u{fc}..x");
-    let headers = Headers::new().with("X-Who", "me").unwrap();
+    let headers = Headers::new().with("X-Who", "me").unwrap().with("A-Later", "a").unwrap();
     settings.put(&hostile, "odd".into(), PutOpts::new().headers(headers)).await.unwrap();
     let brief = PutOpts::new().ttl(Duration::from_secs(3600));
     settings.put(&key("brief"), "soon gone".into(), brief).await.unwrap();
@@ -135,7 +148,7 @@ async fn fill(store: &Arc<dyn Backend>) {
     }
     let files = store.objects(&bucket("files"), Open::ensure(BucketSpec::default())).await.unwrap();
     let body = Bytes::from(vec![7; 700_000]);
-    let headers = Headers::new().with("X-Type", "seven").unwrap();
+    let headers = Headers::new().with("X-Type", "seven").unwrap().with("A-Later", "a").unwrap();
     let opts = ObjectPut::new().headers(headers).description("sevens");
     files.put(&object("large one"), body_of(body), opts).await.unwrap();
     files.put(&object("empty"), body_of(""), ObjectPut::new()).await.unwrap();
