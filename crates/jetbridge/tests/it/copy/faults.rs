@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jetbridge::copy::{Copy, CopyReport, Step};
@@ -11,7 +11,7 @@ use jetbridge::core::{
     AppendOpts, Backend, ErrorKind, Message, ObjectPut, Open, Pattern, PutOpts, Result, StreamName,
     StreamSpec, Subject, body_of,
 };
-use jetbridge::core::{ManualClock, MemoryBackend};
+use jetbridge::core::{Clock, ManualClock, MemoryBackend, SystemClock};
 use jetbridge_testkit::{Release, eventually};
 use tokio::sync::Notify;
 
@@ -70,7 +70,7 @@ jetbridge_testkit::on_every_server!(a_server_that_dies_loses_and_doubles_no_mess
 /// A source that forgets while it is copied is no foreign stream, and nothing is copied twice.
 #[tokio::test]
 async fn what_the_source_forgets_meanwhile_is_no_fault() {
-    let clock = ManualClock::new(SystemTime::now());
+    let clock = ManualClock::new(SystemClock.now());
     let from: Arc<dyn Backend> = Arc::new(MemoryBackend::with_clock(Arc::new(clock.clone())));
     let to: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
     let subject = || Subject::parse("orders.1").unwrap();
@@ -107,7 +107,7 @@ async fn what_the_source_forgets_meanwhile_is_no_fault() {
 #[tokio::test]
 async fn clocks_that_differ_make_nothing_younger() {
     for (source, destination) in [(0, 7200), (7200, 0)] {
-        let real = SystemTime::now();
+        let real = SystemClock.now();
         let store = |ahead: u64| -> (ManualClock, Arc<dyn Backend>) {
             let clock = ManualClock::new(real + Duration::from_secs(ahead));
             (clock.clone(), Arc::new(MemoryBackend::with_clock(Arc::new(clock))))
