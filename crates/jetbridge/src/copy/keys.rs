@@ -1,11 +1,9 @@
 //! Buckets of keys: values with their headers, the rest of their time to live, and their history
 //! where the bucket keeps one.
 //!
-//! A key that both stores have with different values is the one whose write is younger, each by its
-//! store's own clock: a source
-//! that is still used wins over what was copied before, an application that already uses the
-//! destination is never overwritten. Every write is conditional, so that who comes in between
-//! is not overwritten either.
+//! Of two different values the younger write counts: a source that is still used wins over what was
+//! copied before, an application that already uses the destination is never overwritten. Every write
+//! is conditional, so that who comes in between is not overwritten either.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,8 +16,9 @@ use jetbridge_core::{
     Revision, Scope, Watch,
 };
 
+use super::age::{Clocks, Write, fields, marked};
 use super::report::{CopyReport, Settled, Step, Tally};
-use super::{Clocks, PASSES_MAX, Stores, fields, into, out_of};
+use super::{PASSES_MAX, Stores, into, out_of};
 
 /// Keys that are looked at in one read of the destination.
 const BATCH_KEYS: usize = 512;
@@ -198,7 +197,7 @@ impl Keys<'_> {
         clocks: Clocks,
     ) -> Result<Settled> {
         let Some(there) = there else { return Ok(Settled::Nothing) };
-        if clocks.is_kept(there.written, at) {
+        if clocks.is_kept(write(&there), Write::deletion(at)) {
             return Ok(Settled::Kept(key.to_string()));
         }
         let opts = DeleteOpts::exactly(there.revision);
@@ -214,7 +213,7 @@ impl Keys<'_> {
             return self.history(&entry.key, there, clocks).await;
         }
         let expect = match there {
-            Some(there) if clocks.is_kept(there.written, entry.written) => {
+            Some(there) if clocks.is_kept(write(&there), write(&entry)) => {
                 return Ok(Settled::Kept(entry.key.to_string()));
             }
             Some(there) => Expect::Exactly(there.revision),
@@ -237,12 +236,12 @@ impl Keys<'_> {
         };
         let done = versions.iter().rposition(is_there).map(|at| at + 1);
         let newest = versions.iter().rev().find_map(|version| match version {
-            Change::Put(entry) => Some(entry.written),
-            Change::Delete { at, .. } => Some(*at),
+            Change::Put(entry) => Some(write(entry)),
+            Change::Delete { at, .. } => Some(Write::deletion(*at)),
             Change::CaughtUp => None,
         });
         let is_newer =
-            |there: &Entry| newest.is_none_or(|newest| clocks.is_kept(there.written, newest));
+            |there: &Entry| newest.is_none_or(|newest| clocks.is_kept(write(there), newest));
         if done.is_none() && there.as_ref().is_some_and(is_newer) {
             return Ok(Settled::Kept(key.to_string()));
         }
@@ -270,7 +269,8 @@ impl Keys<'_> {
 
     /// Writes one version, unless its time is over.
     async fn put(&self, entry: Entry, expect: Expect, now: SystemTime) -> Result<Option<Revision>> {
-        let mut opts = PutOpts::new().expect(expect).headers(entry.headers.clone());
+        let headers = marked(&entry.headers, entry.revision)?;
+        let mut opts = PutOpts::new().expect(expect).headers(headers);
         match entry.ttl(now) {
             Some(left) if left.is_zero() => return Ok(None),
             Some(left) => opts = opts.ttl(left),
@@ -279,6 +279,10 @@ impl Keys<'_> {
         let written = self.target.put(&entry.key, entry.value, opts).await.map_err(into)?;
         Ok(Some(written.revision))
     }
+}
+
+fn write(entry: &Entry) -> Write {
+    Write::new(entry.written, &entry.headers)
 }
 
 /// Equal but for what no copy can carry over: revisions, times, and when exactly it expires.

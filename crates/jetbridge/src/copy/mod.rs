@@ -8,6 +8,7 @@
 //!
 //! Knows the seam only: which kinds of store these are makes no difference.
 
+mod age;
 mod counters;
 mod keys;
 mod objects;
@@ -15,11 +16,9 @@ mod report;
 mod stream;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use jetbridge_core::{
-    Backend, BucketInfo, BucketKind, BucketName, Error, ErrorKind, Headers, Result, StreamInfo,
-    StreamName,
+    Backend, BucketInfo, BucketKind, BucketName, Error, ErrorKind, Result, StreamInfo, StreamName,
 };
 
 pub use self::report::{CopyReport, KEPT_NAMES_MAX, Step};
@@ -242,33 +241,6 @@ impl Stores {
         }
         Ok(present.messages == 0)
     }
-}
-
-/// What the two stores' clocks say at the same moment.
-#[derive(Clone, Copy, Debug)]
-struct Clocks {
-    from: SystemTime,
-    to: SystemTime,
-}
-
-impl Clocks {
-    async fn of(stores: &Stores) -> Result<Self> {
-        let from = stores.from.now().await.map_err(out_of)?.now;
-        Ok(Self { from, to: stores.to.now().await.map_err(into)?.now })
-    }
-
-    /// True if the destination's write is not older than the source's, each by its own clock.
-    fn is_kept(self, there: SystemTime, here: SystemTime) -> bool {
-        let age = |now: SystemTime, then: SystemTime| now.duration_since(then).unwrap_or_default();
-        age(self.to, there) <= age(self.from, here)
-    }
-}
-
-/// Headers as they can be compared: a store need not keep the order of names.
-fn fields(headers: &Headers) -> Vec<(&str, &str)> {
-    let mut fields: Vec<_> = headers.iter().collect();
-    fields.sort_by_key(|(name, _)| *name);
-    fields
 }
 
 /// Says that an error is the source's.

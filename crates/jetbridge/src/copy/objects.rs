@@ -9,8 +9,9 @@ use jetbridge_core::{
     BucketInfo, ErrorKind, Expect, ObjectInfo, ObjectPut, Objects, Open, Result, Scope,
 };
 
+use super::age::{Clocks, Write, fields, is_copy_of, marked};
 use super::report::{CopyReport, Settled, Step, Tally};
-use super::{Clocks, PASSES_MAX, Stores, fields, into, out_of};
+use super::{PASSES_MAX, Stores, into, out_of};
 
 /// Objects under way at once: small ones wait for round trips, and large ones have a window of
 /// their own each.
@@ -67,7 +68,7 @@ impl Copier<'_> {
         let there = self.target.info(&info.name).await.map_err(into)?;
         let settled = match &there {
             Some(there) if is_same(&info, there, clocks) => Ok(Settled::Unchanged),
-            Some(there) if clocks.is_kept(there.modified, info.modified) => {
+            Some(there) if clocks.is_kept(write(there), write(&info)) => {
                 Ok(Settled::Kept(info.name.to_string()))
             }
             _ => {
@@ -96,7 +97,8 @@ impl Copier<'_> {
         let Some(object) = self.source.get(&info.name, None).await.map_err(out_of)? else {
             return Ok(Settled::Moved);
         };
-        let mut opts = ObjectPut::new().expect(expect).headers(object.info.headers.clone());
+        let headers = marked(&object.info.headers, object.info.revision)?;
+        let mut opts = ObjectPut::new().expect(expect).headers(headers);
         opts.description.clone_from(&object.info.description);
         // The body of a put outlives the borrow of `seen`, so its size is told when it is stored.
         let stored = self.target.put(&info.name, object.body, opts).await.map_err(into)?;
@@ -107,12 +109,17 @@ impl Copier<'_> {
     }
 }
 
+fn write(info: &ObjectInfo) -> Write {
+    Write::new(info.modified, &info.headers)
+}
+
 /// Equal but for what no copy can carry over: revision, time and chunks. Where a foreign writer
 /// left no digest, the size and the order of the writes decide.
 fn is_same(source: &ObjectInfo, target: &ObjectInfo, clocks: Clocks) -> bool {
     let body = match (source.digest, target.digest) {
         (Some(ours), Some(theirs)) => ours == theirs,
-        _ => source.link.is_some() || clocks.is_kept(target.modified, source.modified),
+        _ if source.link.is_some() || is_copy_of(&target.headers, source.revision) => true,
+        _ => clocks.is_kept(write(target), write(source)),
     };
     body && source.size == target.size
         && source.link == target.link

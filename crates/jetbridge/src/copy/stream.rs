@@ -20,8 +20,9 @@ use jetbridge_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::age::fields;
 use super::report::{CopyReport, Step};
-use super::{PASSES_MAX, Stores, fields, into, out_of};
+use super::{PASSES_MAX, Stores, into, out_of};
 
 /// Where the destination keeps how far each stream has come.
 pub(super) const PROGRESS_BUCKET: &str = "jetbridge-copies";

@@ -143,6 +143,39 @@ async fn clocks_that_differ_make_nothing_younger() {
     }
 }
 
+/// What a copy wrote is no application's write: it gives way to the source, whose write may be
+/// older by the clocks if it came while the copy was on its way.
+#[tokio::test]
+async fn what_a_copy_wrote_late_gives_way_to_the_source() {
+    let real = SystemClock.now();
+    let clock = ManualClock::new(real);
+    let from: Arc<dyn Backend> = Arc::new(MemoryBackend::with_clock(Arc::new(clock.clone())));
+    let to: Arc<dyn Backend> = Arc::new(MemoryBackend::with_clock(Arc::new(clock.clone())));
+    let put = async |store: &Arc<dyn Backend>, text: &'static str| {
+        kv(store, "settings").await.put(&key("a"), text.into(), PutOpts::new()).await.unwrap();
+        let files = store.objects(&bucket("files"), Open::ensure(Default::default())).await;
+        files.unwrap().put(&object("a"), body_of(text), ObjectPut::new()).await.unwrap();
+    };
+    let copy = Copy::new(Arc::clone(&from), Arc::clone(&to));
+    let run = async || {
+        let mut reports = super::reports(&copy).await;
+        ["kv settings", "object files"].map(|part| reports.remove(part).unwrap())
+    };
+    put(&from, "read").await;
+    clock.advance(Duration::from_secs(60));
+    assert!(run().await.iter().all(CopyReport::is_complete));
+    clock.set(real + Duration::from_secs(30));
+    put(&from, "meanwhile").await;
+    clock.set(real + Duration::from_secs(90));
+    assert!(run().await.iter().all(CopyReport::is_complete));
+    assert_eq!(value(&to, "settings", "a").await.unwrap(), "meanwhile");
+    put(&to, "of an application").await;
+    assert!(run().await.iter().all(|report| (report.copied, report.kept) == (0, 1)));
+    for store in [from, to] {
+        assert!(store.close(GRACE).await.is_clean());
+    }
+}
+
 /// A message that the destination will not take ends the copy; what is behind it does not pass it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_refused_is_not_passed_by_later_ones() {
