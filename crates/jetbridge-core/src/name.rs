@@ -250,9 +250,9 @@ impl Subject {
         Ok(Self(raw))
     }
 
-    /// The bytes for a transport, which share the memory of this subject.
-    pub fn to_wire(&self) -> Bytes {
-        self.0.clone()
+    /// The bytes for a transport.
+    pub fn into_wire(self) -> Bytes {
+        self.0
     }
 }
 

@@ -1,6 +1,5 @@
 //! Subjects and streams on NATS.
 
-use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,25 +7,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
 use jetbridge_core::{
     AppendOpts, Appended, Bus, Consume, Consumer, ConsumerName, Error, ErrorKind, Message, Pattern,
-    ReadStream, Received, Result, StreamInfo, StreamMessage, StreamName, StreamSpec, Subscribe,
-    Subscription,
+    ReadStream, Result, StreamInfo, StreamMessage, StreamName, StreamSpec, Subscribe, Subscription,
 };
 
 use crate::api::{Api, Purge, Stored};
 use crate::error::{code, lost, not_sent};
-use crate::link::{Feed, Link};
-use crate::mailbox::Mailbox;
+use crate::intake::Intake;
+use crate::link::Link;
 use crate::reader::{self, Begin, Event, Follow, ReaderSpec};
 use crate::request::{Call, Ended, Repeat, denied};
 use crate::{append, consumer, headers, message, stream};
 
-/// Messages that go from the connection to a reader in one turn.
-const TURN_MAX: usize = 512;
 /// How long a flush listens for refusals. They stand before its own message in the connection, but
 /// the client tells them by a task of its own, which may come to it a little later.
 const REFUSALS_WITHIN: Duration = Duration::from_millis(3);
@@ -51,12 +47,6 @@ impl NatsBus {
 
     fn link(&self) -> &Link {
         self.api.link()
-    }
-
-    async fn publish_later(&self, message: &Message) -> Result<()> {
-        let out = message::to_wire(message, None, "bus.publish")?;
-        let reply = message.reply.as_ref().map(message::subject_to_wire);
-        self.link().tell(out, reply, &self.link().once("bus.publish")).await
     }
 
     /// What the server has refused since this was asked last.
@@ -93,14 +83,11 @@ impl Display for NatsBus {
 impl Bus for NatsBus {
     async fn publish(&self, message: Message) -> Result<()> {
         const OPERATION: &str = "bus.publish";
-        let out = message::to_wire(&message, None, OPERATION)?;
-        let reply = message.reply.as_ref().map(message::subject_to_wire);
-        self.published.store(true, Ordering::Relaxed);
-        if self.link().tell_now(out, reply, OPERATION)? {
-            return Ok(());
+        let (out, reply) = message::into_wire(message, OPERATION)?;
+        if !self.published.load(Ordering::Relaxed) {
+            self.published.store(true, Ordering::Relaxed);
         }
-        // Rare, so its room is not that of every message.
-        Box::pin(self.publish_later(&message)).await
+        self.link().tell(out, reply, OPERATION).await
     }
 
     async fn flush(&self) -> Result<()> {
@@ -138,11 +125,10 @@ impl Bus for NatsBus {
         let call = self.link().repeatable("bus.subscribe");
         let group = subscribe.group.as_ref().map(AsRef::as_ref);
         let feed = self.link().subscribe(subscribe.pattern.as_str(), group, &call).await?;
-        let mailbox = Mailbox::new(subscribe.capacity);
+        let intake = Intake::new(feed, subscribe.capacity);
         let (stop, stopping) = watch::channel(false);
-        let pump = Pump { feed, mailbox: mailbox.clone(), stopping };
-        self.link().tasks().spawn_until_stop(pump.run());
-        Ok(Subscription::new(read(mailbox), move || {
+        self.link().tasks().spawn_until_stop(Arc::clone(&intake).guard(stopping));
+        Ok(Subscription::new(intake.read(), move || {
             stop.send_replace(true);
         }))
     }
@@ -235,93 +221,4 @@ fn stream_message(read: Stored) -> Result<StreamMessage> {
     let headers = headers::from_wire(Some(&read.headers));
     let message = Message::new(subject, read.payload).headers(headers);
     Ok(StreamMessage::new(message, read.sequence, read.time))
-}
-
-/// Moves what a subscription brings into its mailbox.
-struct Pump {
-    feed: Feed,
-    mailbox: Mailbox,
-    stopping: watch::Receiver<bool>,
-}
-
-impl Pump {
-    async fn run(mut self) {
-        let end = self.pump().await;
-        self.mailbox.end(end);
-    }
-
-    async fn pump(&mut self) -> Result<()> {
-        let mut draining = false;
-        loop {
-            let first = tokio::select! {
-                biased;
-                arrived = self.feed.next() => Some(arrived),
-                () = is_set(&mut self.stopping), if !draining => {
-                    draining = true;
-                    self.feed.drain().await;
-                    continue;
-                }
-            };
-            let mut end = None;
-            let (feed, mut next) = (&mut self.feed, first);
-            // All that has come by now, in one turn of the mailbox's lock.
-            let mut left = TURN_MAX;
-            self.mailbox.push(std::iter::from_fn(|| {
-                left = left.checked_sub(1)?;
-                let arrived = match next.take() {
-                    Some(first) => first,
-                    None => feed.next().now_or_never()?,
-                };
-                let message = match arrived {
-                    Some(Ok(message)) => message::from_wire(message),
-                    Some(Err(denial)) => Err(denied("bus.subscribe", &denial)),
-                    None if draining => {
-                        end = Some(Ok(()));
-                        return None;
-                    }
-                    None => Err(not_sent("bus.subscribe", "the connection is closed")),
-                };
-                message.map_err(|error| end = Some(Err(error))).ok()
-            }));
-            if let Some(end) = end {
-                return end;
-            }
-        }
-    }
-}
-
-impl Drop for Pump {
-    /// Reached without an end only when the connection's tasks are stopped.
-    fn drop(&mut self) {
-        self.mailbox.end(Err(not_sent("bus.subscribe", "the connection is closed")));
-    }
-}
-
-/// Resolves when the subscription is drained or dropped.
-async fn is_set(stopping: &mut watch::Receiver<bool>) {
-    drop(stopping.wait_for(|stop| *stop).await);
-}
-
-/// The reading end of a mailbox.
-fn read(mailbox: Mailbox) -> BoxStream<'static, Result<Received>> {
-    let mut taken = VecDeque::new();
-    let mut over = false;
-    Box::pin(futures_util::stream::poll_fn(move |cx| {
-        loop {
-            if let Some(received) = taken.pop_front() {
-                return std::task::Poll::Ready(Some(Ok(received)));
-            }
-            if over {
-                return std::task::Poll::Ready(None);
-            }
-            match std::task::ready!(mailbox.poll(&mut taken, cx)) {
-                None => {}
-                Some(Ok(())) => over = true,
-                Some(Err(error)) => {
-                    over = true;
-                    return std::task::Poll::Ready(Some(Err(error)));
-                }
-            }
-        }
-    }))
 }

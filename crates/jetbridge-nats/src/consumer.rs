@@ -286,7 +286,7 @@ impl Puller {
             "idle_heartbeat": to_nanos(HEARTBEAT),
         });
         let out = Outgoing::new(self.request.clone(), body.to_string());
-        self.link().tell(out, Some(self.inbox.as_str().into()), &call).await?;
+        self.link().tell(out, Some(self.inbox.as_str().into()), call.operation).await?;
         self.outstanding = self.batch;
         self.asked = Instant::now();
         self.heard = self.asked;

@@ -25,9 +25,27 @@ pub(crate) fn subject_from_wire(subject: async_nats::Subject) -> Result<Subject>
 }
 
 pub(crate) fn subject_to_wire(subject: &Subject) -> async_nats::Subject {
-    // It is UTF-8, so that there is nothing to copy.
-    async_nats::Subject::from_utf8(subject.to_wire())
-        .unwrap_or_else(|_| async_nats::Subject::from(subject.as_str()))
+    into_subject(subject.clone())
+}
+
+fn into_subject(subject: Subject) -> async_nats::Subject {
+    // It is UTF-8, so that there is nothing to copy; one that were not would be refused as empty.
+    async_nats::Subject::from_utf8(subject.into_wire())
+        .unwrap_or_else(|_| async_nats::Subject::from_static(""))
+}
+
+/// A message on its way out and the subject that answers go to. Nothing is copied, and no count of
+/// shared bytes is touched that the connection's thread will touch too.
+pub(crate) fn into_wire(
+    message: Message,
+    operation: &'static str,
+) -> Result<(Outgoing, Option<async_nats::Subject>)> {
+    let reply = message.reply.map(into_subject);
+    let out = Outgoing::new(into_subject(message.subject), message.payload);
+    if message.headers.is_empty() {
+        return Ok((out, reply));
+    }
+    Ok((out.headers(headers::to_wire(&message.headers, operation)?), reply))
 }
 
 /// A message on its way out, with the store's headers in `store` beside the writer's.

@@ -299,47 +299,32 @@ impl Link {
         }
     }
 
-    /// Hands `out` to the client if it is online and has room; `false` if the message is to be made
-    /// again.
-    pub(crate) fn tell_now(
-        &self,
-        out: Outgoing,
-        reply: Option<Subject>,
-        operation: &'static str,
-    ) -> Result<bool> {
-        if !self.waiters().is_online() {
-            return Ok(false);
-        }
-        self.check(&out, operation)?;
-        match self.send(out, reply).now_or_never() {
-            Some(sent) => sent.map(|()| true).map_err(|cause| refused(&cause, operation)),
-            None => Ok(false),
-        }
-    }
-
-    /// Hands `out` to the client without expecting an answer; waits while it is offline. `reply`
-    /// is the subject that answers go to, if there are any.
+    /// Hands `out` to the client without expecting an answer; waits while it is offline or has no
+    /// room. `reply` is the subject that answers go to, if there are any.
     pub(crate) async fn tell(
         &self,
         out: Outgoing,
         reply: Option<Subject>,
-        call: &Call,
+        operation: &'static str,
     ) -> Result<()> {
-        self.online(call.operation, call.deadline).await?;
-        self.check(&out, call.operation)?;
+        // Messages go by the hundred thousand a second: what is rare is boxed, and the time is
+        // looked up only for those who wait.
+        if !self.waiters().is_online() {
+            Box::pin(self.online(operation, self.once(operation).deadline)).await?;
+        }
+        self.check(&out, operation)?;
         let mut sending = std::pin::pin!(self.send(out, reply));
-        // The client has room nearly always.
         let sent = match futures_util::poll!(&mut sending) {
-            Poll::Ready(sent) => sent,
-            Poll::Pending => match tokio::time::timeout_at(call.deadline, sending).await {
-                Ok(sent) => sent,
-                Err(_elapsed) => {
-                    let why = "the connection does not take the message";
-                    return Err(not_sent(call.operation, why));
-                }
-            },
+            Poll::Ready(sent) => Ok(sent),
+            Poll::Pending => {
+                let deadline = self.once(operation).deadline;
+                Box::pin(tokio::time::timeout_at(deadline, sending)).await
+            }
         };
-        sent.map_err(|cause| refused(&cause, call.operation))
+        match sent {
+            Ok(sent) => sent.map_err(|cause| refused(&cause, operation)),
+            Err(_elapsed) => Err(not_sent(operation, "the connection does not take the message")),
+        }
     }
 
     /// As [`Link::tell`], with a handle by which a denial can be heard of; `None` if the connection
