@@ -202,6 +202,7 @@ impl Shelf {
     ) -> BoxStream<'static, Result<Event>> {
         let filter = format!("$O.{}.M.>", self.bucket);
         let mut spec = ReaderSpec::new(operation, &self.stream, filter, begin);
+        spec.asks_for_end = begin != Begin::Now;
         if follow == Follow::Yes {
             spec.away_max = Some(MARK_STAYS);
         }

@@ -7,6 +7,8 @@
 //! begins again at the beginning, and ends with an error where it would have to skip something.
 //! Its consumer is deleted when it ends or is dropped.
 
+mod lasts;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 
 use jetbridge_core::{Backoff, Error, ErrorKind, Result, random};
 
+use self::lasts::Lasts;
 use crate::api::{Api, Stored, Which};
 use crate::consumers::Registered;
 use crate::delivered::Delivered;
@@ -43,6 +46,10 @@ const STUCK_MAX: u32 = 3;
 const SUSPECTS_MAX: usize = 256;
 /// What a server writes in JSON for bytes that are no text.
 const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
+/// How often the leader is asked whether an end is one. Who writes all the time may be ahead each
+/// time; what was there at the beginning has then long been read, unless it was overwritten
+/// between any two of the answers, each time before it was delivered.
+const LOOKS_MAX: u32 = 64;
 /// Sequences are counted in 63 bits.
 const SEQUENCE_MAX: u64 = i64::MAX as u64;
 
@@ -61,6 +68,8 @@ pub(crate) struct ReaderSpec {
     pub(crate) away_max: Option<Duration>,
     /// When the stream was made, if that is known.
     pub(crate) created: Option<String>,
+    /// Asks the leader whether the end is one: needed where messages are overwritten.
+    pub(crate) asks_for_end: bool,
 }
 
 impl ReaderSpec {
@@ -79,6 +88,7 @@ impl ReaderSpec {
             headers_only: false,
             away_max: None,
             created: None,
+            asks_for_end: false,
         }
     }
 
@@ -129,6 +139,7 @@ pub(crate) fn events(
         position: None,
         caught_up: false,
         target: None,
+        looks: 0,
         behind_since: Some(Instant::now()),
         heard: Instant::now(),
         ready: VecDeque::new(),
@@ -156,9 +167,12 @@ struct Reader {
     /// specification says.
     position: Option<u64>,
     caught_up: bool,
-    /// The last sequence that the leader knew at the beginning, where the consumer may be on a
-    /// copy that lags behind it: before that has come, nothing is caught up.
+    /// The last sequence that the leader knew when it was asked: at the beginning, where the
+    /// consumer may be on a copy that lags behind it, or at what seemed to be the end. Before that
+    /// has come, nothing is caught up.
     target: Option<u64>,
+    /// How often it was asked at what seemed to be the end.
+    looks: u32,
     /// Since when there has been something to deliver, or nobody to say so.
     behind_since: Option<Instant>,
     /// When the consumer last said something.
@@ -190,28 +204,6 @@ struct Consumer {
     /// The last answer to flow control, to hear of it if it is denied.
     flow: Option<Pending>,
     _registered: Registered,
-}
-
-/// How the delivery of the last messages of all subjects goes. Servers miscount what is still to
-/// come when messages are overwritten meanwhile, so their word is taken only if none was.
-#[derive(Debug)]
-struct Lasts {
-    /// How many there were at the beginning.
-    initial: u64,
-    received: u64,
-    in_order: bool,
-}
-
-impl Lasts {
-    fn count(&mut self, sequence: u64, before: Option<u64>) {
-        self.received += 1;
-        self.in_order &= before.is_none_or(|before| sequence > before);
-    }
-
-    /// True if each of them was delivered and nothing else.
-    fn are_complete(&self) -> bool {
-        self.received == self.initial && self.in_order
-    }
 }
 
 /// Whether a consumer has something to deliver when it is made.
@@ -345,7 +337,7 @@ impl Reader {
         }
         let of_lasts = config.deliver_policy == DeliverPolicy::LastPerSubject;
         let initial = info.num_pending + delivered;
-        let lasts = of_lasts.then_some(Lasts { initial, received: 0, in_order: true });
+        let lasts = of_lasts.then(|| Lasts::new(initial));
         self.consumer = Some(Consumer {
             feed,
             epoch,
@@ -467,6 +459,7 @@ impl Reader {
             }));
         }
         if place.pending == 0 && certain {
+            self.ask_for_end().await?;
             return self.is_up_to_date();
         }
         if place.pending == 0 {
@@ -513,6 +506,18 @@ impl Reader {
             self.target = self.leaders_last(&call).await?;
         }
         self.is_up_to_date()
+    }
+
+    /// Nothing is left, says the consumer. A server takes off at once what an overwriting removes,
+    /// and adds what took its place a little later: what is left may be a key's only message.
+    async fn ask_for_end(&mut self) -> Result<()> {
+        let is_there = !self.caught_up && self.target <= self.reached();
+        if self.spec.asks_for_end && is_there && self.looks < LOOKS_MAX {
+            self.looks += 1;
+            let call = self.api.link().repeatable(self.spec.operation);
+            self.target = self.leaders_last(&call).await?;
+        }
+        Ok(())
     }
 
     fn is_up_to_date(&mut self) -> Result<()> {

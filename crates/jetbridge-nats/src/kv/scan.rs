@@ -48,6 +48,7 @@ impl NatsKv {
             headers_only: scan.headers_only,
             away_max: facts.marker_ttl.filter(|_| scan.follow == Follow::Yes),
             created: facts.created.clone(),
+            asks_for_end: scan.from != Begin::Now,
         };
         let stems = facts.keyspace.stems().to_vec();
         let delivered = if spec.filters.is_empty() {

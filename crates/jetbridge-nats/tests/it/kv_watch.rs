@@ -1,13 +1,14 @@
 //! Watches over large buckets, slow readers, connections that break and servers that restart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jetbridge_core::{
-    Backend as _, BucketSpec, Change, DeleteOpts, PutOpts, Result, Revision, Scope, Start, Watch,
+    Backend as _, BucketSpec, Change, DeleteOpts, Key, PutOpts, Result, Revision, Scope, Start,
+    Watch,
 };
 use jetbridge_testkit::{Proxy, Release, eventually};
 use serde_json::json;
@@ -23,6 +24,7 @@ jetbridge_testkit::on_every_server!(
     a_slow_reader_of_a_large_bucket_misses_nothing,
     several_keys_are_watched_as_one,
     a_watch_is_caught_up_under_constant_writes,
+    a_listing_under_constant_rewrites_misses_no_key,
     keys_only_leaves_values_out,
 );
 
@@ -214,6 +216,42 @@ async fn a_watch_is_caught_up_under_constant_writes(release: Release) {
     };
     tokio::select! {
         () = writing => {}
+        () = reading => {}
+    }
+    store.close().await;
+}
+
+/// The defect: a server counts what an overwriting removes before what it adds, so that a consumer
+/// says for a moment that nothing is left.
+async fn a_listing_under_constant_rewrites_misses_no_key(release: Release) {
+    const KEYS: usize = 200;
+    const WRITERS: usize = 16;
+    let store = Store::start(release).await;
+    let kv = store.kv(BucketSpec::default()).await;
+    fill(&store, KEYS, 32).await;
+    let writing = futures_util::future::join_all((0..WRITERS).map(|at| {
+        let kv = &kv;
+        async move {
+            for n in at.. {
+                put(&**kv, &format!("k{}", (n * 37) % KEYS), "new").await;
+            }
+        }
+    }));
+    let reading = async {
+        for round in 0..100 {
+            let keys: HashSet<Key> = kv.keys(Scope::All).try_collect().await.unwrap();
+            assert_eq!(keys.len(), KEYS, "keys, round {round}");
+            let (mut keys, mut after) = (HashSet::new(), None);
+            while keys.len() < KEYS {
+                let page = kv.page(Scope::All, after, KEYS / 2).await.unwrap();
+                keys.extend(page.keys);
+                after = page.next;
+                assert!(after.is_some() || keys.len() == KEYS, "pages, round {round}");
+            }
+        }
+    };
+    tokio::select! {
+        _ = writing => {}
         () = reading => {}
     }
     store.close().await;

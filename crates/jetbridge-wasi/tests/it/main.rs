@@ -50,6 +50,7 @@ macro_rules! row {
                 a_store_that_fails_is_an_error_and_never_a_trap,
                 a_batch_that_failed_in_part_says_so,
                 a_race_for_a_first_increment_loses_none,
+                a_listing_under_rewrites_misses_none,
                 a_value_over_what_a_message_may_have);
             #[cfg(feature = "host")]
             row!(@cases $row, follower: a_bucket_that_was_made_again_is_told_whole,
@@ -71,23 +72,3 @@ row!(memory, Row::Memory);
 row!(local, Row::Local);
 row!(nats_2_9_25, Row::Nats(jetbridge_testkit::Release::Oldest));
 row!(nats_2_15_2, Row::Nats(jetbridge_testkit::Release::Newest));
-
-/// On 2.9.25 a key has been missed under constant rewriting; the guide says so.
-macro_rules! rewritten {
-    ($($name:ident = $row:expr),+ $(,)?) => {
-        mod rewritten {
-            use super::rig::Row;
-
-            $(mod $name {
-                use super::*;
-                row!(@cases $row, promises: a_listing_under_rewrites_misses_none);
-            })+
-        }
-    };
-}
-
-rewritten!(
-    memory = Row::Memory,
-    local = Row::Local,
-    nats_2_15_2 = Row::Nats(jetbridge_testkit::Release::Newest),
-);
