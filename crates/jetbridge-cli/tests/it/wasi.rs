@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use jetbridge_testkit::guest;
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::binary::{Running, Said, Store};
 use crate::up::ask;
@@ -108,6 +109,7 @@ on_every_store! {
     links_are_what_a_command_opens,
     a_component_answers_http_and_remembers,
     the_example_runs,
+    hosts_that_are_killed_count_nothing_twice,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -292,6 +294,39 @@ async fn what_cannot_be_loaded_says_why() {
     lay_out(&store, "command", &guest::command());
     let said = store.fails(2, "wasi serve command --listen 127.0.0.1:0").await;
     assert!(said.contains("jetbridge wasi run"), "{said}");
+}
+
+/// Four hosts, of which two are killed in the midst of their counting: the others go on, and what
+/// is counted more than was told is at most what those two had under way.
+async fn hosts_that_are_killed_count_nothing_twice(store: Store) {
+    const STEPS: usize = 200;
+    assert_eq!(store.guest(&[], &["count"]).await.text(), "1\n");
+    let component = store.path("command.wasm");
+    let steps = STEPS.to_string();
+    let words = ["wasi", "run", component.as_str(), "--", "add", "default", "k", &steps];
+    let hosts = join_all((0..4).map(|host| {
+        let mut process = store.command(&words).spawn().unwrap();
+        async move {
+            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            let mut sums = Vec::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                sums.push(line.parse::<usize>().unwrap());
+                if host < 2 && sums.len() == STEPS / 4 {
+                    process.start_kill().unwrap();
+                }
+            }
+            assert_eq!(process.wait().await.unwrap().success(), host >= 2);
+            sums
+        }
+    }));
+    let mut told: Vec<usize> = hosts.await.concat();
+    let before = told.len();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), before, "a sum was told twice");
+    assert!((STEPS * 5 / 2..STEPS * 4).contains(&before), "{before}");
+    let last = store.does("kv get default k").await.parse::<usize>().unwrap();
+    assert!((before..=before + 2).contains(&last), "{before} were told, and it is {last}");
 }
 
 /// The file of `examples/components`, with guests of the tests.

@@ -15,6 +15,7 @@ mod load;
 mod promises;
 #[cfg(feature = "host")]
 mod python;
+mod restarts;
 mod rig;
 mod spin;
 mod stores;
