@@ -34,7 +34,7 @@ macro_rules! row {
             row!(@cases $row, draft2: a_swap_wins_only_over_what_it_saw,
                 a_swap_of_an_absent_key_creates_it, counters_go_both_ways,
                 batches_are_positional, cursors_are_opaque_and_checked);
-            row!(@cases $row, spin: the_component_of_spin);
+            row!(@cases $row, spin: the_component_of_spin, an_answer_of_256_mib_is_refused);
             row!(@cases $row, wasmcloud: the_fixture_of_wash, writes_under_conditions,
                 listings_by_prefix);
             row!(@cases $row, hostile: keys_of_every_kind, values_over_the_limit,

@@ -57,3 +57,16 @@ pub(crate) async fn the_component_of_spin(rig: &Rig) {
     assert_eq!(guest.call("get", &bar).await, Ok(some(bytes("b"))));
     assert_eq!(Dialect::SpinDraft2.to_string(), "wasi:keyvalue@0.2.0-draft2 (Spin)");
 }
+
+/// 256 values of 1 MiB, or of as much as the store takes, in one answer.
+pub(crate) async fn an_answer_of_256_mib_is_refused(rig: &Rig) {
+    let most = usize::try_from(rig.backend.capabilities().value_bytes_max).unwrap();
+    let mut guest = Guest::new(SPIN, &rig.stores).await;
+    let b = guest.open("").await;
+    let large = bytes(vec![7; most.min(1 << 20)]);
+    guest.call("set", &[b.clone(), string("large"), large]).await.unwrap();
+    let asked = list(vec![string("large"); 256]);
+    let error = guest.call("get-many", &[b.clone(), asked]).await.unwrap_err();
+    assert!(words(&error).contains("over the limit of 67108864 bytes"), "{error:?}");
+    assert_eq!(guest.call("exists", &[b, string("large")]).await, Ok(Val::Bool(true)));
+}
