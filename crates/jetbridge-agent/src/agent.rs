@@ -23,6 +23,7 @@ use crate::handler::HandlerSpec;
 use crate::http::{Http, HttpSpec};
 use crate::limit::{Desk, LimitStoreSection, LimiterSection, refuse_what_cannot_be};
 use crate::metrics::Metrics;
+use crate::page::{Desks, sample};
 use crate::status::{Overview, follow_connection};
 use crate::supervise::{Drained, Section, Supervisor};
 use crate::template::{TemplateSection, TemplateSpec};
@@ -163,13 +164,16 @@ impl Agent {
         let place = resolve(&file.store, &environment)?.location;
         let tasks = Tasks::new();
         let (files_state, files_seen) = watch::channel(None);
+        let databases = DatabaseDesk::default();
+        let history = sample(databases.clone(), Arc::clone(&clock), &tasks);
         let overview = Overview {
             backend: Arc::clone(&backend),
             board: board.clone(),
             metrics: metrics.clone(),
             desk: desk.clone(),
             routes: routes.clone(),
-            databases: DatabaseDesk::default(),
+            databases,
+            desks: Desks { history, ..Desks::default() },
             started: clock.now(),
             clock,
             connection: follow_connection(&*backend, metrics.clone(), &tasks),
@@ -195,6 +199,7 @@ impl Agent {
             tasks,
         };
         agent.desk.declare(limiters(&file));
+        agent.overview.desks.declare(file.named());
         agent.listen(file.http.as_ref()).await?;
         for wanted in wanted(file) {
             agent.start_section(wanted);
@@ -231,6 +236,7 @@ impl Agent {
             return Err(vec![error]);
         }
         self.desk.declare(limiters(&file));
+        self.overview.desks.declare(file.named());
         self.drain_timeout = file.drain_timeout();
         let mut next: BTreeMap<SectionId, Wanted> =
             wanted(file).into_iter().map(|wanted| (wanted.id(), wanted)).collect();

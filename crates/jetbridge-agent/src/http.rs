@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 
 use crate::component;
 use crate::limit;
+use crate::page::{self, PageState};
 use crate::status::Overview;
 
 /// What Prometheus asks for.
@@ -70,7 +71,7 @@ impl Http {
                 .hint("another process may listen there; pick another `http: listen:`")
         })?;
         let tasks = Tasks::new();
-        let (router, stopping) = (router(spec, overview), tasks.clone());
+        let (router, stopping) = (router(spec, overview, &tasks), tasks.clone());
         tasks.spawn(async move {
             let stop = async move { stopping.stopping().await };
             // Serving ends with an error only if the listener itself is gone.
@@ -109,11 +110,13 @@ pub(crate) async fn serve_metrics(
     Ok(())
 }
 
-fn router(spec: &HttpSpec, overview: Overview) -> Router {
+fn router(spec: &HttpSpec, overview: Overview, tasks: &Tasks) -> Router {
+    let page = PageState::new(overview.clone(), spec.token.is_some(), tasks.clone());
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .merge(limit::routes(overview.desk.clone()))
+        .merge(page::routes(page))
         .layer(from_fn_with_state(spec.token.clone(), authorize));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
     let components = Router::new()

@@ -13,6 +13,7 @@ mod handler;
 mod http;
 mod limit;
 mod metrics;
+mod page;
 mod permissions;
 mod status;
 mod supervise;

@@ -13,6 +13,7 @@ use crate::component::Routes;
 use crate::database::DatabaseDesk;
 use crate::limit::Desk;
 use crate::metrics::{Ended, Metrics};
+use crate::page::Desks;
 
 /// How long the store may take to say how it is; the page must not hang with the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +27,8 @@ pub(crate) struct Overview {
     pub(crate) desk: Desk,
     pub(crate) routes: Routes,
     pub(crate) databases: DatabaseDesk,
+    /// What the status page looks at beside this.
+    pub(crate) desks: Desks,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: SystemTime,
     pub(crate) connection: watch::Receiver<ConnectionState>,
@@ -121,7 +124,7 @@ impl Overview {
             section["template"] = self.metrics.templates.json(name);
         }
         if kind == "component" {
-            section["component"] = self.metrics.components.json(name);
+            section["component"] = json!(self.metrics.components.figures(name));
         }
         section
     }

@@ -4,7 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 /// What a request or a change came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,17 +64,26 @@ impl ComponentMetrics {
         self.changes.get_or_create(&Labels::new(component, came)).inc();
     }
 
-    /// What there is to say about one component.
-    pub(crate) fn json(&self, component: &str) -> Value {
+    pub(crate) fn figures(&self, component: &str) -> ComponentFigures {
         let of = |family: &Family<Labels, Counter>, came| {
             family.get_or_create(&Labels::new(component, came)).get()
         };
-        json!({
-            "requests_done": of(&self.requests, Came::Done),
-            "requests_failed": of(&self.requests, Came::Failed),
-            "changes_done": of(&self.changes, Came::Done),
-            "changes_failed": of(&self.changes, Came::Failed),
-            "changes_passed_over": of(&self.changes, Came::PassedOver),
-        })
+        ComponentFigures {
+            requests_done: of(&self.requests, Came::Done),
+            requests_failed: of(&self.requests, Came::Failed),
+            changes_done: of(&self.changes, Came::Done),
+            changes_failed: of(&self.changes, Came::Failed),
+            changes_passed_over: of(&self.changes, Came::PassedOver),
+        }
     }
+}
+
+/// What there is to say about one component.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct ComponentFigures {
+    pub(crate) requests_done: u64,
+    pub(crate) requests_failed: u64,
+    pub(crate) changes_done: u64,
+    pub(crate) changes_failed: u64,
+    pub(crate) changes_passed_over: u64,
 }

@@ -52,9 +52,13 @@ impl DatabaseDesk {
 
     /// The databases of the section `name`, for `/v1/status`.
     pub(crate) fn json(&self, name: &str, now: SystemTime) -> Vec<Value> {
+        self.of(name).iter().map(|database| status_json(database, now)).collect()
+    }
+
+    /// How the databases of the section `name` do.
+    pub(crate) fn of(&self, name: &str) -> Vec<DatabaseStatus> {
         let replicator = self.lock().get(name).cloned();
-        let databases = replicator.map(|it| it.databases()).unwrap_or_default();
-        databases.iter().map(|database| status_json(database, now)).collect()
+        replicator.map(|it| it.databases()).unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Replicator>>> {
@@ -74,7 +78,7 @@ impl Drop for Listed {
 }
 
 /// The word for a state, as Litestream has it where it has one.
-pub(super) fn word(database: &DatabaseStatus) -> &'static str {
+pub(crate) fn word(database: &DatabaseStatus) -> &'static str {
     match database.state {
         DatabaseState::Starting => "open",
         DatabaseState::Running => "replicating",
@@ -85,7 +89,7 @@ pub(super) fn word(database: &DatabaseStatus) -> &'static str {
 
 /// How long something may have been missing in the replica; `None` if nobody can tell: it was told
 /// to stop, or has not begun.
-pub(super) fn lag(database: &DatabaseStatus, now: SystemTime) -> Option<f64> {
+pub(crate) fn lag(database: &DatabaseStatus, now: SystemTime) -> Option<f64> {
     match (database.state, database.lag_since) {
         (DatabaseState::Stopped, _) => None,
         (_, Some(since)) => Some(seconds(since, now)),

@@ -17,7 +17,7 @@ use jetbridge_core::Backoff;
 use tokio::time::Instant;
 
 pub(crate) use self::control::{ControlSection, Offered};
-pub(crate) use self::desk::DatabaseDesk;
+pub(crate) use self::desk::{DatabaseDesk, lag, word};
 use crate::board::State;
 use crate::supervise::{Context, Drained, Section};
 

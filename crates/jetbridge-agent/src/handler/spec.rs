@@ -45,6 +45,18 @@ pub struct HandlerSpec {
     pub dead_letters: StreamName,
 }
 
+impl HandlerSpec {
+    /// Which messages, from where, and to what.
+    pub(crate) fn words(&self) -> String {
+        let from = match &self.source {
+            Source::Stream { stream, durable } => format!("stream {stream} as {durable}"),
+            Source::Subject { queue: Some(queue) } => format!("plain messages, in group {queue}"),
+            Source::Subject { queue: None } => "plain messages".to_owned(),
+        };
+        format!("{} from {from} → {}", self.subject, self.target)
+    }
+}
+
 /// Where a handler's messages come from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]

@@ -87,10 +87,12 @@ async fn acquire(
     let wait = words.get("wait").map(|text| span(text)).transpose()?;
     let wait = desked.spec.wait(Some(wait.unwrap_or_default())).unwrap_or_default();
     let begun = Instant::now();
+    let waiting = (!wait.is_zero()).then(|| desk.wait(&desked.spec.id));
     let admission = match limiter(&desked, key)? {
         Some(limiter) => limiter.acquire_n_timeout(cost, wait).await,
         None => desked.alone.acquire_without_store(cost, wait).await,
     };
+    drop(waiting);
     let admission = match admission {
         Ok(admission) => admission,
         Err(error) if error.kind() == ErrorKind::Unavailable => {

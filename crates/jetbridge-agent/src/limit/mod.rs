@@ -44,6 +44,25 @@ struct Shared {
     limiters: Mutex<BTreeMap<String, Desked>>,
     permits: Permits,
     durations: Durations,
+    /// Calls over HTTP that wait for a limiter, by its id.
+    waiting: Mutex<BTreeMap<String, u64>>,
+}
+
+/// A call that waits, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    desk: Desk,
+    id: String,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.desk.0.waiting);
+        match waiting.get_mut(&self.id) {
+            Some(number) if *number > 1 => *number -= 1,
+            _ => drop(waiting.remove(&self.id)),
+        }
+    }
 }
 
 /// A limiter that the files name.
@@ -100,6 +119,17 @@ impl Desk {
             true => Sought::Starting,
             false => Sought::Unknown,
         }
+    }
+
+    /// Counts a call as waiting for the limiter `id`.
+    pub(crate) fn wait(&self, id: &str) -> Waiting {
+        *lock(&self.0.waiting).entry(id.to_owned()).or_default() += 1;
+        Waiting { desk: self.clone(), id: id.to_owned() }
+    }
+
+    /// Calls over HTTP that wait for the limiter `id`.
+    pub(crate) fn waiting(&self, id: &str) -> u64 {
+        lock(&self.0.waiting).get(id).copied().unwrap_or_default()
     }
 
     pub(crate) fn all(&self) -> Vec<Desked> {

@@ -1,6 +1,8 @@
 //! The figures of templates. The names are documented in `docs/guide/up.md`.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -48,6 +50,21 @@ pub(crate) struct TemplateMetrics {
     renderings: Family<OutcomeLabels, Counter>,
     reloads: Family<Labels, Counter>,
     written: Family<Labels, Gauge<f64, AtomicU64>>,
+    /// What the last writing of each changed, without secrets.
+    diffs: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+/// What there is to say about one template.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TemplateFigures {
+    pub(crate) written: u64,
+    pub(crate) same: u64,
+    pub(crate) failed: u64,
+    pub(crate) reloads: u64,
+    /// 0 if it was not written since the start.
+    pub(crate) written_unix_s: f64,
+    /// What the last writing changed, without secrets.
+    pub(crate) diff: String,
 }
 
 impl TemplateMetrics {
@@ -73,16 +90,34 @@ impl TemplateMetrics {
         self.reloads.get_or_create(&labels(template)).inc();
     }
 
-    /// What there is to say about one template.
-    pub(crate) fn json(&self, template: &str) -> Value {
+    /// Keeps what a writing changed, in place of what the one before it did.
+    pub(crate) fn changed(&self, template: &str, diff: String) {
+        let mut diffs = self.diffs.lock().unwrap_or_else(PoisonError::into_inner);
+        diffs.insert(template.to_owned(), diff);
+    }
+
+    pub(crate) fn figures(&self, template: &str) -> TemplateFigures {
         let count = |came| self.renderings.get_or_create(&outcome(template, came)).get();
-        let written = self.written.get_or_create(&labels(template)).get();
+        let diffs = self.diffs.lock().unwrap_or_else(PoisonError::into_inner);
+        TemplateFigures {
+            written: count(Came::Written),
+            same: count(Came::Same),
+            failed: count(Came::Failed),
+            reloads: self.reloads.get_or_create(&labels(template)).get(),
+            written_unix_s: self.written.get_or_create(&labels(template)).get(),
+            diff: diffs.get(template).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// What there is to say about one template, for `/v1/status`.
+    pub(crate) fn json(&self, template: &str) -> Value {
+        let it = self.figures(template);
         json!({
-            "written": count(Came::Written),
-            "same": count(Came::Same),
-            "failed": count(Came::Failed),
-            "reloads": self.reloads.get_or_create(&labels(template)).get(),
-            "written_unix_s": (written > 0.0).then_some(written),
+            "written": it.written,
+            "same": it.same,
+            "failed": it.failed,
+            "reloads": it.reloads,
+            "written_unix_s": (it.written_unix_s > 0.0).then_some(it.written_unix_s),
         })
     }
 }

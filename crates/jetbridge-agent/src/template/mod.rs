@@ -27,6 +27,9 @@ use crate::supervise::{Context, Drained, Section};
 /// How long the watches of one template may take to end.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
+/// Bytes that are kept of what a writing changed.
+const DIFF_BYTES_MAX: usize = 16 << 10;
+
 /// One entry of `templates:`, parsed. What it means is in `docs/guide/templates.md`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -111,6 +114,15 @@ impl Sources for Marked {
     }
 }
 
+/// As much of a difference as is kept: it is for people.
+fn kept(diff: &str) -> String {
+    if diff.len() <= DIFF_BYTES_MAX {
+        return diff.to_owned();
+    }
+    let cut = &diff[..diff.floor_char_boundary(DIFF_BYTES_MAX)];
+    format!("{cut}\n… and more")
+}
+
 /// Tells status, metrics and the log what happens to one file.
 struct Teller {
     name: String,
@@ -141,6 +153,7 @@ impl Teller {
         let (template, now) = (&self.name, SystemClock.now());
         if rendering.written {
             self.metrics.came(template, Came::Written, now);
+            self.metrics.changed(template, kept(&rendering.diff));
             tracing::info!(template, "written");
         }
         if rendering.reloaded {

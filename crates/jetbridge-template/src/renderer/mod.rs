@@ -156,10 +156,14 @@ impl Renderer {
     /// Why it would fail.
     pub async fn preview(&mut self) -> Result<Preview, RenderFailure> {
         let rendered = self.evaluated().await?;
-        let present = place::present(&self.spec.to).map_err(RenderFailure::step(Stage::Read))?;
+        self.difference(&rendered).map_err(RenderFailure::step(Stage::Read))
+    }
+
+    fn difference(&self, rendered: &Rendered) -> Result<Preview> {
+        let present = place::present(&self.spec.to)?;
         let bytes = present.as_ref().map(|present| &present.bytes[..]);
         let showing = if self.sources.has_secrets() { Showing::Shared } else { Showing::All };
-        Ok(preview::of(bytes, showing, &rendered, &self.spec.options))
+        Ok(preview::of(bytes, showing, rendered, &self.spec.options))
     }
 
     /// Renders now and after every change, until `end` resolves; what is under way then is
@@ -280,11 +284,16 @@ impl Renderer {
     /// Puts what was rendered in place.
     async fn put(&mut self, rendered: Rendered) -> Rendering {
         let secrets = self.secrets(&rendered.root);
+        // What is in the way of reading the present file is what the swap fails with.
+        let diff = self.difference(&rendered).map(|found| found.diff).unwrap_or_default();
         let mut rendering = Rendering { warnings: rendered.warnings, ..Rendering::default() };
         match self.swap(rendered.text.into_bytes(), &secrets).await {
             Ok(swap) => {
                 self.placed_secrets = secrets;
                 rendering.written = swap.is_written;
+                if swap.is_written {
+                    rendering.diff = diff;
+                }
                 rendering.warnings.extend(swap.warning.map(unsynced));
             }
             Err(failure) => rendering.failure = Some(failure),

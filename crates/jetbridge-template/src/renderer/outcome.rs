@@ -18,6 +18,9 @@ pub struct Rendering {
     pub failure: Option<RenderFailure>,
     /// What works but is probably not meant.
     pub warnings: Vec<Diagnostic>,
+    /// What a new file changed: a unified diff with every secret as `***`; empty if it is not
+    /// [`written`](Self::written).
+    pub diff: String,
 }
 
 impl Rendering {
