@@ -111,19 +111,20 @@ pub(crate) async fn serve_metrics(
 }
 
 fn router(spec: &HttpSpec, overview: Overview, tasks: &Tasks) -> Router {
-    let page = PageState::new(overview.clone(), spec.token.is_some(), tasks.clone());
+    let page = PageState::new(overview.clone(), spec.token.clone(), tasks.clone());
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .merge(limit::routes(overview.desk.clone()))
-        .merge(page::routes(page))
         .layer(from_fn_with_state(spec.token.clone(), authorize));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
     let components = Router::new()
         .fallback(component::answer)
         .layer(from_fn_with_state(spec.token.clone(), authorize))
         .with_state(overview.routes.clone());
-    open.merge(guarded).with_state(overview).fallback_service(components)
+    // The page looks at tokens itself: browsers show them in another way.
+    let page = page::routes(page);
+    open.merge(guarded).merge(page).with_state(overview).fallback_service(components)
 }
 
 async fn authorize(

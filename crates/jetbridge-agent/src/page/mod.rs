@@ -13,10 +13,11 @@ mod letters;
 mod letters_view;
 mod model;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod view;
 mod words;
 
 pub(crate) use self::gather::Desks;
-pub(crate) use self::history::{History, sample};
-pub(crate) use self::model::Named;
+pub(crate) use self::history::sample;
 pub(crate) use self::routes::{PageState, routes};

@@ -12,17 +12,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, LOCATION, ORIGIN, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, LOCATION, ORIGIN,
+    REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
-use jetbridge_core::{StreamName, Tasks};
+use jetbridge_core::{Digest, Secret, StreamName, Tasks};
 use maud::{Markup, html};
 use serde::Deserialize;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -46,8 +48,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(crate) struct PageState {
     overview: Overview,
     desks: Desks,
-    /// True if whoever asks has shown a token.
-    is_guarded: bool,
+    token: Option<Secret<String>>,
     /// Ends the events.
     tasks: Tasks,
     latest: Arc<Mutex<Option<(Instant, Arc<str>)>>>,
@@ -55,10 +56,10 @@ pub(crate) struct PageState {
 }
 
 impl PageState {
-    pub(crate) fn new(overview: Overview, is_guarded: bool, tasks: Tasks) -> Self {
+    pub(crate) fn new(overview: Overview, token: Option<Secret<String>>, tasks: Tasks) -> Self {
         let desks = overview.desks.clone();
         let followers = Arc::new(Semaphore::new(FOLLOWERS_MAX));
-        Self { overview, desks, is_guarded, tasks, latest: Arc::default(), followers }
+        Self { overview, desks, token, tasks, latest: Arc::default(), followers }
     }
 
     /// What changes of the page, at most [`FRESH`] old.
@@ -96,9 +97,17 @@ pub(crate) fn routes<S>(state: PageState) -> Router<S> {
 /// Refuses what another page made a browser ask, and says what a browser may do with the answer.
 async fn guard(State(state): State<PageState>, request: Request, next: Next) -> Response {
     let host = host(request.headers(), request.uri());
-    if !state.is_guarded && !is_local(&host) {
-        let words = "without a token this page answers as localhost and 127.0.0.1 only\n";
-        return (StatusCode::MISDIRECTED_REQUEST, words).into_response();
+    match &state.token {
+        Some(token) if !knows(request.headers(), token) => {
+            let asks = (WWW_AUTHENTICATE, "Basic realm=\"Jetbridge: any name, and the token\"");
+            return (StatusCode::UNAUTHORIZED, [asks], "the token is missing or wrong\n")
+                .into_response();
+        }
+        None if !is_local(&host) => {
+            let words = "without a token this page answers as localhost and 127.0.0.1 only\n";
+            return (StatusCode::MISDIRECTED_REQUEST, words).into_response();
+        }
+        _ => {}
     }
     if request.method() == axum::http::Method::POST && !is_own(request.headers(), &host) {
         let words = "this can only be asked from the status page itself\n";
@@ -118,6 +127,22 @@ async fn guard(State(state): State<PageState>, request: Request, next: Next) -> 
         headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
     answer
+}
+
+/// The token as a program shows it, or as a browser does: as the password of any name.
+fn knows(headers: &HeaderMap, token: &Secret<String>) -> bool {
+    let said = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let password = match said.split_once(' ') {
+        Some(("Bearer", said)) => Some(said.as_bytes().to_vec()),
+        Some(("Basic", said)) => STANDARD.decode(said.trim()).ok().and_then(|said| {
+            let at = said.iter().position(|byte| *byte == b':')?;
+            Some(said[at + 1..].to_vec())
+        }),
+        _ => None,
+    };
+    // Digests, so that the time this takes says nothing about the token.
+    let token = Digest::of(token.expose().as_bytes());
+    password.is_some_and(|password| Digest::of(&password) == token)
 }
 
 fn host(headers: &HeaderMap, uri: &Uri) -> String {
@@ -216,18 +241,11 @@ async fn send_again(
     }
 }
 
-async fn show(
-    state: &PageState,
-    stream: &StreamName,
-    status: StatusCode,
-    sent: &Sent,
-) -> Response {
+async fn show(state: &PageState, stream: &StreamName, status: StatusCode, sent: &Sent) -> Response {
     let found = letters::newest(&*state.overview.backend, stream).await;
     let (status, found, sent) = match found {
         Ok(found) => (status, found, sent.clone()),
-        Err(error) => {
-            (StatusCode::BAD_GATEWAY, Vec::new(), Sent::Failed(error.to_string()))
-        }
+        Err(error) => (StatusCode::BAD_GATEWAY, Vec::new(), Sent::Failed(error.to_string())),
     };
     let main = letters_view(stream, &found, &sent, state.overview.clock.now());
     html_page(status, frame("Dead letters – Jetbridge", Kept::Still, &main))
@@ -253,6 +271,24 @@ mod tests {
         for host in ["", "evil.example:4280", "localhost.evil.example", "127.0.0.1.evil.example"] {
             assert!(!is_local(host), "{host}");
         }
+    }
+
+    #[test]
+    fn the_token_comes_as_a_bearer_or_as_a_password() {
+        let token = Secret::new("s3:cr3t".to_owned());
+        let shows = |said: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, said.parse().unwrap());
+            knows(&headers, &token)
+        };
+        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        assert!(
+            knows("Bearer s3:cr3t") && shows(&basic("me:s3:cr3t")) && shows(&basic(":s3:cr3t"))
+        );
+        for wrong in ["Bearer s3", "Basic !", "Basic", "s3:cr3t", &basic("s3:cr3t"), &basic("x")] {
+            assert!(!shows(wrong), "{wrong}");
+        }
+        assert!(!knows(&HeaderMap::new(), &token));
     }
 
     #[test]

@@ -105,8 +105,10 @@ mod tests {
     fn names_that_differ_have_ids_that_differ() {
         assert_eq!(slug("bucket", "config (kv)"), "bucket-config_20_28kv_29");
         assert_ne!(slug("handler", "a_20b"), slug("handler", "a b"));
-        assert!(slug("handler", "\"><é").bytes().all(|it| it.is_ascii_alphanumeric()
-            || it == b'_'
-            || it == b'-'));
+        assert!(
+            slug("handler", "\"><é")
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || it == b'_' || it == b'-')
+        );
     }
 }

@@ -6,6 +6,7 @@ mod databases;
 mod handlers;
 mod http;
 mod limits;
+mod page;
 mod permissions;
 mod reload;
 mod rig;
