@@ -92,7 +92,7 @@ fn database(it: &Database, now: SystemTime) -> Markup {
             (chart::lag(&it.lags))
             dl.facts {
                 (fact("Replica", if it.caught_up { "all shipped" } else { it.state }))
-                (fact("Lag", &span(it.lag)))
+                (fact("Lag", &it.lag.map_or("not known".to_owned(), span)))
                 (fact("Transaction", &it.txid))
                 (fact("Files", &it.files.to_string()))
             }

@@ -15,42 +15,50 @@ const HEIGHT: f64 = 40.0;
 /// The top of the scale at least: a lag of milliseconds is not drawn as a mountain.
 const SCALE_MIN: f64 = 1.0;
 
-/// The lag over the last minutes.
-pub(super) fn lag(lags: &[f64]) -> Markup {
-    let most = lags.iter().copied().fold(0.0, f64::max);
-    let now = lags.last().copied().unwrap_or_default();
-    let minutes = span(EVERY * u32::try_from(KEPT).unwrap_or(u32::MAX));
+/// The lag over the last minutes, with gaps where nobody could tell.
+pub(super) fn lag(lags: &[Option<f64>]) -> Markup {
+    let most = lags.iter().flatten().copied().fold(0.0, f64::max);
+    let words = |lag: Option<f64>| match lag.map(Duration::try_from_secs_f64) {
+        Some(Ok(lag)) => span(lag),
+        _ => "not known".to_owned(),
+    };
     let words = format!(
-        "Lag over the last {minutes}: {} now, {} at most",
-        span(Duration::try_from_secs_f64(now).unwrap_or_default()),
-        span(Duration::try_from_secs_f64(most).unwrap_or_default()),
+        "Lag over the last {}: {} now, {} at most",
+        span(EVERY * u32::try_from(KEPT).unwrap_or(u32::MAX)),
+        words(lags.last().copied().flatten()),
+        words(Some(most)),
     );
-    let line = points(lags, most.max(SCALE_MIN));
     html! {
         svg.chart role="img" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" {
             title { (words) }
-            @if let Some((first, _)) = line.first() {
-                @let area = path(&line);
-                path.area d=(format!("{area} L{WIDTH:.1},{HEIGHT:.1} L{first:.1},{HEIGHT:.1} Z")) {}
-                path.line d=(area) {}
+            @for run in runs(lags, most.max(SCALE_MIN)) {
+                @if let [(first, _), .., (last, _)] = run[..] {
+                    @let line = path(&run);
+                    path.area d=(format!("{line} L{last:.1},{HEIGHT} L{first:.1},{HEIGHT} Z")) {}
+                    path.line d=(line) {}
+                }
             }
         }
     }
 }
 
-/// The newest at the right edge, so that the picture grows from there.
-fn points(lags: &[f64], top: f64) -> Vec<(f64, f64)> {
-    let step = WIDTH / f64::from(u32::try_from(KEPT.max(2) - 1).unwrap_or(u32::MAX));
-    let newest_first = lags.iter().rev().take(KEPT).enumerate();
-    let mut points: Vec<(f64, f64)> = newest_first
-        .map(|(at, lag)| {
-            let x = WIDTH - step * f64::from(u32::try_from(at).unwrap_or(u32::MAX));
+/// Where the lines go: the newest at the right edge, so that the picture grows from there.
+fn runs(lags: &[Option<f64>], top: f64) -> Vec<Vec<(f64, f64)>> {
+    let number = |at: usize| f64::from(u32::try_from(at).unwrap_or(u32::MAX));
+    let step = WIDTH / number(KEPT.max(2) - 1);
+    let shown = &lags[lags.len().saturating_sub(KEPT)..];
+    let mut runs = vec![Vec::new()];
+    for (at, lag) in shown.iter().enumerate() {
+        let x = WIDTH - step * number(shown.len() - 1 - at);
+        match (lag, runs.last_mut()) {
             // The line itself has a width: it stays inside.
-            (x, (HEIGHT - 1.0) - (HEIGHT - 3.0) * (lag / top).clamp(0.0, 1.0))
-        })
-        .collect();
-    points.reverse();
-    points
+            (Some(lag), Some(run)) => {
+                run.push((x, (HEIGHT - 1.0) - (HEIGHT - 3.0) * (lag / top).clamp(0.0, 1.0)));
+            }
+            _ => runs.push(Vec::new()),
+        }
+    }
+    runs
 }
 
 fn path(points: &[(f64, f64)]) -> String {
@@ -86,13 +94,16 @@ mod tests {
 
     #[test]
     fn lags_stay_inside_the_picture_with_the_newest_at_the_right() {
-        let many: Vec<f64> = (0..500).map(f64::from).collect();
-        let drawn = points(&many, 499.0);
+        let many: Vec<Option<f64>> = (0..500).map(|lag| Some(f64::from(lag))).collect();
+        let drawn = runs(&many, 499.0).concat();
         assert_eq!(drawn.len(), KEPT);
         assert!(drawn.iter().all(|(x, y)| (-0.1..=WIDTH).contains(x) && (0.0..HEIGHT).contains(y)));
         assert_eq!(drawn.last().unwrap(), &(WIDTH, 2.0));
-        let text = lag(&[0.0, f64::NAN, f64::INFINITY, 0.25]).into_string();
-        assert!(text.contains("250 ms now"), "{text}");
+        let gap = lag(&[Some(0.0), Some(1.0), None, Some(0.5), Some(0.25)]).into_string();
+        assert!(gap.contains("250 ms now, 1 s at most"), "{gap}");
+        assert_eq!(gap.matches("class=\"line\"").count(), 2, "{gap}");
+        let unknown = lag(&[Some(f64::INFINITY), None]).into_string();
+        assert!(unknown.contains("not known now"), "{unknown}");
         assert!(!lag(&[]).into_string().contains("<path"));
     }
 

@@ -187,7 +187,7 @@ impl Gather<'_> {
                 state: word(it),
                 txid: it.capture.txid.to_string(),
                 caught_up: it.capture.caught_up,
-                lag: Duration::try_from_secs_f64(lag(it, self.now)).unwrap_or_default(),
+                lag: lag(it, self.now).and_then(|lag| Duration::try_from_secs_f64(lag).ok()),
                 lags: self.desks.history.of(&path),
                 window: it.window,
                 files: it.files,

@@ -15,11 +15,11 @@ pub(super) const KEPT: usize = 120;
 
 /// The lag of each database by its path, oldest first. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct History(Arc<Mutex<BTreeMap<String, VecDeque<f64>>>>);
+pub(crate) struct History(Arc<Mutex<BTreeMap<String, VecDeque<Option<f64>>>>>);
 
 impl History {
     /// Notes how all databases do; those that are gone are forgotten.
-    fn note(&self, now: impl IntoIterator<Item = (String, f64)>) {
+    fn note(&self, now: impl IntoIterator<Item = (String, Option<f64>)>) {
         let mut known = self.lock();
         let mut next = BTreeMap::new();
         for (path, seconds) in now {
@@ -34,11 +34,11 @@ impl History {
     }
 
     /// What is known of one.
-    pub(super) fn of(&self, path: &str) -> Vec<f64> {
+    pub(super) fn of(&self, path: &str) -> Vec<Option<f64>> {
         self.lock().get(path).map(|lags| lags.iter().copied().collect()).unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<f64>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<Option<f64>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,11 +68,11 @@ mod tests {
         let history = History::default();
         for number in 0..=KEPT {
             let seconds = u32::try_from(number).unwrap().into();
-            history.note([("a".to_owned(), seconds), ("b".to_owned(), 0.0)]);
+            history.note([("a".to_owned(), Some(seconds)), ("b".to_owned(), None)]);
         }
         let lags = history.of("a");
-        assert_eq!((lags.len(), lags[0]), (KEPT, 1.0));
-        history.note([("b".to_owned(), 1.0)]);
+        assert_eq!((lags.len(), lags[0]), (KEPT, Some(1.0)));
+        history.note([("b".to_owned(), Some(1.0))]);
         assert!(history.of("a").is_empty());
     }
 }

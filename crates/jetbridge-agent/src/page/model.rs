@@ -136,9 +136,10 @@ pub(super) struct Database {
     pub(super) state: &'static str,
     pub(super) txid: String,
     pub(super) caught_up: bool,
-    pub(super) lag: Duration,
-    /// The lag in seconds at equal distances, oldest first.
-    pub(super) lags: Vec<f64>,
+    /// `None` if nobody can tell.
+    pub(super) lag: Option<Duration>,
+    /// The lag in seconds at equal distances, oldest first, where it was known.
+    pub(super) lags: Vec<Option<f64>>,
     /// The oldest and the newest state that can be restored.
     pub(super) window: Option<(SystemTime, SystemTime)>,
     pub(super) files: usize,
