@@ -51,8 +51,15 @@ pub(crate) struct PageState {
     token: Option<Secret<String>>,
     /// Ends the events.
     tasks: Tasks,
-    latest: Arc<Mutex<Option<(Instant, Arc<str>)>>>,
+    latest: Arc<Mutex<Option<Latest>>>,
     followers: Arc<Semaphore>,
+}
+
+/// What was gathered last.
+#[derive(Debug)]
+struct Latest {
+    at: Instant,
+    html: Arc<str>,
 }
 
 impl PageState {
@@ -65,14 +72,12 @@ impl PageState {
     /// What changes of the page, at most [`FRESH`] old.
     async fn live(&self) -> Arc<str> {
         let mut latest = self.latest.lock().await;
-        if let Some((at, html)) = &*latest
-            && at.elapsed() < FRESH
-        {
-            return Arc::clone(html);
+        if let Some(latest) = latest.as_ref().filter(|latest| latest.at.elapsed() < FRESH) {
+            return Arc::clone(&latest.html);
         }
         let page = gather::page(&self.overview, &self.desks).await;
         let html: Arc<str> = view::live(&page).into_string().into();
-        *latest = Some((Instant::now(), Arc::clone(&html)));
+        *latest = Some(Latest { at: Instant::now(), html: Arc::clone(&html) });
         html
     }
 

@@ -25,11 +25,10 @@ fn card(kind: &'static str, name: &str, state: State, figures: Figures) -> Card 
     Card { id: SectionId::new(kind, name), status, figures }
 }
 
-/// One of everything, and wherever somebody may write, something evil.
-fn everything() -> Page {
-    let evil = || EVIL.to_owned();
-    let degraded = State::Degraded { reason: evil() };
-    let cards = vec![
+/// Wherever somebody may write, something evil.
+fn of_the_store() -> Vec<Card> {
+    let (evil, degraded) = (|| EVIL.to_owned(), State::Degraded { reason: EVIL.to_owned() });
+    vec![
         card(
             "bucket",
             "config (kv)",
@@ -46,7 +45,7 @@ fn everything() -> Page {
         card(
             "handler",
             EVIL,
-            degraded.clone(),
+            degraded,
             Figures::Handler(Handler {
                 words: evil(),
                 in_flight: 3,
@@ -74,6 +73,12 @@ fn everything() -> Page {
                 longest_wait: Duration::from_millis(250),
             }),
         ),
+    ]
+}
+
+fn of_files() -> Vec<Card> {
+    let evil = || EVIL.to_owned();
+    vec![
         card(
             "database",
             "app.db",
@@ -117,7 +122,12 @@ fn everything() -> Page {
                 changes_passed_over: 4,
             }),
         ),
-    ];
+    ]
+}
+
+/// One of everything.
+fn everything() -> Page {
+    let evil = || EVIL.to_owned();
     Page {
         now: at(1000),
         up: Duration::from_secs(600),
@@ -131,7 +141,7 @@ fn everything() -> Page {
             facts: vec![("server", evil())],
         },
         files_error: Some(evil()),
-        cards,
+        cards: of_the_store().into_iter().chain(of_files()).collect(),
     }
 }
 
