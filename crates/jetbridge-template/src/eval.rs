@@ -360,7 +360,7 @@ impl<'a> Machine<'a> {
     /// The value of an argument.
     pub(crate) fn eval(&mut self, expr: &Expr) -> Result<Item, Fault> {
         let node = match expr {
-            Expr::Literal(node) => node.clone(),
+            Expr::Literal(node) => (**node).clone(),
             Expr::Env(name) => self.variable(name)?,
             Expr::Ref(reference) => {
                 let path = self.resolve(reference)?;
@@ -444,18 +444,25 @@ impl<'a> Machine<'a> {
 
     /// Where `reference` leads, with everything there evaluated.
     pub(crate) fn resolve(&mut self, reference: &Reference) -> Result<Vec<Step>, Fault> {
-        let path = self.reach(reference)?;
-        for site in self.index.under(&path) {
-            self.demand(site)?;
+        let (path, branch) = self.lead(reference)?;
+        if let Some(branch) = branch {
+            for site in self.index.under(branch) {
+                self.demand(site)?;
+            }
         }
         Ok(path)
     }
 
     /// Where `reference` leads, with everything on the way evaluated.
     pub(crate) fn reach(&mut self, reference: &Reference) -> Result<Vec<Step>, Fault> {
+        self.lead(reference).map(|(path, _)| path)
+    }
+
+    /// As [`Machine::reach`], with the branch of the index that is there.
+    fn lead(&mut self, reference: &Reference) -> Result<(Vec<Step>, Option<usize>), Fault> {
         let names = self.names(&reference.segments)?;
         let scope = plan::scope(&self.root, self.here(), reference.rooted, &names[0]);
-        let path = self.walk(scope, &names).map_err(|fault| match fault {
+        let (path, branch) = self.walk(scope, &names).map_err(|fault| match fault {
             Fault::Failed(why) => {
                 Fault::Failed(format!("unable to resolve `{}`: {why}", reference.text))
             }
@@ -465,7 +472,7 @@ impl<'a> Machine<'a> {
             let reader = self.here().to_vec();
             self.trace.get_or_insert_default().references.push((reader, path.clone()));
         }
-        Ok(path)
+        Ok((path, branch))
     }
 
     /// Remembers, if it is traced, that the operator that runs reads a value of a store.
@@ -482,7 +489,11 @@ impl<'a> Machine<'a> {
         self.resolve(&reference)
     }
 
-    fn walk(&mut self, scope: Vec<Step>, names: &[Name<'_>]) -> Result<Vec<Step>, Fault> {
+    fn walk(
+        &mut self,
+        scope: Vec<Step>,
+        names: &[Name<'_>],
+    ) -> Result<(Vec<Step>, Option<usize>), Fault> {
         let mut path = scope;
         let mut branch = self.index.find(&path);
         for name in names {
@@ -510,7 +521,7 @@ impl<'a> Machine<'a> {
         if let Some(site) = branch.and_then(|branch| self.index.site(branch)) {
             self.demand(site)?;
         }
-        Ok(path)
+        Ok((path, branch))
     }
 
     fn demand(&mut self, site: usize) -> Result<(), Fault> {

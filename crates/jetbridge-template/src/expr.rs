@@ -18,9 +18,9 @@ const NESTING_MAX: usize = 64;
 pub(crate) enum Segment {
     Name(Arc<str>),
     /// `$VAR`: the variable's value is the name.
-    Env(String),
+    Env(Box<str>),
     /// `[path]`: the scalar at `path` is the name if there is one, else the text is.
-    Dynamic(Arc<str>, Vec<Self>),
+    Dynamic(Arc<str>, Box<[Self]>),
 }
 
 /// A reference, with its text.
@@ -29,13 +29,13 @@ pub(crate) struct Reference {
     pub(crate) text: Arc<str>,
     /// Starts with `$.`: looked up at the root only.
     pub(crate) rooted: bool,
-    pub(crate) segments: Vec<Segment>,
+    pub(crate) segments: Box<[Segment]>,
 }
 
 impl Reference {
     /// The reference that a [`Segment::Dynamic`] is.
     pub(crate) fn in_brackets(text: &Arc<str>, segments: &[Segment]) -> Self {
-        Self { text: Arc::clone(text), rooted: false, segments: segments.to_vec() }
+        Self { text: Arc::clone(text), rooted: false, segments: segments.into() }
     }
 }
 
@@ -60,20 +60,22 @@ pub(crate) enum Infix {
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) op: &'static Operator,
-    pub(crate) target: Option<String>,
-    pub(crate) args: Vec<Expr>,
+    pub(crate) target: Option<Box<str>>,
+    pub(crate) args: Box<[Expr]>,
     /// `as yaml` and the like.
-    pub(crate) cast: Option<String>,
-    /// The text of the arguments.
-    pub(crate) rest: String,
+    pub(crate) cast: Option<Box<str>>,
+    /// The text of the arguments, of an operator that takes them as text.
+    pub(crate) rest: Box<str>,
 }
 
+/// A document has as many of these as operators and arguments: what is large or rare is behind a
+/// pointer, and no list has room to grow.
 #[derive(Clone, Debug)]
 pub(crate) enum Expr {
-    Literal(Node),
+    Literal(Box<Node>),
     Env(String),
     Ref(Reference),
-    Call(Call),
+    Call(Box<Call>),
     Not(Box<Self>),
     Minus(Box<Self>),
     Infix(Infix, Box<Self>, Box<Self>),
@@ -192,21 +194,22 @@ impl<'a> Parser<'a> {
 
     fn outer_call(&mut self, op: &'static Operator, rest: &str) -> Result<Expr, String> {
         if op.raw {
-            let rest = rest.trim().to_owned();
-            return Ok(Expr::Call(Call { op, target: None, args: Vec::new(), cast: None, rest }));
+            let rest = rest.trim().into();
+            let call = Call { op, target: None, args: Box::default(), cast: None, rest };
+            return Ok(Expr::Call(Box::new(call)));
         }
-        let call = self.call(op, rest.trim())?;
+        let call = self.call(op)?;
         if self.peek() != &Token::End {
             return Err(self.syntax());
         }
-        Ok(Expr::Call(call))
+        Ok(call)
     }
 
     /// A call, from its name on.
-    fn call(&mut self, op: &'static Operator, rest: &str) -> Result<Call, String> {
+    fn call(&mut self, op: &'static Operator) -> Result<Expr, String> {
         self.next();
         let target = match self.peek() {
-            Token::Target(name) => Some(name.clone()),
+            Token::Target(name) => Some(name.as_str().into()),
             _ => None,
         };
         if target.is_some() {
@@ -223,10 +226,11 @@ impl<'a> Parser<'a> {
         if wrapped && self.next() != Token::Close {
             return Err(self.syntax());
         }
-        Ok(Call { op, target, args, cast, rest: rest.to_owned() })
+        let call = Call { op, target, args: args.into(), cast, rest: Box::default() };
+        Ok(Expr::Call(Box::new(call)))
     }
 
-    fn arguments(&mut self, op: &Operator) -> Result<(Vec<Expr>, Option<String>), String> {
+    fn arguments(&mut self, op: &Operator) -> Result<(Vec<Expr>, Option<Box<str>>), String> {
         let mut args = Vec::new();
         loop {
             match self.peek() {
@@ -242,17 +246,17 @@ impl<'a> Parser<'a> {
     }
 
     /// What follows `as`: a kind, and perhaps `|| default`, which counts for the whole call.
-    fn cast(&mut self, mut args: Vec<Expr>) -> Result<(Vec<Expr>, Option<String>), String> {
+    fn cast(&mut self, mut args: Vec<Expr>) -> Result<(Vec<Expr>, Option<Box<str>>), String> {
         let Token::Word(kind) = self.next() else {
             return Err("behind `as` stands yaml, json, int, bool, string or base64".to_owned());
         };
         if *self.peek() == Token::Infix(Infix::Or) {
             self.next();
-            let nothing = Box::new(Expr::Literal(Node::default()));
+            let nothing = Box::new(Expr::Literal(Box::default()));
             let default = Box::new(self.expression(0)?);
             args.push(Expr::Infix(Infix::Or, nothing, default));
         }
-        Ok((args, Some(kind)))
+        Ok((args, Some(kind.into())))
     }
 
     /// An expression whose operators bind tighter than `floor`.
@@ -291,7 +295,7 @@ impl<'a> Parser<'a> {
 
     fn prefix(&mut self) -> Result<Expr, String> {
         match self.next() {
-            Token::Literal(node) => Ok(Expr::Literal(node)),
+            Token::Literal(node) => Ok(Expr::Literal(Box::new(node))),
             Token::Env(name) => Ok(Expr::Env(name)),
             Token::Not => Ok(Expr::Not(Box::new(self.expression(power(Infix::Mul))?))),
             Token::Infix(Infix::Sub) => {
@@ -300,7 +304,7 @@ impl<'a> Parser<'a> {
             Token::Word(word) => match op::find(&word) {
                 Some(op) if *self.peek() == Token::Open { glued: true } => {
                     self.lexer.unread(Token::Word(word));
-                    self.call(op, "").map(Expr::Call)
+                    self.call(op)
                 }
                 _ => reference(&word).map(Expr::Ref),
             },
@@ -322,7 +326,7 @@ impl<'a> Parser<'a> {
             _ => None,
         };
         match op {
-            Some(op) if !self.lexer.second_is_infix() => self.call(op, "").map(Expr::Call),
+            Some(op) if !self.lexer.second_is_infix() => self.call(op),
             _ => self.expression(0),
         }
     }
@@ -366,7 +370,7 @@ pub(crate) fn reference(text: &str) -> Result<Reference, String> {
     if segments.is_empty() {
         return Err(format!("`{text}` names nothing"));
     }
-    Ok(Reference { text: body.into(), rooted, segments })
+    Ok(Reference { text: body.into(), rooted, segments: segments.into() })
 }
 
 fn segments(text: &str, depth: usize) -> Result<Vec<Segment>, &'static str> {
@@ -389,7 +393,7 @@ fn segments(text: &str, depth: usize) -> Result<Vec<Segment>, &'static str> {
             }
             if !name.is_empty() {
                 found.push(match name.strip_prefix('$') {
-                    Some(variable) => Segment::Env(variable.to_owned()),
+                    Some(variable) => Segment::Env(variable.into()),
                     None => Segment::Name(name.into()),
                 });
             }
@@ -427,7 +431,7 @@ fn bracket(inside: &str, depth: usize) -> Result<Segment, &'static str> {
         return Ok(Segment::Name(inside.into()));
     }
     match inside.strip_prefix('$') {
-        Some(variable) => Ok(Segment::Env(variable.to_owned())),
-        None => Ok(Segment::Dynamic(inside.into(), segments(inside, depth + 1)?)),
+        Some(variable) => Ok(Segment::Env(variable.into())),
+        None => Ok(Segment::Dynamic(inside.into(), segments(inside, depth + 1)?.into())),
     }
 }

@@ -7,8 +7,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-
 use crate::error::Diagnostic;
 use crate::list;
 use crate::tree::{At, Map, Node, Step, Value, path_text};
@@ -73,50 +71,68 @@ impl Merger {
         path_text(&self.path)
     }
 
-    fn map(&mut self, old: &mut Map, new: Map) {
+    fn map(&mut self, old: &mut Map, mut new: Map) {
         if old.is_empty() {
-            old.reserve(new.len());
+            // No key meets another one: the entries stay where they are.
+            new.iter_mut().for_each(|(key, node)| self.settle_entry(key, node));
+            *old = new;
+            return;
         }
-        for (key, node) in new {
-            self.path.push(Step::Key(Arc::clone(&key)));
-            if node.as_str().is_some_and(is_merge_operator) {
-                self.fail(
-                    node.at,
-                    "inappropriate use of (( merge )) operator outside of a list".to_owned(),
-                );
-            }
+        for (key, mut node) in new {
             match old.get_mut(&key) {
                 Some(present) => {
+                    self.path.push(Step::Key(key));
+                    self.check_use(&node);
                     let taken = std::mem::take(present);
                     *present = self.node(taken, node);
+                    self.path.pop();
                 }
                 None => {
-                    let node = self.fresh(node);
+                    self.settle_entry(&key, &mut node);
                     old.insert(key, node);
                 }
             }
-            self.path.pop();
         }
     }
 
-    /// A node that nothing is under yet: operators of lists and marks in it are carried out.
-    pub(crate) fn fresh(&mut self, node: Node) -> Node {
-        match node.value {
-            Value::Map(entries) => {
-                let mut map = Map::with_capacity_and_hasher(entries.len(), RandomState::default());
-                self.map(&mut map, *entries);
-                Node { value: Value::Map(Box::new(map)), ..node }
+    fn settle_entry(&mut self, key: &Arc<str>, node: &mut Node) {
+        self.path.push(Step::Key(Arc::clone(key)));
+        self.check_use(node);
+        self.settle(node);
+        self.path.pop();
+    }
+
+    /// The value of an entry is no element of a list.
+    fn check_use(&mut self, node: &Node) {
+        if node.as_str().is_some_and(is_merge_operator) {
+            self.fail(
+                node.at,
+                "inappropriate use of (( merge )) operator outside of a list".to_owned(),
+            );
+        }
+    }
+
+    /// Carries out the operators of lists and the marks in a node that nothing is under yet.
+    fn settle(&mut self, node: &mut Node) {
+        match &mut node.value {
+            Value::Map(map) => {
+                map.iter_mut().for_each(|(key, node)| self.settle_entry(key, node));
             }
             Value::List(items) => {
-                let value = Value::List(self.list(Vec::new(), items, node.at));
-                Node { value, ..node }
+                let items = std::mem::take(items);
+                node.value = Value::List(self.list(Vec::new(), items, node.at));
             }
-            Value::Str(ref text) => {
-                let _marked = self.mark(&Arc::clone(text));
-                node
+            Value::Str(text) => {
+                let _marked = self.mark(text);
             }
-            _ => node,
+            _ => {}
         }
+    }
+
+    /// As [`Merger::settle`].
+    pub(crate) fn fresh(&mut self, mut node: Node) -> Node {
+        self.settle(&mut node);
+        node
     }
 
     pub(crate) fn node_at(&mut self, index: usize, old: Option<Node>, new: Node) -> Node {
@@ -131,10 +147,10 @@ impl Merger {
 
     fn node(&mut self, mut old: Node, mut new: Node) -> Node {
         if let Value::Str(text) = &old.value {
-            let _marked = self.mark(&Arc::clone(text));
+            let _marked = self.mark(text);
         }
         if let Value::Str(text) = &new.value
-            && self.mark(&Arc::clone(text))
+            && self.mark(text)
         {
             return old;
         }

@@ -33,24 +33,15 @@ pub(crate) fn parse(name: &str, file: u32, bytes: &[u8]) -> Result<Vec<Node>, Di
         let hidden = prescan::hide(text, &spans);
         let mut builder = Builder::new(text, file, &spans);
         let read = builder.read(&hidden);
-        let unused = builder.unused();
-        if read.is_ok() && unused.is_empty() || spans.is_empty() {
-            return match read {
-                Ok(()) => Ok(builder.documents),
-                Err(fault) => Err(fault.diagnostic(name)),
-            };
+        let used = builder.used();
+        match read {
+            Ok(()) if used.len() == spans.len() => return Ok(builder.documents),
+            // What is not a scalar of its own is part of another one.
+            Ok(()) => spans = used,
+            // Where hiding does not help, the text speaks for itself.
+            Err(_) if used.is_empty() && !spans.is_empty() => spans.clear(),
+            Err(fault) => return Err(fault.diagnostic(name)),
         }
-        // What is not a scalar of its own is part of another one; where hiding does not help,
-        // the text speaks for itself.
-        if unused.is_empty() {
-            return Err(read.err().unwrap_or_default().diagnostic(name));
-        }
-        if read.is_err() && unused.len() == spans.len() {
-            spans.clear();
-        } else if read.is_err() {
-            return Err(read.err().unwrap_or_default().diagnostic(name));
-        }
-        spans.retain(|span| !unused.contains(&span.start));
     }
 }
 
@@ -118,7 +109,10 @@ impl Frame {
 struct Builder<'a> {
     text: &'a str,
     file: u32,
-    spans: HashMap<usize, (Range<usize>, bool)>,
+    /// What is hidden, in the order of the text, and whether it was met as a scalar of its own.
+    spans: Vec<(Range<usize>, bool)>,
+    /// The first of them that is not behind what is being read.
+    next_span: usize,
     stack: Vec<Frame>,
     anchors: HashMap<usize, Node>,
     above: Vec<written::Line>,
@@ -135,11 +129,12 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(text: &'a str, file: u32, spans: &[Range<usize>]) -> Self {
-        let spans = spans.iter().map(|span| (span.start, (span.clone(), false))).collect();
+        let spans = spans.iter().map(|span| (span.clone(), false)).collect();
         Self {
             text,
             file,
             spans,
+            next_span: 0,
             stack: Vec::new(),
             anchors: HashMap::default(),
             above: Vec::new(),
@@ -152,8 +147,24 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn unused(&self) -> Vec<usize> {
-        self.spans.values().filter(|(_, used)| !used).map(|(span, _)| span.start).collect()
+    fn used(&mut self) -> Vec<Range<usize>> {
+        let spans = std::mem::take(&mut self.spans).into_iter();
+        spans.filter(|(_, used)| *used).map(|(span, _)| span).collect()
+    }
+
+    /// True if the quoted scalar at `range` is what an operator is hidden behind.
+    fn is_hidden(&mut self, range: &Range<usize>) -> bool {
+        // Scalars come in the order of the text: no table of tens of thousands is searched.
+        while self.spans.get(self.next_span).is_some_and(|(span, _)| span.start < range.start) {
+            self.next_span += 1;
+        }
+        match self.spans.get_mut(self.next_span) {
+            Some((span, used)) if span == range => {
+                *used = true;
+                true
+            }
+            _ => false,
+        }
     }
 
     fn read(&mut self, hidden: &str) -> Result<(), Fault> {
@@ -306,11 +317,7 @@ impl<'a> Builder<'a> {
     ) -> Result<Node, Fault> {
         let at = self.at(span);
         let range = span.byte_range().unwrap_or_default();
-        if let Some((hidden, used)) = self.spans.get_mut(&range.start)
-            && *hidden == range
-            && style == ScalarStyle::DoubleQuoted
-        {
-            *used = true;
+        if style == ScalarStyle::DoubleQuoted && self.is_hidden(&range) {
             let source = &self.text[range];
             let folded = source.lines().map(str::trim).collect::<Vec<_>>().join(" ");
             let raw = self.lexeme(source);

@@ -4,6 +4,8 @@
 //! paths that hold operators; its nodes stand for whole subtrees, so the graph is as large as
 //! the document, not its square.
 
+use std::num::NonZeroU32;
+
 use foldhash::HashMap;
 
 use crate::eval::Site;
@@ -19,33 +21,62 @@ pub(crate) struct Index {
     sites: Vec<usize>,
 }
 
+/// Most branches are an operator and nothing else, so that one has to be small.
 #[derive(Debug, Default)]
 struct Branch {
-    site: Option<usize>,
-    children: HashMap<Step, usize>,
-    order: Vec<usize>,
+    site: Option<NonZeroU32>,
+    below: Option<Box<Below>>,
+}
+
+#[derive(Debug, Default)]
+struct Below {
+    children: HashMap<Step, u32>,
+    order: Vec<u32>,
+}
+
+impl Branch {
+    fn site(&self) -> Option<usize> {
+        // One more than it is, so that none takes no room.
+        self.site.map(|number| number.get() as usize - 1)
+    }
+
+    fn child(&self, step: &Step) -> Option<usize> {
+        self.below.as_ref()?.children.get(step).map(|at| *at as usize)
+    }
+
+    fn order(&self) -> impl Iterator<Item = usize> {
+        self.below.iter().flat_map(|below| &below.order).map(|at| *at as usize)
+    }
 }
 
 impl Index {
     pub(crate) fn of(sites: &[Site]) -> Self {
-        let mut index =
-            Self { nodes: vec![Branch::default()], sites: Vec::with_capacity(sites.len()) };
+        let mut index = Self {
+            nodes: Vec::with_capacity(sites.len() + 1),
+            sites: Vec::with_capacity(sites.len()),
+        };
+        index.nodes.push(Branch::default());
         for (number, site) in sites.iter().enumerate() {
             let mut at = 0;
             for step in site.path.iter() {
-                let next = index.nodes.len();
-                let known = index.nodes[at].children.get(step).copied();
-                at = known.unwrap_or_else(|| {
-                    index.nodes[at].children.insert(step.clone(), next);
-                    index.nodes[at].order.push(next);
-                    index.nodes.push(Branch::default());
-                    next
-                });
+                at = index.nodes[at].child(step).unwrap_or_else(|| index.grow(at, step));
             }
-            index.nodes[at].site = Some(number);
+            index.nodes[at].site = narrow(number + 1).and_then(NonZeroU32::new);
             index.sites.push(at);
         }
         index
+    }
+
+    /// A new branch one step below `at`.
+    fn grow(&mut self, at: usize, step: &Step) -> usize {
+        let new = self.nodes.len();
+        if let Some(number) = narrow(new) {
+            let below = self.nodes[at].below.get_or_insert_default();
+            below.children.insert(step.clone(), number);
+            below.order.push(number);
+        }
+        self.nodes.push(Branch::default());
+        new
     }
 
     /// The branch at `path`.
@@ -53,29 +84,34 @@ impl Index {
         if self.nodes.is_empty() {
             return None;
         }
-        path.iter().try_fold(0, |at, step| self.nodes[at].children.get(step).copied())
+        path.iter().try_fold(0, |at, step| self.nodes[at].child(step))
     }
 
     /// The branch one step below `branch`.
     pub(crate) fn child(&self, branch: usize, step: &Step) -> Option<usize> {
-        self.nodes[branch].children.get(step).copied()
+        self.nodes[branch].child(step)
     }
 
     /// The operator that a branch is.
     pub(crate) fn site(&self, branch: usize) -> Option<usize> {
-        self.nodes[branch].site
+        self.nodes[branch].site()
     }
 
-    /// The operators below `path`.
-    pub(crate) fn under(&self, path: &[Step]) -> Vec<usize> {
+    /// The operators at `branch` and below it.
+    pub(crate) fn under(&self, branch: usize) -> Vec<usize> {
         let mut found = Vec::new();
-        let mut todo: Vec<_> = self.find(path).into_iter().collect();
+        let mut todo = vec![branch];
         while let Some(at) = todo.pop() {
-            found.extend(self.nodes[at].site);
-            todo.extend(&self.nodes[at].order);
+            found.extend(self.nodes[at].site());
+            todo.extend(self.nodes[at].order());
         }
         found
     }
+}
+
+/// Inputs have fewer bytes than this has numbers.
+fn narrow(number: usize) -> Option<u32> {
+    u32::try_from(number).ok()
 }
 
 /// Where the first name of a reference is looked up: the root, else the innermost map around the
@@ -177,7 +213,7 @@ impl Walk<'_> {
                         let from = stack.iter().position(|(node, ..)| *node == need).unwrap_or(0);
                         let cycle: Vec<_> = stack[from..]
                             .iter()
-                            .filter_map(|(node, ..)| self.index.nodes[*node].site)
+                            .filter_map(|(node, ..)| self.index.site(*node))
                             .collect();
                         return Err(cycle);
                     }
@@ -185,7 +221,7 @@ impl Walk<'_> {
                 }
             } else {
                 self.colour[*node] = Colour::Black;
-                self.order.extend(self.index.nodes[*node].site);
+                self.order.extend(self.index.site(*node));
                 stack.pop();
             }
         }
@@ -194,8 +230,8 @@ impl Walk<'_> {
 
     fn needs(&self, node: usize) -> Vec<usize> {
         let branch = &self.index.nodes[node];
-        let mut needs = branch.order.clone();
-        if let Some(site) = branch.site {
+        let mut needs: Vec<_> = branch.order().collect();
+        if let Some(site) = branch.site() {
             let site = &self.sites[site];
             each_reference(&site.expr, Depth::Whole, &mut |reference, depth| {
                 self.reads(reference, &site.path, depth, &mut needs);
@@ -210,7 +246,7 @@ impl Walk<'_> {
         let path = scope(self.root, here, reference.rooted, first);
         let mut at = self.index.find(&path);
         let mut node = path.iter().try_fold(self.root, |node, step| node.step(step));
-        for segment in &reference.segments {
+        for segment in reference.segments.iter() {
             let Segment::Name(name) = segment else {
                 // Where it leads shows only when it runs.
                 return;
@@ -219,7 +255,7 @@ impl Walk<'_> {
             node = Some(child);
             at = at.and_then(|at| self.index.child(at, &step));
             let Some(at) = at else { return };
-            if self.index.nodes[at].site.is_some() {
+            if self.index.site(at).is_some() {
                 found.push(at);
                 return;
             }
@@ -235,7 +271,7 @@ fn each_reference(expr: &Expr, depth: Depth, read: &mut dyn FnMut(&Reference, De
     match expr {
         Expr::Literal(_) | Expr::Env(_) => {}
         Expr::Ref(reference) => {
-            for segment in &reference.segments {
+            for segment in reference.segments.iter() {
                 if let Segment::Dynamic(text, segments) = segment {
                     let inner = Reference::in_brackets(text, segments);
                     read(&inner, Depth::Whole);

@@ -162,7 +162,7 @@ pub(crate) fn find(root: &Node, text: &str) -> Result<Vec<Step>, String> {
     let reference = reference(text)?;
     let mut path = Vec::new();
     let mut node = root;
-    for segment in &reference.segments {
+    for segment in reference.segments.iter() {
         let name: &str = match segment {
             Segment::Name(name) | Segment::Dynamic(name, _) => name,
             Segment::Env(name) => name,

@@ -12,6 +12,10 @@ use crate::op::Phase;
 use crate::snippet::without_secrets;
 use crate::tree::{At, Node, Step, Value};
 
+/// Texts of operators that are remembered at most: what repeats is among the first, and a table of
+/// all would cost more than it saves.
+const PARSED_MAX: usize = 1024;
+
 /// What is found, in the order of the document.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -23,7 +27,7 @@ pub(crate) struct Found {
     pub(crate) errors: Vec<(Vec<Step>, At, String)>,
     pub(crate) warnings: Vec<(Vec<Step>, At, String)>,
     path: Vec<Step>,
-    /// Large documents repeat their operators.
+    /// Large documents repeat their operators; the first [`PARSED_MAX`] of them.
     parsed: HashMap<Arc<str>, Arc<Expr>>,
 }
 
@@ -65,7 +69,9 @@ impl Found {
         match crate::expr::parse(body) {
             Ok(Parsed::Operator(expr)) => {
                 let expr = Arc::new(expr);
-                self.parsed.insert(Arc::clone(text), Arc::clone(&expr));
+                if self.parsed.len() < PARSED_MAX {
+                    self.parsed.insert(Arc::clone(text), Arc::clone(&expr));
+                }
                 self.operator(expr, body, at);
             }
             Ok(Parsed::Foreign) => {}

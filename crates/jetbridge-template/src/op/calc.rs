@@ -13,15 +13,10 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
     let [argument] = &call.args[..] else {
         return Err("calc operator only expects one argument containing the expression".into());
     };
-    let text = match argument {
-        Expr::Literal(Node { value: Value::Str(text), .. }) => text,
-        _ => {
-            return Err(
-                "calc operator argument is suppose to be a quoted mathematical expression \
-                        (type Literal)"
-                    .into(),
-            );
-        }
+    let Some(text) = text_of(argument) else {
+        return Err("calc operator argument is suppose to be a quoted mathematical expression \
+                    (type Literal)"
+            .into());
     };
     let mut calc = Calc { words: words(text)?, at: 0, depth: 0, machine };
     let result = calc.ternary()?;
@@ -33,11 +28,17 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
 
 /// What the expression refers to.
 pub(crate) fn references(call: &Call) -> Vec<Reference> {
-    let [Expr::Literal(Node { value: Value::Str(text), .. })] = &call.args[..] else {
-        return Vec::new();
-    };
+    let [argument] = &call.args[..] else { return Vec::new() };
+    let Some(text) = text_of(argument) else { return Vec::new() };
     let words = words(text).unwrap_or_default();
     words.iter().filter(|word| is_reference(word)).filter_map(|w| reference(w).ok()).collect()
+}
+
+fn text_of(argument: &Expr) -> Option<&str> {
+    match argument {
+        Expr::Literal(node) => node.as_str(),
+        _ => None,
+    }
 }
 
 fn is_reference(word: &str) -> bool {

@@ -33,7 +33,7 @@ pub(crate) fn literal_request(call: &Call) -> Option<Request> {
 
 fn literal(expr: &Expr) -> Option<Item> {
     let node = match expr {
-        Expr::Literal(node) => node.clone(),
+        Expr::Literal(node) => (**node).clone(),
         Expr::Map(entries) => {
             let mut map = Box::<Map>::default();
             for (key, value) in entries {
@@ -96,7 +96,10 @@ fn request(call: &Call, items: &[Item]) -> Result<Request, Fault> {
 
 fn server(call: &Call, item: Option<&Item>) -> Result<Server, Fault> {
     let server = match item.map(|item| &item.node.value) {
-        None => call.target.clone().map_or(Server::Default, Server::Target),
+        None => match &call.target {
+            Some(name) => Server::Target(name.to_string()),
+            None => Server::Default,
+        },
         Some(_) if call.target.is_some() => {
             return Err(Fault::Hard("nats takes an @target or a server, not both".to_owned()));
         }

@@ -74,7 +74,8 @@ fn value(machine: &mut Machine<'_>, path: &[Step], name: &str) -> Result<Node, F
         path.iter().map(|step| Segment::Name(step.to_string().into())).collect();
     segments.push(Segment::Name(name.into()));
     let names: Vec<_> = path.iter().map(Step::to_string).chain([name.to_owned()]).collect();
-    let reference = Reference { text: names.join(".").into(), rooted: true, segments };
+    let reference =
+        Reference { text: names.join(".").into(), rooted: true, segments: segments.into() };
     let path = machine.resolve(&reference)?;
     Ok(machine.node(&path).cloned().unwrap_or_default())
 }
