@@ -39,6 +39,7 @@ async fn a_file_is_compared_checked_written_and_told_of(store: Store) {
     let said = render(&["--check", "cat {}; exit 1"]).await;
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("key: ***") && !said.err.contains("hunter"), "{said:?}");
+    assert!(said.err.contains("app.yml is left as it is"), "{said:?}");
     assert_eq!(file("app.yml"), "port: 80\nkey: hunter2\n");
 
     store.does("kv del config port").await;

@@ -156,7 +156,11 @@ impl Desk<'_> {
             RenderFailure::Step { stage, error, .. } => {
                 self.printer.error(&Report::of(error));
                 match stage {
-                    Stage::Check => Status::No,
+                    Stage::Check => {
+                        let output = self.args.output.display();
+                        self.printer.note(format_args!("{output} is left as it is"));
+                        Status::No
+                    }
                     _ => Status::Failed(error.kind()),
                 }
             }
