@@ -15,7 +15,7 @@ use crate::expr::{Call, Expr, Infix, Reference, Segment};
 use crate::fetch::{Fetched, Request};
 use crate::infix;
 use crate::op::Phase;
-use crate::plan::{self, Index};
+use crate::plan::{self, Ground, Index, Walk};
 use crate::scalar;
 use crate::scan::Found;
 use crate::stamp::{self, Stamp};
@@ -204,24 +204,37 @@ impl<'a> Machine<'a> {
     }
 
     fn run_sites(&mut self, picks: &[String]) {
-        let order = match plan::order(&self.index, &self.sites, &self.root, picks) {
-            Ok(order) => order,
-            Err(cycle) => {
-                let path = self.sites[cycle[0]].path.to_vec();
-                let mut names: Vec<_> =
-                    cycle.iter().map(|site| path_text(&self.sites[*site].path)).collect();
-                names.push(path_text(&path));
-                let message =
-                    format!("cycle detected in operator data-flow graph: {}", names.join(" -> "));
-                self.errors.push((path, self.sites[cycle[0]].at, message));
-                return;
-            }
-        };
-        for site in order {
-            if self.sites[site].state == State::Todo {
-                self.run_site(site);
+        let errors = self.errors.len();
+        let mut walk = Walk::new(self.ground(), picks);
+        while let Some(next) = walk.next(self.ground()) {
+            match next {
+                Ok(site) if self.sites[site].state == State::Todo => self.run_site(site),
+                Ok(_done) => {}
+                Err(cycle) => {
+                    // Nothing counts then but the cycle: what ran before it is as if it had not.
+                    self.errors.truncate(errors);
+                    self.requests.clear();
+                    self.sites.iter_mut().for_each(|site| site.state = State::Failed);
+                    return self.tell_cycle(&cycle);
+                }
             }
         }
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground { index: &self.index, sites: &self.sites, root: &self.root }
+    }
+
+    fn tell_cycle(&mut self, cycle: &[usize]) {
+        let Some(first) = cycle.first().map(|site| &self.sites[*site]) else { return };
+        self.errors.push((first.path.to_vec(), first.at, self.cycle_text(cycle)));
+    }
+
+    /// What is said of operators that wait for one another in that order.
+    fn cycle_text(&self, cycle: &[usize]) -> String {
+        let around = cycle.iter().chain(cycle.first());
+        let names: Vec<_> = around.map(|site| path_text(&self.sites[*site].path)).collect();
+        format!("cycle detected in operator data-flow graph: {}", names.join(" -> "))
     }
 
     fn run_site(&mut self, site: usize) {
@@ -540,15 +553,7 @@ impl<'a> Machine<'a> {
             State::Failed => Err(Fault::Quiet),
             State::Running => {
                 let start = self.here.iter().position(|running| *running == site).unwrap_or(0);
-                let mut names: Vec<_> = self.here[start..]
-                    .iter()
-                    .map(|running| path_text(&self.sites[*running].path))
-                    .collect();
-                names.push(path_text(&self.sites[site].path));
-                Err(Fault::Hard(format!(
-                    "cycle detected in operator data-flow graph: {}",
-                    names.join(" -> ")
-                )))
+                Err(Fault::Hard(self.cycle_text(&self.here[start..])))
             }
         }
     }

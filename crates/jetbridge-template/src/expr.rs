@@ -370,7 +370,11 @@ pub(crate) fn reference(text: &str) -> Result<Reference, String> {
     if segments.is_empty() {
         return Err(format!("`{text}` names nothing"));
     }
-    Ok(Reference { text: body.into(), rooted, segments: segments.into() })
+    let text = match &segments[..] {
+        [Segment::Name(name)] if **name == *body => Arc::clone(name),
+        _ => body.into(),
+    };
+    Ok(Reference { text, rooted, segments: segments.into() })
 }
 
 fn segments(text: &str, depth: usize) -> Result<Vec<Segment>, &'static str> {

@@ -248,7 +248,14 @@ impl<'a> Builder<'a> {
                 self.open(Node::list(Vec::new()), at, (style, anchor, tag.as_deref()), column)?;
             }
             Event::MappingStart(style, anchor, tag) => {
-                self.open(Node::map(), at, (style, anchor, tag.as_deref()), None)?;
+                let mut node = Node::map();
+                if let Value::Map(map) = &mut node.value
+                    && self.stack.is_empty()
+                {
+                    let start = span.byte_range().map_or(0, |range| range.start);
+                    map.reserve(written::entries(self.text.get(start..).unwrap_or_default()));
+                }
+                self.open(node, at, (style, anchor, tag.as_deref()), None)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(id) => {

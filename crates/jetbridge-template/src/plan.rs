@@ -134,39 +134,12 @@ pub(crate) fn scope(root: &Node, here: &[Step], rooted: bool, first: &str) -> Ve
     best
 }
 
-/// The order to run `sites` in, or the sites of a cycle. With `picks`, only what they need.
-pub(crate) fn order(
-    index: &Index,
-    sites: &[Site],
-    root: &Node,
-    picks: &[String],
-) -> Result<Vec<usize>, Vec<usize>> {
-    let mut walk = Walk {
-        index,
-        sites,
-        root,
-        colour: vec![Colour::White; index.nodes.len()],
-        order: Vec::new(),
-    };
-    let picked: Vec<usize> = picks
-        .iter()
-        .filter_map(|pick| crate::expr::reference(pick).ok())
-        .flat_map(|pick| {
-            let mut found = Vec::new();
-            walk.reads(&pick, &[], Depth::Whole, &mut found);
-            found
-        })
-        .collect();
-    if picked.is_empty() {
-        for node in &index.sites {
-            walk.visit(*node)?;
-        }
-    } else {
-        for node in picked {
-            walk.visit(node)?;
-        }
-    }
-    Ok(walk.order)
+/// What a walk goes over.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) sites: &'a [Site],
+    pub(crate) root: &'a Node,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -184,52 +157,83 @@ enum Depth {
     Whole,
 }
 
-struct Walk<'a> {
-    index: &'a Index,
-    sites: &'a [Site],
-    root: &'a Node,
-    colour: Vec<Colour>,
-    order: Vec<usize>,
+/// A branch whose needs are being visited.
+struct Visit {
+    branch: usize,
+    needs: Vec<usize>,
+    /// How many of them were.
+    next: usize,
 }
 
-impl Walk<'_> {
-    /// Depth first, without recursion: chains are as long as the document.
-    fn visit(&mut self, start: usize) -> Result<(), Vec<usize>> {
-        if self.colour[start] != Colour::White {
-            return Ok(());
+/// The operators, each after what it reads: depth first, without recursion, as chains are as long
+/// as the document. Whoever walks runs each as it comes, while what the walk has just looked at
+/// is still near.
+pub(crate) struct Walk {
+    colour: Vec<Colour>,
+    starts: std::vec::IntoIter<usize>,
+    stack: Vec<Visit>,
+}
+
+impl Walk {
+    /// Over all of it; with `picks`, over what they need.
+    pub(crate) fn new(ground: Ground<'_>, picks: &[String]) -> Self {
+        let mut starts = Vec::new();
+        for pick in picks.iter().filter_map(|pick| crate::expr::reference(pick).ok()) {
+            ground.reads(&pick, &[], Depth::Whole, &mut starts);
         }
-        let mut stack = vec![(start, self.needs(start), 0)];
-        self.colour[start] = Colour::Grey;
-        while let Some((node, needs, next)) = stack.last_mut() {
-            if let Some(need) = needs.get(*next).copied() {
-                *next += 1;
-                match self.colour[need] {
-                    Colour::White => {
-                        self.colour[need] = Colour::Grey;
-                        let needs = self.needs(need);
-                        stack.push((need, needs, 0));
-                    }
-                    Colour::Grey => {
-                        let from = stack.iter().position(|(node, ..)| *node == need).unwrap_or(0);
-                        let cycle: Vec<_> = stack[from..]
-                            .iter()
-                            .filter_map(|(node, ..)| self.index.site(*node))
-                            .collect();
-                        return Err(cycle);
-                    }
-                    Colour::Black => {}
-                }
-            } else {
-                self.colour[*node] = Colour::Black;
-                self.order.extend(self.index.site(*node));
-                stack.pop();
-            }
+        if starts.is_empty() {
+            starts.clone_from(&ground.index.sites);
         }
-        Ok(())
+        Self {
+            colour: vec![Colour::White; ground.index.nodes.len()],
+            starts: starts.into_iter(),
+            stack: Vec::new(),
+        }
     }
 
-    fn needs(&self, node: usize) -> Vec<usize> {
-        let branch = &self.index.nodes[node];
+    /// The next operator, or the operators of a cycle.
+    pub(crate) fn next(&mut self, ground: Ground<'_>) -> Option<Result<usize, Vec<usize>>> {
+        loop {
+            let Some(visit) = self.stack.last_mut() else {
+                let start = self.starts.next()?;
+                if self.colour[start] == Colour::White {
+                    self.enter(ground, start);
+                }
+                continue;
+            };
+            let Some(need) = visit.needs.get(visit.next).copied() else {
+                let branch = visit.branch;
+                self.stack.pop();
+                self.colour[branch] = Colour::Black;
+                match ground.index.site(branch) {
+                    Some(site) => return Some(Ok(site)),
+                    None => continue,
+                }
+            };
+            visit.next += 1;
+            match self.colour[need] {
+                Colour::White => self.enter(ground, need),
+                Colour::Grey => return Some(Err(self.cycle(ground, need))),
+                Colour::Black => {}
+            }
+        }
+    }
+
+    fn enter(&mut self, ground: Ground<'_>, branch: usize) {
+        self.colour[branch] = Colour::Grey;
+        self.stack.push(Visit { branch, needs: ground.needs(branch), next: 0 });
+    }
+
+    /// The operators from `branch` to the one that needs it again.
+    fn cycle(&self, ground: Ground<'_>, branch: usize) -> Vec<usize> {
+        let from = self.stack.iter().position(|visit| visit.branch == branch).unwrap_or(0);
+        self.stack[from..].iter().filter_map(|visit| ground.index.site(visit.branch)).collect()
+    }
+}
+
+impl Ground<'_> {
+    fn needs(&self, branch: usize) -> Vec<usize> {
+        let branch = &self.index.nodes[branch];
         let mut needs: Vec<_> = branch.order().collect();
         if let Some(site) = branch.site() {
             let site = &self.sites[site];

@@ -51,6 +51,17 @@ pub(crate) fn blank_lines_before(text: &str, start: usize) -> usize {
     if end.is_empty() { breaks } else { breaks.saturating_sub(1) }
 }
 
+/// Entries that room is made for at once, at most: more is made as they come.
+const ENTRIES_MAX: usize = 1 << 18;
+
+/// About how many entries the map at the start of `text` has, if it is a whole document: lines
+/// that begin without a blank, up to the next document.
+pub(crate) fn entries(text: &str) -> usize {
+    let begins = |line: &&str| !line.starts_with([' ', '#', '-', '\r']) && !line.is_empty();
+    let lines = text.split('\n').take_while(|line| !line.starts_with("---"));
+    lines.filter(begins).take(ENTRIES_MAX).count()
+}
+
 /// The column from 0 of the dash at `start`, or before what begins there.
 pub(crate) fn dash_column(text: &str, start: usize) -> Option<usize> {
     let before = text.get(..start)?;
