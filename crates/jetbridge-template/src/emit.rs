@@ -126,10 +126,9 @@ impl Writer {
     /// What follows `key:` or a dash in that column, with the line break.
     fn value(&mut self, node: &Node, column: usize) {
         let right = self.extras(node).and_then(|extras| extras.right.clone());
-        let tag = node.extras.as_ref().and_then(|extras| extras.tag.clone());
-        if let Some(tag) = tag {
+        if let Some(tag) = tag_of(node) {
             self.out.push(' ');
-            self.out.push_str(&tag);
+            self.out.push_str(tag);
         }
         match &node.value {
             Value::Map(map) if self.is_block(node) => {
@@ -168,8 +167,7 @@ impl Writer {
         for item in items {
             self.begin(item, column);
             self.out.push('-');
-            let tagged = item.extras.as_ref().is_some_and(|extras| extras.tag.is_some());
-            if !self.is_block(item) || tagged {
+            if !self.is_block(item) || tag_of(item).is_some() {
                 self.value(item, column);
                 continue;
             }
@@ -247,6 +245,10 @@ impl Writer {
     }
 
     fn flow_item(&mut self, node: &Node, column: usize) {
+        if let Some(tag) = tag_of(node) {
+            self.out.push_str(tag);
+            self.out.push(' ');
+        }
         let raw = node.raw.as_deref().filter(|raw| fits_flow(raw));
         match (&node.value, raw) {
             (Value::Str(string), None) if fits_flow(string) => self.out.push_str(&text(string)),
@@ -313,6 +315,10 @@ impl Writer {
             }
         }
     }
+}
+
+fn tag_of(node: &Node) -> Option<&str> {
+    node.extras.as_ref().and_then(|extras| extras.tag.as_deref())
 }
 
 /// True for a scalar that may stand, as it is written, among others on a line.

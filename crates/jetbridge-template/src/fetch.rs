@@ -4,7 +4,7 @@
 //! the keys of a bucket in one snapshot. Whoever calls makes the connections; here they are told
 //! apart by what names them, and kept for one rendering.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -206,13 +206,11 @@ impl Fetched {
     /// True if one of `errors` is about a key that is not there, and it is not known yet what
     /// became of it.
     pub(crate) fn has_unexplained(&self, errors: &[(Vec<Step>, At, String)]) -> bool {
-        !errors.is_empty()
-            && self.answers.values().any(|answer| match answer {
-                Answer::Absent { message, explained: false } => {
-                    errors.iter().any(|(.., error)| error == message)
-                }
-                _ => false,
-            })
+        let told: HashSet<&str> = errors.iter().map(|(.., error)| error.as_str()).collect();
+        self.answers.values().any(|answer| match answer {
+            Answer::Absent { message, explained: false } => told.contains(message.as_str()),
+            _ => false,
+        })
     }
 
     /// Forgets what `keep` does not hold for.

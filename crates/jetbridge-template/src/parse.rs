@@ -13,7 +13,7 @@ use granit_parser::{Event, Parser, Placement, ScalarStyle, ScanError, Span, Stru
 use crate::error::{Diagnostic, Place};
 use crate::prescan;
 use crate::scalar;
-use crate::tree::{At, DEPTH_MAX, Indent, Layout, Map, Node, Value};
+use crate::tree::{At, DEPTH_MAX, Indent, Layout, Map, Node, Value, shown};
 use crate::written;
 
 /// Bytes of one input at most: ten times what people write by hand, far from what fills memory.
@@ -346,10 +346,13 @@ impl<'a> Builder<'a> {
                 self.block_lexeme(text, &range)
             }
         };
+        // What means something else without its tag is written anew: the tag may get lost, as where
+        // a value is copied.
+        let raw = raw.filter(|_| tag.is_none() || reads_back(text, style, &value));
         // A float that went through an integer's overflow, say, still prints as written.
         let mut node = Node { value, raw, at, ..Node::default() };
-        if let Some(tag) = tag.filter(|_| !matches!(core, Some("str" | "int" | "float" | "bool"))) {
-            node.extras_mut().tag = Some(tag.to_string().into());
+        if let Some(tag) = tag.filter(|_| core.is_none()) {
+            node.extras_mut().tag = Some(written::tag(tag).into());
         }
         Ok(node)
     }
@@ -383,7 +386,7 @@ impl<'a> Builder<'a> {
         let layout = if style == StructureStyle::Flow { Layout::Flow } else { Layout::Block };
         let mut node = Node { at, layout, ..node };
         if let Some(tag) = tag.filter(|tag| tag.core_suffix().is_none()) {
-            node.extras_mut().tag = Some(tag.to_string().into());
+            node.extras_mut().tag = Some(written::tag(tag).into());
         }
         // Comments above a container that is an element or a document stand above all of it.
         let above_all = match self.stack.last() {
@@ -493,11 +496,28 @@ fn key_of(node: &Node) -> Result<KeyParts, Fault> {
             let message = "a key is a map or a list; only scalars can be keys".to_owned();
             return Err(Fault { message, at: node.at });
         }
-        _ => node.raw.as_deref().filter(|raw| !raw.is_empty()).unwrap_or("null").into(),
+        value => match node.raw.as_deref() {
+            Some(raw) if !raw.is_empty() => raw.into(),
+            _ if matches!(value, Value::Null) => "null".into(),
+            _ => shown(node).into(),
+        },
     };
     let kept = |raw: &str| !raw.contains('\n') && (*raw != *text || scalar_quotes_needed(&text));
-    let lexeme = node.raw.clone().filter(|raw| kept(raw));
+    let lexeme = match &node.raw {
+        Some(raw) => Some(raw.clone()).filter(|raw| kept(raw)),
+        // What a tag made of it: no quotes, or it would be text.
+        None => (!matches!(node.value, Value::Str(_))).then(|| (*text).into()),
+    };
     Ok((text, lexeme, node.at))
+}
+
+/// True if the scalar means `value` without its tag too.
+fn reads_back(text: &str, style: ScalarStyle, value: &Value) -> bool {
+    let untagged = match style {
+        ScalarStyle::Plain => scalar::resolve(text),
+        _ => Value::Str(text.into()),
+    };
+    std::mem::discriminant(&untagged) == std::mem::discriminant(value)
 }
 
 fn scalar_quotes_needed(text: &str) -> bool {

@@ -1,6 +1,6 @@
 //! What a template can read of stores, without reading anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::error::Failure;
 use crate::eval::Machine;
@@ -8,7 +8,7 @@ use crate::expr::{Call, Expr};
 use crate::fetch::{Fetched, Request, Server};
 use crate::op::nats;
 use crate::render::{Input, Options, StoreKind, prepare};
-use crate::tree::path_text;
+use crate::tree::{Step, path_text};
 
 /// One `(( nats … ))` of a template.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,6 +59,10 @@ pub fn refs(inputs: Vec<Input>, options: &Options) -> Result<Vec<StoreRef>, Fail
     let mut machine = Machine::new(prepared.root, &options, &fetched);
     machine.run();
     machine.survey();
+    let mut asked_at: HashMap<&[Step], Vec<&Request>> = HashMap::new();
+    for (asker, request) in &machine.asked {
+        asked_at.entry(asker).or_default().push(request);
+    }
     let mut found = Vec::new();
     for site in &machine.sites {
         let mut calls = Vec::new();
@@ -69,9 +73,8 @@ pub fn refs(inputs: Vec<Input>, options: &Options) -> Result<Vec<StoreRef>, Fail
         let path = path_text(&site.path);
         let literal: Vec<_> = calls.iter().filter_map(|call| nats::literal_request(call)).collect();
         let computed = calls.len() - literal.len();
-        let asked = machine.asked.iter().filter(|(asker, _)| **asker == *site.path);
-        let asked: BTreeSet<_> =
-            asked.map(|(_, request)| request).filter(|r| !literal.contains(r)).collect();
+        let asked = asked_at.get(&*site.path).into_iter().flatten().copied();
+        let asked: BTreeSet<_> = asked.filter(|request| !literal.contains(request)).collect();
         let entry = |value: Option<&Request>, computed| StoreRef {
             path: path.clone(),
             value: value.map(StoreValue::from),

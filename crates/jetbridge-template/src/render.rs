@@ -463,7 +463,7 @@ impl Files {
     pub(crate) fn parse(&self, number: usize) -> Result<Vec<Node>, Failure> {
         let file = u32::try_from(number).unwrap_or(u32::MAX);
         documents(&self.inputs[number], file)
-            .map_err(|diagnostic| Failure::one(self.with_source(diagnostic)))
+            .map_err(|diagnostic| Failure::one(self.with_source(file, diagnostic)))
     }
 
     /// The documents of every input; large ones are read at the same time.
@@ -500,23 +500,37 @@ impl Files {
     }
 
     pub(crate) fn diagnostics(&self, errors: &[(Vec<Step>, At, String)]) -> Vec<Diagnostic> {
-        let one = |(path, at, message): &(Vec<Step>, At, String)| {
+        // Of each input that has errors; a large one may have one on each line.
+        let mut lines: HashMap<u32, Vec<&[u8]>> = HashMap::new();
+        let mut one = |(path, at, message): &(Vec<Step>, At, String)| {
             let mut diagnostic = Diagnostic::at(path_text(path), without_logins(message));
             diagnostic.place = self.place(*at);
-            self.with_source(diagnostic)
+            if diagnostic.place.is_some() {
+                let lines = lines.entry(at.file).or_insert_with(|| self.lines(at.file));
+                let line = (at.line as usize).checked_sub(1).and_then(|line| lines.get(line));
+                diagnostic.source_line = line.map(|line| shown_line(line));
+            }
+            diagnostic
         };
-        errors.iter().map(one).collect()
+        errors.iter().map(&mut one).collect()
     }
 
-    fn with_source(&self, mut diagnostic: Diagnostic) -> Diagnostic {
-        /// Characters of a line that a snippet shows at most.
-        const SNIPPET_MAX: usize = 200;
-        let Some(place) = &diagnostic.place else { return diagnostic };
-        let input = self.inputs.iter().find(|input| input.name == place.file);
-        let line = input
-            .and_then(|input| input.bytes.split(|b| *b == b'\n').nth(place.line.checked_sub(1)?))
-            .map(|line| without_secrets(&String::from_utf8_lossy(line)));
-        diagnostic.source_line = line.map(|line| line.chars().take(SNIPPET_MAX).collect());
+    fn lines(&self, file: u32) -> Vec<&[u8]> {
+        let input = self.inputs.get(file as usize);
+        input.into_iter().flat_map(|input| input.bytes.split(|b| *b == b'\n')).collect()
+    }
+
+    fn with_source(&self, file: u32, mut diagnostic: Diagnostic) -> Diagnostic {
+        let number = diagnostic.place.as_ref().and_then(|place| place.line.checked_sub(1));
+        let line = number.and_then(|number| self.lines(file).get(number).copied());
+        diagnostic.source_line = line.map(shown_line);
         diagnostic
     }
+}
+
+/// A line as a snippet shows it.
+fn shown_line(line: &[u8]) -> String {
+    /// Characters of a line that a snippet shows at most.
+    const SNIPPET_MAX: usize = 200;
+    without_secrets(&String::from_utf8_lossy(line)).chars().take(SNIPPET_MAX).collect()
 }

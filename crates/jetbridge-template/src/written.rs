@@ -1,6 +1,9 @@
 //! How a document was written: what printing it again needs beside its values.
 
+use std::fmt::Write as _;
 use std::ops::Range;
+
+use granit_parser::Tag;
 
 /// A comment line with its column from 0, or a blank line.
 pub(crate) type Line = (usize, Box<str>);
@@ -60,6 +63,38 @@ pub(crate) fn entries(text: &str) -> usize {
     let begins = |line: &&str| !line.starts_with([' ', '#', '-', '\r']) && !line.is_empty();
     let lines = text.split('\n').take_while(|line| !line.starts_with("---"));
     lines.filter(begins).take(ENTRIES_MAX).count()
+}
+
+/// The namespace that `!!` stands for.
+const YAML_TAGS: &str = "tag:yaml.org,2002:";
+
+/// A tag so that it means the same in another document, which has none of this one's shorthands.
+pub(crate) fn tag(tag: &Tag) -> String {
+    let full = [tag.handle(), tag.suffix()].concat();
+    let short = match (full.strip_prefix(YAML_TAGS), full.strip_prefix('!')) {
+        _ if full == "!" => return full,
+        (Some(name), _) => Some(("!!", name)),
+        (None, Some(name)) => Some(("!", name)),
+        (None, None) => None,
+    };
+    match short.filter(|(_, name)| !name.is_empty()) {
+        Some((handle, name)) => handle.to_owned() + &tag_text(name, "-_./:;?@&=+$~*'()#"),
+        None => format!("!<{}>", tag_text(&full, "-_./:;?@&=+$~*'()#,[]!")),
+    }
+}
+
+/// `text` with every byte as `%XX` that is no letter or digit and not in `kept`.
+fn tag_text(text: &str, kept: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) {
+            shown.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _infallible = write!(shown, "%{byte:02X}");
+        }
+    }
+    shown
 }
 
 /// The column from 0 of the dash at `start`, or before what begins there.

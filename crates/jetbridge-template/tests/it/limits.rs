@@ -81,6 +81,28 @@ fn a_chain_of_four_thousand_grabs_is_evaluated() {
     assert!(rendered.text.ends_with("a3999: end\n"));
 }
 
+/// Each line looks like an operator until the scalar that it goes on with is read.
+#[test]
+fn a_scalar_of_lines_that_look_like_operators_is_read_in_linear_time() {
+    const LINES: usize = 300_000;
+    let text = "a: b\n".to_owned() + &"  (( c ))\n".repeat(LINES);
+    let mut options = Options::default();
+    options.skip_eval = true;
+    let rendered = merge(vec![Input::new("lines.yml", text)], &options).unwrap();
+    assert_eq!(rendered.text.matches("(( c ))").count(), LINES);
+}
+
+#[test]
+fn a_chain_from_its_end_to_its_start_is_evaluated() {
+    let mut text = String::new();
+    for n in 0..4_000 {
+        text += &format!("a{n}: (( grab a{} ))\n", n + 1);
+    }
+    text += "a4000: end\n";
+    let rendered = merge(vec![Input::new("chain.yml", text)], &Options::default()).unwrap();
+    assert!(rendered.text.starts_with("a0: end\n"));
+}
+
 #[test]
 fn an_error_shows_its_place() {
     let text = "a: 1\nb:\n  c: (( grab nowhere ))\n";
