@@ -502,7 +502,10 @@ fn key_of(node: &Node) -> Result<KeyParts, Fault> {
             _ => shown(node).into(),
         },
     };
-    let kept = |raw: &str| !raw.contains('\n') && (*raw != *text || scalar_quotes_needed(&text));
+    let kept = |raw: &str| {
+        let whole = !raw.contains('\n') && !scalar::is_marker(raw);
+        whole && (*raw != *text || scalar_quotes_needed(&text))
+    };
     let lexeme = match &node.raw {
         Some(raw) => Some(raw.clone()).filter(|raw| kept(raw)),
         // What a tag made of it: no quotes, or it would be text.

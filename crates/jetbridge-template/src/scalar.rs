@@ -93,15 +93,23 @@ pub(crate) fn is_plain_safe(text: &str) -> bool {
     {
         return false;
     }
+    if is_marker(text) {
+        return false;
+    }
     let Some(first) = text.chars().next() else { return false };
     if text.ends_with([' ', ':']) || "-?:,[]{}#&*!|>'\"%@` ".contains(first) {
-        let dashed = first == '-' && text.len() > 1 && !text.starts_with("- ") && text != "---";
+        let dashed = first == '-' && text.len() > 1 && !text.starts_with("- ");
         if !dashed || text.ends_with([' ', ':']) {
             return false;
         }
     }
     let odd = |c: char| c.is_control() || c == '\u{feff}' || ('\u{2028}'..='\u{2029}').contains(&c);
     !(text.contains(": ") || text.contains(" #") || text.chars().any(odd) || is_temporal(text))
+}
+
+/// True for what starts or ends a document where it begins a line.
+pub(crate) fn is_marker(text: &str) -> bool {
+    text.starts_with("---") || text.starts_with("...")
 }
 
 /// Dates and sexagesimal numbers, which readers of YAML 1.1 convert.
