@@ -32,6 +32,10 @@ pub(crate) fn yaml(node: &Node, style: Style) -> String {
         }
         writer.comments(&extras.above, 0);
     }
+    if let Some(tag) = node.tag() {
+        writer.out.push_str(tag);
+        writer.out.push(if writer.is_block(node) { '\n' } else { ' ' });
+    }
     match &node.value {
         Value::Map(map) if writer.is_block(node) => writer.map(map, 0),
         Value::List(items) if writer.is_block(node) => writer.list(items, 0),
@@ -126,7 +130,7 @@ impl Writer {
     /// What follows `key:` or a dash in that column, with the line break.
     fn value(&mut self, node: &Node, column: usize) {
         let right = self.extras(node).and_then(|extras| extras.right.clone());
-        if let Some(tag) = tag_of(node) {
+        if let Some(tag) = node.tag() {
             self.out.push(' ');
             self.out.push_str(tag);
         }
@@ -167,7 +171,7 @@ impl Writer {
         for item in items {
             self.begin(item, column);
             self.out.push('-');
-            if !self.is_block(item) || tag_of(item).is_some() {
+            if !self.is_block(item) || item.tag().is_some() {
                 self.value(item, column);
                 continue;
             }
@@ -245,7 +249,7 @@ impl Writer {
     }
 
     fn flow_item(&mut self, node: &Node, column: usize) {
-        if let Some(tag) = tag_of(node) {
+        if let Some(tag) = node.tag() {
             self.out.push_str(tag);
             self.out.push(' ');
         }
@@ -315,10 +319,6 @@ impl Writer {
             }
         }
     }
-}
-
-fn tag_of(node: &Node) -> Option<&str> {
-    node.extras.as_ref().and_then(|extras| extras.tag.as_deref())
 }
 
 /// True for a scalar that may stand, as it is written, among others on a line.

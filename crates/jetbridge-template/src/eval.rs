@@ -257,8 +257,7 @@ impl<'a> Machine<'a> {
                     self.inject(&path, node);
                 } else if let Some(place) = self.root.at_path_mut(&path) {
                     let mut old = place.extras.take();
-                    node.extras = None;
-                    node.at = at;
+                    node = Node { at, ..node.undressed() };
                     node.dress_as(&mut old);
                     *place = node;
                 }

@@ -89,7 +89,7 @@ impl Subject<'_> {
         let place = self.prepared.files.place(value.at);
         mask(&mut value);
         Ok(Explanation {
-            value: emit::yaml(&bare(value), emit::Style::Lossless),
+            value: emit::yaml(&value.undressed(), emit::Style::Lossless),
             place,
             overrode: self.prepared.overrode(&path),
             operator: self.operator(&path),
@@ -143,10 +143,4 @@ impl Subject<'_> {
 /// True if one of the paths leads to, or into, the other.
 fn related(a: &[Step], b: &[Step]) -> bool {
     a.starts_with(b) || b.starts_with(a)
-}
-
-/// The value without the comments and the key around it.
-fn bare(mut node: Node) -> Node {
-    node.extras = None;
-    node
 }

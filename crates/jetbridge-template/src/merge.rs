@@ -36,18 +36,13 @@ impl Merger {
     }
 
     /// Merges `new` over `root`; both are maps.
-    pub(crate) fn merge(&mut self, root: &mut Node, mut new: Node) {
-        let ends = new
-            .extras
-            .as_mut()
-            .map(|extras| (extras.head.take(), std::mem::take(&mut extras.tail)));
-        let Value::Map(new) = new.value else { return };
-        if let Value::Map(map) = &mut root.value {
-            // The first document that holds anything is the base, and its comments stay.
-            if map.is_empty() {
-                let extras = root.extras.get_or_insert_default();
-                (extras.head, extras.tail) = ends.unwrap_or_default();
-            }
+    pub(crate) fn merge(&mut self, root: &mut Node, new: Node) {
+        let Value::Map(map) = &mut root.value else { return };
+        // The first document that holds anything is the base, and its comments stay.
+        if map.is_empty() {
+            root.extras = new.extras;
+        }
+        if let Value::Map(new) = new.value {
             self.map(map, *new);
         }
     }

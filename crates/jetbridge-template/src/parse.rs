@@ -265,7 +265,7 @@ impl<'a> Builder<'a> {
                     let message = format!("aliases stand for more than {ALIAS_NODES_MAX} values");
                     return Err(Fault { message, at });
                 }
-                self.add(Node { at, extras: None, ..node })?;
+                self.add(Node { at, ..node.undressed() })?;
             }
             _ => {}
         }
@@ -346,9 +346,8 @@ impl<'a> Builder<'a> {
                 self.block_lexeme(text, &range)
             }
         };
-        // What means something else without its tag is written anew: the tag may get lost, as where
-        // a value is copied.
-        let raw = raw.filter(|_| tag.is_none() || reads_back(text, style, &value));
+        // YAML's own tags are in the value: what means something else without one is written anew.
+        let raw = raw.filter(|_| core.is_none() || reads_back(text, style, &value));
         // A float that went through an integer's overflow, say, still prints as written.
         let mut node = Node { value, raw, at, ..Node::default() };
         if let Some(tag) = tag.filter(|_| core.is_none()) {
@@ -359,7 +358,7 @@ impl<'a> Builder<'a> {
 
     /// A scalar as it was written, its lines after the first moved to the container's column.
     fn lexeme(&self, source: &str) -> Option<Box<str>> {
-        if !source.contains('\n') {
+        if !source.contains(['\n', '\r']) {
             return Some(source.into());
         }
         let frame = self.stack.last().filter(|frame| !frame.is_flow())?;
@@ -393,6 +392,7 @@ impl<'a> Builder<'a> {
             Some(frame) if frame.key.is_none() => {
                 written::lines(std::mem::take(&mut self.above), frame.column.unwrap_or(0))
             }
+            None if tag.is_some() => written::lines(std::mem::take(&mut self.above), 0),
             _ => Vec::new(),
         };
         self.stack.push(Frame {
@@ -506,7 +506,8 @@ fn key_of(node: &Node) -> Result<KeyParts, Fault> {
         let whole = !raw.contains('\n') && !scalar::is_marker(raw);
         whole && (*raw != *text || scalar_quotes_needed(&text))
     };
-    let lexeme = match &node.raw {
+    let raw = node.raw.as_ref().filter(|_| node.tag().is_none());
+    let lexeme = match raw {
         Some(raw) => Some(raw.clone()).filter(|raw| kept(raw)),
         // What a tag made of it: no quotes, or it would be text.
         None => (!matches!(node.value, Value::Str(_))).then(|| (*text).into()),

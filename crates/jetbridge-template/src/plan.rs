@@ -5,13 +5,14 @@
 //! the document, not its square.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use foldhash::HashMap;
 
 use crate::eval::Site;
 use crate::expr::{Expr, Reference, Segment};
 use crate::op::calc;
-use crate::tree::{Node, Step};
+use crate::tree::{NAMES, Node, Step};
 
 /// Operators by path.
 #[derive(Debug, Default)]
@@ -85,6 +86,15 @@ impl Index {
             return None;
         }
         path.iter().try_fold(0, |at, step| self.nodes[at].child(step))
+    }
+
+    /// True if `branch` is on the way down `path`.
+    fn leads_through(&self, path: &[Step], branch: usize) -> bool {
+        let mut at = Some(0);
+        path.iter().any(|step| {
+            at = at.and_then(|at| self.child(at, step));
+            at == Some(branch)
+        })
     }
 
     /// The branch one step below `branch`.
@@ -255,7 +265,9 @@ impl Ground<'_> {
                 // Where it leads shows only when it runs.
                 return;
             };
-            let Some((step, child)) = node.and_then(|node| node.child(name)) else { return };
+            let Some((step, child)) = node.and_then(|node| node.child(name)) else {
+                return self.names(node, at, here, found);
+            };
             node = Some(child);
             at = at.and_then(|at| self.index.child(at, &step));
             let Some(at) = at else { return };
@@ -266,6 +278,20 @@ impl Ground<'_> {
         }
         if depth == Depth::Whole {
             found.extend(at);
+        }
+    }
+
+    /// Adds the operators that name the elements of the list at branch `at`: once they have run,
+    /// one of the names may be the one that is looked for. What is in the list does not wait for
+    /// its names.
+    fn names(&self, list: Option<&Node>, at: Option<usize>, here: &[Step], found: &mut Vec<usize>) {
+        let items = list.and_then(Node::as_list).unwrap_or_default().len();
+        let Some(at) = at.filter(|at| items > 0 && !self.index.leads_through(here, *at)) else {
+            return;
+        };
+        for item in (0..items).filter_map(|item| self.index.child(at, &Step::Index(item))) {
+            let field = |field: &&str| self.index.child(item, &Step::Key(Arc::from(*field)));
+            found.extend(NAMES.iter().filter_map(field));
         }
     }
 }

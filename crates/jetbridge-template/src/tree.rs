@@ -150,6 +150,20 @@ impl Node {
         own.right = own.right.take().or(old.right);
     }
 
+    /// The tag of another program that it is written with.
+    pub(crate) fn tag(&self) -> Option<&str> {
+        self.extras.as_ref()?.tag.as_deref()
+    }
+
+    /// Without what belongs to the place where it stands: its key's lexeme and comments.
+    pub(crate) fn undressed(mut self) -> Self {
+        if let Some(extras) = self.extras.take() {
+            let Extras { tag, .. } = *extras;
+            self.extras = tag.map(|tag| Box::new(Extras { tag: Some(tag), ..Extras::default() }));
+        }
+        self
+    }
+
     /// The kind of value in a word.
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {
@@ -261,11 +275,14 @@ pub(crate) fn as_float(n: i64) -> f64 {
     n as f64
 }
 
+/// What an element of a list is found by, beside its index.
+pub(crate) const NAMES: [&str; 3] = ["name", "key", "id"];
+
 fn index_in(items: &[Node], segment: &str) -> Option<usize> {
     if segment.bytes().all(|b| b.is_ascii_digit()) {
         return segment.parse().ok();
     }
-    ["name", "key", "id"].iter().find_map(|field| {
+    NAMES.iter().find_map(|field| {
         items.iter().position(|item| {
             item.as_map().and_then(|map| map.get(*field)).is_some_and(|id| shown(id) == segment)
         })
