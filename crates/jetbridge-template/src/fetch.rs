@@ -465,12 +465,20 @@ async fn snapshot(kv: &dyn Kv, keys: &[Key]) -> Result<Vec<Option<jetbridge_core
 async fn why_absent(kv: &dyn Kv, key: &Key) -> String {
     match kv.history(key).await.ok().and_then(|mut changes| changes.pop()) {
         Some(jetbridge_core::Change::Delete { revision, at, .. }) => {
-            let time = at
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |since_epoch| since_epoch.as_secs());
-            format!("key was deleted at revision {revision} (Unix time {time})")
+            format!("key was deleted at revision {revision}, {}", time_text(at))
         }
         _ => NOT_FOUND.to_owned(),
+    }
+}
+
+fn time_text(at: SystemTime) -> String {
+    /// The first second that RFC 3339 cannot write: of the year 10000.
+    const SECONDS_END: u64 = 253_402_300_800;
+    match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) if since.as_secs() < SECONDS_END => {
+            humantime::format_rfc3339_seconds(at).to_string()
+        }
+        _ => "at a time that no calendar has".to_owned(),
     }
 }
 
