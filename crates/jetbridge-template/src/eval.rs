@@ -19,7 +19,7 @@ use crate::plan::{self, Ground, Index, Walk};
 use crate::scalar;
 use crate::scan::Found;
 use crate::stamp::{self, Stamp};
-use crate::tree::{At, DEPTH_MAX, Node, Step, Value, path_text, shown};
+use crate::tree::{At, DEPTH_MAX, Node, Step, Value, named, path_text, shown};
 use crate::{Missing, Options};
 
 /// Values that operators may copy in one evaluation: a bomb of nested grabs ends here.
@@ -592,6 +592,9 @@ impl<'a> Machine<'a> {
 
     /// What is wrong so far, with paths and places.
     pub(crate) fn diagnostics(&self, files: &crate::Files) -> Vec<Diagnostic> {
-        files.diagnostics(&self.errors)
+        let named = |(path, at, message): &(Vec<Step>, At, String)| {
+            (named(&self.root, path), *at, message.clone())
+        };
+        files.diagnostics(&self.errors.iter().map(named).collect::<Vec<_>>())
     }
 }

@@ -368,7 +368,10 @@ impl<'a> Builder<'a> {
     /// As [`Builder::lexeme`], of the block scalar whose content is at `range`.
     fn block_lexeme(&self, text: &str, range: &Range<usize>) -> Option<Box<str>> {
         let frame = self.stack.last().filter(|frame| !frame.is_flow())?;
-        written::moved(written::block(self.text, range, text)?, frame.column?)
+        let moved = written::moved(written::block(self.text, range, text)?, frame.column?)?;
+        // Beside a key that begins further to the right than it seems, as behind an anchor.
+        let inside = |line: &str| line.is_empty() || line.starts_with(' ');
+        moved.split('\n').skip(1).all(inside).then_some(moved)
     }
 
     fn open(

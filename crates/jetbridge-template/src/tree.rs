@@ -318,6 +318,24 @@ impl fmt::Display for Step {
     }
 }
 
+/// `path` as spruce tells it: an element that has a name by that, not by its index; a secret is no
+/// name.
+pub(crate) fn named(root: &Node, path: &[Step]) -> Vec<Step> {
+    let mut node = Some(root);
+    let mut shown = Vec::with_capacity(path.len());
+    for step in path {
+        node = node.and_then(|node| node.step(step));
+        let map = node.and_then(Node::as_map).filter(|_| matches!(step, Step::Index(_)));
+        let name = |map: &'_ Map| {
+            let named = |field: &&str| map.get(*field).filter(|name| !name.secret)?.as_str();
+            NAMES.iter().find_map(named).map(Arc::from)
+        };
+        let name = map.and_then(name);
+        shown.push(name.map_or_else(|| step.clone(), Step::Key));
+    }
+    shown
+}
+
 /// `$.a.b.0`, as errors print it.
 pub(crate) fn path_text(path: &[Step]) -> String {
     let mut text = "$".to_owned();

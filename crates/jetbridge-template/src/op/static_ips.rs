@@ -1,6 +1,7 @@
 //! `(( static_ips INDEX … ))`: addresses for the instances of a job, from the static ranges of
 //! its network; no address twice in a document.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use crate::eval::{Fault, Machine};
@@ -113,12 +114,8 @@ fn pools(machine: &mut Machine<'_>, network: &str) -> Result<Pools, Fault> {
     let path = [Step::Key("networks".into()), Step::Key(network.into())];
     let subnets = value(machine, &path, "subnets")?;
     let mut pools: Pools = Vec::new();
-    let mut zone = DEFAULT_ZONE.to_owned();
     for subnet in subnets.as_list().unwrap_or_default() {
         let entries = subnet.as_map();
-        if let Some(named) = entries.and_then(|map| map.get("az")).and_then(Node::as_str) {
-            named.clone_into(&mut zone);
-        }
         let mut addresses = Vec::new();
         let ranges = entries.and_then(|map| map.get("static")).and_then(Node::as_list);
         for range in ranges.unwrap_or_default() {
@@ -127,12 +124,23 @@ fn pools(machine: &mut Machine<'_>, network: &str) -> Result<Pools, Fault> {
             })?;
             expand(text, &mut addresses)?;
         }
-        match pools.iter_mut().find(|(known, _)| *known == zone) {
-            Some((_, pool)) => pool.append(&mut addresses),
-            None => pools.push((zone.clone(), addresses)),
+        for zone in zones_of(subnet) {
+            match pools.iter_mut().find(|(known, _)| known == zone) {
+                Some((_, pool)) => pool.extend_from_slice(&addresses),
+                None => pools.push((zone.to_owned(), addresses.clone())),
+            }
         }
     }
     Ok(pools)
+}
+
+/// The zones that a subnet is in: its `az`, and those of `azs`.
+fn zones_of(subnet: &Node) -> Vec<&str> {
+    let field = |name| subnet.as_map().and_then(|map| map.get(name));
+    let listed = field("azs").and_then(Node::as_list).unwrap_or_default();
+    let named = field("az").into_iter().chain(listed).filter_map(Node::as_str);
+    let zones: Vec<_> = named.filter(|zone| !zone.is_empty()).collect();
+    if zones.is_empty() { vec![DEFAULT_ZONE] } else { zones }
 }
 
 fn expand(range: &str, addresses: &mut Vec<String>) -> Result<(), Fault> {
@@ -177,12 +185,14 @@ fn pick(arg: &Node, zones: &[String], pools: &Pools) -> Result<String, Fault> {
             "could not find AZ {zone} in instance_groups AZS [{listed}]"
         )));
     }
-    let wanted = |known: &str| zone.map_or(zones.iter().any(|z| z == known), |zone| zone == known);
+    // A subnet in several zones has its addresses in each of their pools.
+    let mut seen = HashSet::new();
     let pool: Vec<&String> = zones
         .iter()
-        .filter(|zone| wanted(zone))
+        .filter(|known| zone.is_none_or(|zone| zone == known.as_str()))
         .filter_map(|zone| pools.iter().find(|(known, _)| known == zone))
         .flat_map(|(_, pool)| pool)
+        .filter(|address| seen.insert(address.as_str()))
         .collect();
     let index = usize::try_from(number).map_err(|_negative| {
         Fault::Failed(
