@@ -70,6 +70,8 @@ pub(crate) struct Actor {
     home: mpsc::UnboundedSender<Message>,
     front: Arc<Front>,
     seen: Option<Seen>,
+    /// When the store last told what is seen.
+    told_at: Instant,
     waiting: VecDeque<Request>,
     turns: Turns,
     /// Somebody has come since permits were last reserved ahead.
@@ -108,6 +110,7 @@ impl Actor {
             home,
             front,
             seen: None,
+            told_at: Instant::now(),
             waiting: VecDeque::new(),
             turns: Turns::default(),
             asked: false,

@@ -95,6 +95,11 @@ impl Plan {
         self.fates.iter().filter(|fate| matches!(fate, Fate::Granted { .. })).count()
     }
 
+    /// True if somebody is told that there is nothing.
+    pub(crate) fn denies(&self) -> bool {
+        self.fates.iter().any(|fate| matches!(fate, Fate::Denied(_)))
+    }
+
     /// Takes up to `most` permits more of those that are there now, and at most half of them: for
     /// callers of a process that nobody else gets in the way of.
     pub(crate) fn reserve_present(&mut self, place: &Place, now: Moment, most: u32) {

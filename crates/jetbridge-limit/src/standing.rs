@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::decision::{Decision, Source};
 
 /// For how long a denial is believed: somebody may have reset the limiter.
-const BELIEVED: Duration = Duration::from_secs(10);
+pub(crate) const BELIEVED: Duration = Duration::from_secs(10);
 
 /// The last denial of a single permit, if it still stands.
 #[derive(Debug, Default)]
@@ -24,13 +24,13 @@ struct Denial {
 }
 
 impl Standing {
-    /// A single permit was denied at `now`.
-    pub(crate) fn set(&self, now: Instant, decision: &Decision) {
+    /// A single permit was denied at `now`, by what the store told at `told`.
+    pub(crate) fn set(&self, (now, told): (Instant, Instant), decision: &Decision) {
         let denial = Denial {
             limit: decision.limit,
             retry_at: now + decision.retry_after,
             reset_at: now + decision.reset_after,
-            believed_until: now + BELIEVED.min(decision.retry_after),
+            believed_until: (told + BELIEVED).min(now + decision.retry_after),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial);
     }

@@ -9,6 +9,7 @@ use super::{Actor, BATCH_MAX, Done};
 use crate::clock::Moment;
 use crate::place::Seen;
 use crate::plan::{Plan, plan};
+use crate::standing::BELIEVED;
 
 impl Actor {
     /// Decides about everybody who waits.
@@ -43,6 +44,7 @@ impl Actor {
         if known.is_none_or(|known| known <= revision) {
             let state = plan.state.clone();
             self.seen = Some(Seen { revision: Some(revision), state, converted: false, keep });
+            self.told_at = now.instant;
         }
         Ok(self.settle(plan, Some(revision), now))
     }
@@ -70,6 +72,7 @@ impl Actor {
                     let sent = Instant::now();
                     let read = self.place.read().await;
                     self.contention.trip(sent.elapsed());
+                    self.told_at = sent;
                     read?
                 }
             };
@@ -77,8 +80,10 @@ impl Actor {
             self.refuse_uncertain_leases(now);
             let plan = self.plan(&seen, now);
             // Others can only have taken more of a rate, so its denial needs no look at the
-            // store; but slots come back, and without a feed only a look can tell.
-            if fresh || !plan.lacks_slots {
+            // store until somebody may have reset it; but slots come back, and without a feed
+            // only a look can tell.
+            let stale = plan.denies() && self.told_at + BELIEVED <= Instant::now();
+            if fresh || !(plan.lacks_slots || stale) {
                 return Ok((seen, now, plan));
             }
             fresh = true;

@@ -91,7 +91,9 @@ impl Actor {
     fn deny(&self, request: Request, (now, decision): (Instant, Decision)) {
         let may_stand = self.place.policy.slots().is_none();
         if request.cost == 1 && may_stand && self.shelf().spare.is_empty() {
-            self.front.standing.set(now, &decision);
+            // A feed tells of a reset at once.
+            let told = if self.feed.is_on() { now } else { self.told_at };
+            self.front.standing.set((now, told), &decision);
         }
         drop(request.reply.send(Ok(Reply::Settled(Answer { decision, reserved: None }))));
     }

@@ -9,7 +9,7 @@ const CRATES: [&str; 4] = ["jetbridge", "jetbridge-agent", "jetbridge-cli", "jet
 
 /// How many rows each part of the table has: none gets lost.
 const ROWS: [(&str, usize); 5] =
-    [("accuracy", 11), ("concurrency", 11), ("faults", 16), ("interface", 13), ("page", 7)];
+    [("accuracy", 11), ("concurrency", 11), ("faults", 17), ("interface", 13), ("page", 7)];
 
 #[test]
 fn every_row_is_proven_by_something_that_is_there() {

@@ -13,6 +13,7 @@ mod golden;
 mod layer;
 mod races;
 mod refunds;
+mod reset;
 mod rig;
 mod slots;
 mod stock;
