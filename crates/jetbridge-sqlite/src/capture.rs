@@ -11,6 +11,7 @@ mod options;
 mod patience;
 mod remembered;
 mod run;
+mod slim;
 mod snapshot;
 mod start;
 mod uplink;

@@ -23,6 +23,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use super::fault::{CAPTURE, failed, io_failed, not_a_database, read_only};
 use super::kept::{self, FileId};
+use super::slim::slim;
 use crate::PageSize;
 use crate::wal::{Header, Source as _};
 
@@ -34,8 +35,6 @@ const PIN_ATTEMPTS: usize = 20;
 /// How often the write lock is asked for. SQLite's own waiting asks ten times a second in the
 /// end, and never meets the short gap between two transactions of a busy writer.
 const GAP: Duration = Duration::from_micros(200);
-/// Pages that each of our connections caches: they read next to nothing.
-const CACHE_PAGES: u32 = 4;
 
 /// The database, with a read transaction held on it.
 #[derive(Debug)]
@@ -252,7 +251,7 @@ impl Database {
     fn begin(&self, connection: &Connection) -> Result<()> {
         // A transaction reads nothing, and so locks nothing, before its first query.
         self.run(connection, "BEGIN")?;
-        let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+        let read = connection.query_row("PRAGMA user_version", [], |_| Ok(()));
         read.map_err(|cause| {
             connection.execute_batch("ROLLBACK").unwrap_or_default();
             failed(&self.path, cause)
@@ -303,12 +302,10 @@ fn connect(path: &Path, busy: Duration) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(busy)?;
+        slim(&connection)?;
         // Closing must neither move the log nor delete it: the next start goes on in it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.execute_batch(&format!(
-            "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 0;
-             PRAGMA cache_size = {CACHE_PAGES};"
-        ))?;
+        connection.execute_batch("PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 0")?;
         Ok(connection)
     };
     open().map_err(|cause| failed(path, cause))

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::fault::{CAPTURE, failed, io_failed};
 use super::kept::FileId;
+use super::slim::slim;
 use super::snapshot::UNKNOWN;
 use crate::wal::Position;
 use crate::{PageSize, Pgno, Txid};
@@ -87,10 +88,11 @@ impl Memory {
     fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
         let open = || {
             let connection = Connection::open_with_flags(path, flags)?;
+            connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
+            slim(&connection)?;
             connection.execute_batch(
-                "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
-                 PRAGMA synchronous = NORMAL; PRAGMA cache_size = -256;
-                 PRAGMA journal_size_limit = 1048576;",
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+                 PRAGMA cache_size = -256; PRAGMA journal_size_limit = 1048576;",
             )?;
             Ok(connection)
         };
@@ -108,9 +110,10 @@ impl Memory {
              inode INTEGER, time_ms INTEGER, sequence INTEGER, salt_1 INTEGER, salt_2 INTEGER,
              position INTEGER, sum_1 INTEGER, sum_2 INTEGER) STRICT;
              CREATE TABLE IF NOT EXISTS digests (block INTEGER PRIMARY KEY, digests BLOB) STRICT;
-             PRAGMA user_version = {LAYOUT}; COMMIT",
+             PRAGMA user_version = {LAYOUT}; COMMIT; PRAGMA cache_size = -256",
             if old { "DROP TABLE IF EXISTS cursor; DROP TABLE IF EXISTS digests;" } else { "" }
         );
+        // Its size is set when pages are in the cache: it takes no room in advance any more.
         connection.execute_batch(&make).map_err(|cause| refused(path, cause))?;
         Ok(Self { path: path.to_owned(), connection })
     }
