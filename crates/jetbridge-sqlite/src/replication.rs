@@ -15,7 +15,7 @@ use crate::capture::{self, Capture};
 use crate::restore::{blocking, sync_directory};
 use crate::store::{Manifest, Replica, restorable};
 use crate::upkeep::{Upkeep, UpkeepOptions};
-use crate::uplink::{FenceOptions, StoreUplink};
+use crate::uplink::{FenceOptions, Pulse, StoreUplink};
 
 const OPERATION: &str = "sqlite.replicate";
 /// The file beside what the capture remembers that names this writer.
@@ -45,10 +45,35 @@ impl Replication {
         replica: Replica,
         upkeep: UpkeepOptions,
     ) -> Result<Self> {
+        Self::begin(options, replica, upkeep, None).await
+    }
+
+    /// As [`Replication::start`], for one of many: `pulse` says for all of them that this process
+    /// lives. It is closed after the last of them.
+    ///
+    /// # Errors
+    /// As [`Replication::start`].
+    pub async fn start_sharing(
+        pulse: &Pulse,
+        options: capture::Options,
+        replica: Replica,
+        upkeep: UpkeepOptions,
+    ) -> Result<Self> {
+        Self::begin(options, replica, upkeep, Some(pulse.clone())).await
+    }
+
+    async fn begin(
+        options: capture::Options,
+        replica: Replica,
+        upkeep: UpkeepOptions,
+        pulse: Option<Pulse>,
+    ) -> Result<Self> {
         let state = options.state_dir();
         let writer = blocking(move || writer(&state)).await?;
         let tasks = Tasks::new();
-        let uplink = StoreUplink::new(replica, FenceOptions::new(writer), tasks.clone());
+        let mut fence = FenceOptions::new(writer);
+        fence.pulse = pulse;
+        let uplink = StoreUplink::new(replica, fence, tasks.clone());
         let uplink = Arc::new(uplink);
         let capture = Capture::start(options, Arc::clone(&uplink) as _).await?;
         let keeper = Upkeep::new(Arc::clone(&uplink), upkeep.clone(), capture.rebase());

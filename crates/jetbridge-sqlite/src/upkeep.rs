@@ -29,7 +29,7 @@ use crate::{Txid, TxidRange};
 /// Files of level 0 that are merged at once, however long ago that was done last: Litestream
 /// opens all files of a restore at the same time.
 const CAPTURED_MAX: usize = 256;
-/// Between two looks at what is due.
+/// Between two looks at what is due, while files come and go.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// When files are merged, and how long they are kept. The defaults are Litestream's.
@@ -135,7 +135,7 @@ impl Upkeep {
         let mut merged_at = vec![began; self.options.levels.len()];
         let mut checked_at = began;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            self.until_there_is_work(&merged_at, checked_at).await;
             if self.paused.is_some_and(|until| until > Instant::now()) {
                 continue;
             }
@@ -154,6 +154,24 @@ impl Upkeep {
                 done = done.and(self.forget().await);
             }
             self.report(done);
+        }
+    }
+
+    /// Of a thousand replicas, most are at rest: nobody looks before something is due.
+    async fn until_there_is_work(&self, merged_at: &[Instant], checked_at: Instant) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let options = &self.options;
+        let merges = merged_at.iter().zip(&options.levels).map(|(at, every)| at.checked_add(*every));
+        let others = [
+            checked_at.checked_add(options.captured_check),
+            Instant::now().checked_add(options.snapshot_interval),
+            self.paused,
+        ];
+        let changed = self.uplink.ledger().changed();
+        match merges.chain(others).flatten().min() {
+            // Neither is an error: one of them is what was waited for.
+            Some(due) => tokio::time::timeout_at(due, changed).await.unwrap_or_default(),
+            None => changed.await,
         }
     }
 

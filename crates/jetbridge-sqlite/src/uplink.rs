@@ -10,6 +10,8 @@
 mod encode;
 mod fence;
 mod ledger;
+mod note;
+mod pulse;
 
 use std::fmt;
 use std::path::Path;
@@ -20,6 +22,7 @@ use jetbridge_core::{Error, ErrorKind, Result, Tasks};
 
 pub use fence::FenceOptions;
 pub(crate) use ledger::Ledger;
+pub use pulse::Pulse;
 
 use self::encode::{Source, encode};
 use self::fence::Fence;

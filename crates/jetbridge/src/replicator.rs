@@ -19,6 +19,7 @@ use jetbridge_sqlite::capture::Options;
 use jetbridge_sqlite::restore::{self, restore};
 use jetbridge_sqlite::store::{Replica, Target, in_words_of_the_page};
 use jetbridge_sqlite::upkeep::{Deletion, UpkeepOptions};
+use jetbridge_sqlite::uplink::Pulse;
 use jetbridge_sqlite::{Replication, Txid};
 use tokio::time::Instant;
 
@@ -42,6 +43,7 @@ pub struct Replicator {
     spec: DatabaseSpec,
     upkeep: UpkeepOptions,
     objects: Arc<dyn Objects>,
+    pulse: Pulse,
     own: Mutex<Option<Arc<dyn Backend>>>,
     slots: Mutex<BTreeMap<PathBuf, Slot>>,
     searched: Mutex<Option<Instant>>,
@@ -99,6 +101,7 @@ impl Replicator {
         let replicator = Self {
             spec: spec.clone(),
             upkeep: options_of(upkeep),
+            pulse: Pulse::new(Arc::clone(&objects)),
             objects,
             own: Mutex::new(own),
             slots: Mutex::default(),
@@ -204,7 +207,8 @@ impl Replicator {
         options.busy = self.spec.busy;
         options.checkpoint_interval = self.spec.checkpoint_interval;
         options.checkpoint_pages = self.spec.checkpoint_pages;
-        Replication::start(options, replica, self.upkeep.clone()).await.map(Arc::new)
+        let upkeep = self.upkeep.clone();
+        Replication::start_sharing(&self.pulse, options, replica, upkeep).await.map(Arc::new)
     }
 
     /// What it replicates.
@@ -345,6 +349,10 @@ impl Replicator {
         });
         let (closed, ()) =
             tokio::join!(join_all(closing), self.close_ended(CLOSE_GRACE.min(grace)));
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Ok(Err(error)) = tokio::time::timeout(left, self.pulse.close()).await {
+            tracing::debug!(%error, "the sign of life is left behind");
+        }
         let own = lock(&self.own).take();
         if let Some(own) = own {
             let _everything_was_acknowledged = own.close(CLOSE_GRACE).await;

@@ -73,6 +73,11 @@ impl Replica {
         ObjectName::parse(format!("{path}{name}"))
     }
 
+    /// The bucket as a whole, with the same patience.
+    pub(crate) fn whole_bucket(&self) -> Self {
+        Self::new(Arc::clone(&self.objects), "").patience(self.patience)
+    }
+
     /// What the names of all files begin with.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix

@@ -1,37 +1,33 @@
 //! The fence: an object beside the files that says who writes to the replica.
 //!
-//! Its writer puts it again and again, each time over the revision it knows, and so learns at
-//! once if somebody else has. A rival that sees it stand still for the writer's whole TTL, on
-//! its own monotonic clock, takes it over; the same writer, come back, does so at once. It keeps
-//! two replicators from working at cross purposes. That they cannot damage each other's files
-//! even so is for [`Replica::put`]: a file that is there is never written over.
+//! It is put over the revision that is known, so that of two writers one learns that there is
+//! another. It names the [`Pulse`] of its process, and holds as long as that beats: a rival that
+//! sees the pulse stand still for its whole TTL, on the rival's own monotonic clock, stops it and
+//! takes the place; the same writer, come back, does so at once. It keeps two replicators from
+//! working at cross purposes. That they cannot damage each other's files even so is for
+//! [`Replica::put`]: a file that is there is never written over.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use jetbridge_core::{
-    DeleteOpts, Digest, Error, ErrorKind, Expect, ObjectName, ObjectPut, ObjectsExt as _, Outcome,
-    Result, Revision, Tasks,
-};
+use jetbridge_core::{DeleteOpts, Error, ErrorKind, Expect, Result, Revision, Tasks};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::note::Note;
+use super::pulse::{self, Pulse};
 use crate::store::Replica;
 
 const OPERATION: &str = "sqlite.fence";
 /// What the object is called, beside `ltx/`.
 const NAME: &str = "jetbridge-writer";
-/// How long a writer may be silent before another takes its place.
-const TTL_DEFAULT: Duration = Duration::from_secs(30);
-/// It is renewed when this part of the TTL has passed.
-const RENEW_AFTER: u32 = 3;
 /// A rival looks so often in a TTL whether the writer lives.
 const LOOKS_PER_TTL: u32 = 20;
-/// Bytes of the object at most.
-const CLAIM_BYTES_MAX: u64 = 4096;
+/// What the object says to versions that know no pulse, and take the place of whoever does not
+/// put this very object again within it: a year, in milliseconds.
+const TTL_WITH_PULSE_MS: u64 = 365 * 24 * 3600 * 1000;
 
 /// Who writes, and how long it may be silent.
 #[derive(Clone, Debug)]
@@ -39,14 +35,18 @@ const CLAIM_BYTES_MAX: u64 = 4096;
 pub struct FenceOptions {
     /// Names the writer, and no other: it takes its place again at once.
     pub writer: String,
-    /// How long it may be silent before another takes its place.
+    /// How long it may be silent before another takes its place; that of the pulse, if one is
+    /// shared.
     pub ttl: Duration,
+    /// The sign of life that this writer shares with others of its process; one of its own
+    /// without.
+    pub pulse: Option<Pulse>,
 }
 
 impl FenceOptions {
     /// A writer of that name, which may be silent for 30 s.
     pub fn new(writer: impl Into<String>) -> Self {
-        Self { writer: writer.into(), ttl: TTL_DEFAULT }
+        Self { writer: writer.into(), ttl: pulse::TTL_DEFAULT, pulse: None }
     }
 }
 
@@ -57,40 +57,73 @@ struct Claim {
     ttl_ms: u64,
     /// Names this very put, so that a lost answer can be settled.
     put: String,
+    /// What beats as long as the claim holds; without one, the claim itself is put again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pulse: Option<Named>,
+}
+
+/// A pulse, as a claim names it.
+#[derive(Debug, Deserialize, Serialize)]
+struct Named {
+    object: String,
+    ttl_ms: u64,
+}
+
+impl Claim {
+    fn ttl(&self) -> Duration {
+        Duration::from_millis(self.pulse.as_ref().map_or(self.ttl_ms, |pulse| pulse.ttl_ms))
+    }
+
+    fn pulse(&self) -> Option<&str> {
+        self.pulse.as_ref().map(|pulse| &*pulse.object)
+    }
 }
 
 /// The fence of one replica.
 pub(super) struct Fence {
     shared: Arc<Shared>,
     tasks: Tasks,
+    /// Whether nobody else needs the pulse.
+    alone: bool,
 }
 
 struct Shared {
     replica: Replica,
-    options: FenceOptions,
+    writer: String,
+    pulse: Pulse,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    held: Option<Held>,
-    renewing: bool,
-    /// A rival's put, and since when it stands. It outlives a call that was given up: taking a
-    /// silent writer's place may take longer than any call.
-    stands: Option<(Revision, Instant)>,
+    claimed: Option<Claimed>,
+    following: bool,
+    /// A rival's signs, and since when they stand. They outlive a call that was given up: taking
+    /// a silent writer's place may take longer than any call.
+    stands: Option<(Signs, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct Claimed {
     revision: Revision,
-    /// When the put that is known to have happened was sent.
-    sent: Instant,
+    /// How often the pulse had been begun.
+    count: u64,
+}
+
+/// What changes while a writer lives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Signs {
+    claim: Revision,
+    pulse: Option<Revision>,
 }
 
 impl Fence {
     pub(super) fn new(replica: Replica, options: FenceOptions, tasks: Tasks) -> Self {
-        let shared = Shared { replica, options, state: Mutex::default() };
-        Self { shared: Arc::new(shared), tasks }
+        let alone = options.pulse.is_none();
+        let own = || Pulse::of(&replica, options.ttl, tasks.clone());
+        let pulse = options.pulse.clone().unwrap_or_else(own);
+        let shared = Shared { replica, writer: options.writer, pulse, state: Mutex::default() };
+        Self { shared: Arc::new(shared), tasks, alone }
     }
 
     /// Returns when this is the only writer, and will be for a while.
@@ -98,155 +131,162 @@ impl Fence {
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) naming the other one, if there is one.
     pub(super) async fn hold(&self) -> Result<()> {
-        let mut state = self.shared.state.lock().await;
-        let fresh = self.shared.options.ttl / RENEW_AFTER * 2;
-        match state.held {
-            Some(held) if held.sent.elapsed() < fresh => return Ok(()),
-            Some(held) => self.shared.renew(&mut state, held).await?,
-            None => state.held = Some(self.shared.acquire(&mut state.stands).await?),
-        }
-        if !state.renewing {
-            state.renewing = true;
-            self.tasks.spawn_until_stop(keep(Arc::clone(&self.shared)));
+        let mut state = self.shared.hold().await?;
+        if !state.following {
+            state.following = true;
+            self.tasks.spawn_until_stop(follow(Arc::clone(&self.shared)));
         }
         Ok(())
     }
 
     /// Takes the object away, if it is still ours.
     pub(super) async fn release(&self) -> Result<()> {
-        let Some(held) = self.shared.state.lock().await.held.take() else { return Ok(()) };
-        let (replica, name) = (&self.shared.replica, self.shared.name()?);
-        let deleting = replica.objects().delete(&name, DeleteOpts::exactly(held.revision));
-        match replica.in_time(OPERATION, deleting).await {
-            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
-            _ => Ok(()),
+        let claimed = self.shared.state.lock().await.claimed.take();
+        if let Some(claimed) = claimed {
+            self.shared.note()?.delete(DeleteOpts::exactly(claimed.revision)).await?;
         }
+        if self.alone { self.shared.pulse.rest().await } else { Ok(()) }
     }
 }
 
-/// Renews for as long as it is held. An outage is waited out: whoever writes next finds out.
-async fn keep(shared: Arc<Shared>) {
-    loop {
-        tokio::time::sleep(shared.options.ttl / RENEW_AFTER).await;
-        let mut state = shared.state.lock().await;
-        let Some(held) = state.held else {
-            state.renewing = false;
-            return;
-        };
-        if let Err(error) = shared.renew(&mut state, held).await {
-            tracing::warn!(replica = %shared.replica, %error, "the fence was not renewed");
+/// Claims again when the pulse was begun anew, so that a writer that is at rest hears, too, that
+/// its place was taken.
+async fn follow(shared: Arc<Shared>) {
+    let mut beginnings = shared.pulse.beginnings();
+    while beginnings.changed().await.is_ok() {
+        if shared.state.lock().await.claimed.is_none() {
+            continue;
+        }
+        // Apart: a thousand of these wait, and few ever go on.
+        if let Err(error) = Box::pin(shared.hold()).await {
+            tracing::warn!(replica = %shared.replica, %error, "the place was not kept");
         }
     }
 }
 
 impl Shared {
-    fn name(&self) -> Result<ObjectName> {
-        self.replica.beside(NAME)
+    fn note(&self) -> Result<Note> {
+        Note::beside(&self.replica, NAME, OPERATION)
     }
 
-    async fn renew(&self, state: &mut State, held: Held) -> Result<()> {
-        match self.put(Expect::Exactly(held.revision)).await {
-            Ok(held) => {
-                state.held = Some(held);
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                state.held = None;
-                let (now, _) = self.look().await?.unzip();
-                Err(rival(now.as_ref(), &self.replica))
-            }
-            Err(error) => Err(error),
+    async fn hold(&self) -> Result<tokio::sync::MutexGuard<'_, State>> {
+        let count = self.pulse.beat().await?;
+        let mut state = self.state.lock().await;
+        match state.claimed {
+            Some(claimed) if claimed.count == count => {}
+            Some(claimed) => self.claim_again(&mut state, claimed, count).await?,
+            None => state.claimed = Some(self.acquire(&mut state.stands, count).await?),
         }
+        Ok(state)
     }
 
-    async fn acquire(&self, stands: &mut Option<(Revision, Instant)>) -> Result<Held> {
+    async fn claim_again(&self, state: &mut State, claimed: Claimed, count: u64) -> Result<()> {
+        match self.put(Expect::Exactly(claimed.revision), count).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => state.claimed = None,
+            put => {
+                state.claimed = Some(put?);
+                return Ok(());
+            }
+        }
+        let found = self.note()?.read::<Claim>().await?;
+        let now = found.as_ref().map(|(claim, _)| claim);
+        if !now.is_some_and(|now| self.is_own(now)) {
+            return Err(rival(now, &self.replica));
+        }
+        // An answer of ours was lost.
+        state.claimed = Some(self.acquire(&mut state.stands, count).await?);
+        Ok(())
+    }
+
+    /// Whether a claim was made by this process.
+    fn is_own(&self, claim: &Claim) -> bool {
+        claim.writer == self.writer && claim.pulse() == Some(self.pulse.name())
+    }
+
+    async fn acquire(&self, stands: &mut Option<(Signs, Instant)>, count: u64) -> Result<Claimed> {
         loop {
-            let found = self.look().await?;
-            let expect = match &found {
+            let expect = match self.note()?.read::<Claim>().await? {
                 None => Expect::Absent,
-                Some((claim, revision)) if claim.writer == self.options.writer => {
-                    Expect::Exactly(*revision)
+                Some((claim, revision)) if claim.writer == self.writer => {
+                    if let Some(former) = claim.pulse() {
+                        self.pulse.stop_former(former).await?;
+                    }
+                    Expect::Exactly(revision)
                 }
                 Some((claim, revision)) => {
-                    let (seen, since) = *stands.get_or_insert((*revision, Instant::now()));
-                    if seen != *revision {
-                        *stands = None;
-                        return Err(rival(Some(claim), &self.replica));
-                    }
-                    let ttl = Duration::from_millis(claim.ttl_ms);
-                    if since.elapsed() < ttl {
-                        tokio::time::sleep(ttl / LOOKS_PER_TTL).await;
+                    if !self.is_silent(&claim, revision, stands).await? {
+                        tokio::time::sleep(claim.ttl() / LOOKS_PER_TTL).await;
                         continue;
                     }
                     tracing::warn!(writer = claim.writer, replica = %self.replica,
                         "the last writer is silent: taking its place");
-                    Expect::Exactly(*revision)
+                    Expect::Exactly(revision)
                 }
             };
-            let settled = self.put(expect).await;
+            let settled = self.put(expect, count).await;
             *stands = None;
-            match settled {
+            return match settled {
                 Err(lost) if lost.kind() == ErrorKind::Conflict => {
-                    let (now, _) = self.look().await?.unzip();
-                    return Err(rival(now.as_ref(), &self.replica));
+                    let (now, _) = self.note()?.read::<Claim>().await?.unzip();
+                    Err(rival(now.as_ref(), &self.replica))
                 }
-                settled => return settled,
-            }
-        }
-    }
-
-    /// Who writes now, by which revision of the object.
-    async fn look(&self) -> Result<Option<(Claim, Revision)>> {
-        let name = self.name()?;
-        let objects = self.replica.objects();
-        let looking = async {
-            let Some(info) = objects.info(&name).await? else { return Ok(None) };
-            let Some(bytes) = objects.get_bytes(&name, CLAIM_BYTES_MAX).await? else {
-                return Ok(None);
+                settled => settled,
             };
-            let claim = serde_json::from_slice(&bytes).map_err(|cause| {
-                Error::new(ErrorKind::Corrupt, OPERATION)
-                    .because("what says who writes cannot be read")
-                    .with("object", &name)
-                    .caused_by(cause)
-                    .hint("delete the object if nothing writes to the replica")
-            })?;
-            Ok(Some((claim, info.revision)))
-        };
-        self.replica.in_time(OPERATION, looking).await
+        }
     }
 
-    async fn put(&self, expect: Expect) -> Result<Held> {
-        let name = self.name()?;
-        let claim = Claim {
-            writer: self.options.writer.clone(),
-            ttl_ms: u64::try_from(self.options.ttl.as_millis()).unwrap_or(u64::MAX),
-            put: jetbridge_core::random::name(),
+    /// Whether the writer of a claim has given no sign for its whole TTL; its pulse is stopped
+    /// then.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) if it lives.
+    async fn is_silent(
+        &self,
+        claim: &Claim,
+        revision: Revision,
+        stands: &mut Option<(Signs, Instant)>,
+    ) -> Result<bool> {
+        let beaten = match claim.pulse() {
+            Some(name) => self.pulse.other(name).await?,
+            None => None,
         };
-        let text = serde_json::to_vec(&claim)
-            .map_err(|cause| Error::new(ErrorKind::Internal, OPERATION).caused_by(cause))?;
-        let (bytes, digest) = (Bytes::from(text.clone()), Digest::of(&text));
-        let sent = Instant::now();
-        let objects = self.replica.objects();
-        let putting = objects.put_bytes(&name, bytes, ObjectPut::new().expect(expect));
-        let error = match self.replica.in_time(OPERATION, putting).await {
-            Ok(info) => return Ok(Held { revision: info.revision, sent }),
-            Err(error) => error,
-        };
-        let unclear = error.kind() == ErrorKind::Conflict || error.outcome() == Outcome::Unknown;
-        if unclear || error.kind() == ErrorKind::Unavailable {
-            let found = self.replica.in_time(OPERATION, objects.info(&name)).await?;
-            if let Some(info) = found.filter(|info| info.digest == Some(digest)) {
-                return Ok(Held { revision: info.revision, sent });
-            }
+        let signs = Signs { claim: revision, pulse: beaten };
+        // Of a process that was found silent, nothing needs to be waited for again.
+        let ended = beaten.is_none() && claim.pulse().is_some_and(|it| self.pulse.has_stopped(it));
+        let (seen, since) = *stands.get_or_insert_with(|| (signs, Instant::now()));
+        let lives = || Err(rival(Some(claim), &self.replica));
+        if seen != signs && !ended {
+            *stands = None;
+            return lives();
         }
-        Err(error)
+        if since.elapsed() < claim.ttl() && !ended {
+            return Ok(false);
+        }
+        match claim.pulse() {
+            Some(name) if !self.pulse.stop_silent(name, beaten).await? => {
+                *stands = None;
+                lives()
+            }
+            _ => Ok(true),
+        }
+    }
+
+    async fn put(&self, expect: Expect, count: u64) -> Result<Claimed> {
+        let pulse_ttl = u64::try_from(self.pulse.ttl().as_millis()).unwrap_or(u64::MAX);
+        let claim = Claim {
+            writer: self.writer.clone(),
+            ttl_ms: TTL_WITH_PULSE_MS,
+            put: jetbridge_core::random::name(),
+            pulse: Some(Named { object: self.pulse.name().to_owned(), ttl_ms: pulse_ttl }),
+        };
+        let written = self.note()?.put(&claim, expect).await?;
+        Ok(Claimed { revision: written.revision, count })
     }
 }
 
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fence({} of {})", self.shared.options.writer, self.shared.replica)
+        write!(f, "Fence({} of {})", self.shared.writer, self.shared.replica)
     }
 }
 
@@ -261,7 +301,10 @@ fn rival(claim: Option<&Claim>, replica: &Replica) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use jetbridge_core::{Backend as _, BucketName, BucketSpec, MemoryBackend, Objects, Open};
+    use futures_util::TryStreamExt as _;
+    use jetbridge_core::{
+        Backend as _, BucketName, BucketSpec, MemoryBackend, Objects, Open, Scope,
+    };
 
     use super::*;
 
@@ -304,5 +347,103 @@ mod tests {
         assert!(given_up.is_err(), "{given_up:?}");
         tokio::time::sleep(TTL).await;
         assert_eq!(heir.hold().await.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+
+    fn fences(objects: &Arc<dyn Objects>, writer: &str, pulse: &Pulse) -> [Fence; 2] {
+        ["a", "b"].map(|path| {
+            let mut options = FenceOptions::new(format!("{writer} of {path}"));
+            options.pulse = Some(pulse.clone());
+            Fence::new(Replica::new(Arc::clone(objects), path), options, Tasks::new())
+        })
+    }
+
+    /// A pulse whose process can be stopped, and gone on with.
+    fn pulse(objects: &Arc<dyn Objects>) -> (Pulse, Tasks) {
+        let tasks = Tasks::new();
+        (Pulse::of(&Replica::new(Arc::clone(objects), "x"), TTL, tasks.clone()), tasks)
+    }
+
+    #[tokio::test]
+    async fn one_pulse_holds_all_places_of_its_process_and_loses_all_of_them() {
+        let objects = bucket().await;
+        let (first, running) = pulse(&objects);
+        let [a, b] = fences(&objects, "first", &first);
+        a.hold().await.unwrap();
+        b.hold().await.unwrap();
+        let (second, _running) = pulse(&objects);
+        let [heir_a, heir_b] = fences(&objects, "second", &second);
+        for heir in [&heir_a, &heir_b] {
+            let error = heir.hold().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+        }
+        assert_eq!(running.stop(Duration::from_secs(1)).await, 0);
+        heir_a.hold().await.unwrap();
+        // It was found silent already.
+        let begun = Instant::now();
+        heir_b.hold().await.unwrap();
+        assert!(begun.elapsed() < TTL, "{:?}", begun.elapsed());
+        for lost in [a, b] {
+            let error = lost.hold().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(error.fact("writer").unwrap().starts_with("second"), "{error}");
+        }
+        heir_a.release().await.unwrap();
+        heir_b.release().await.unwrap();
+        second.close().await.unwrap();
+        first.close().await.unwrap();
+        let left: Vec<_> = objects.list(Scope::All).try_collect().await.unwrap();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_took_is_claimed_again_after_the_pulse_was_stopped() {
+        let objects = bucket().await;
+        let (first, running) = pulse(&objects);
+        let [a, b] = fences(&objects, "first", &first);
+        a.hold().await.unwrap();
+        b.hold().await.unwrap();
+        assert_eq!(running.stop(Duration::from_secs(1)).await, 0);
+        let (second, _running) = pulse(&objects);
+        let [heir_a, _] = fences(&objects, "second", &second);
+        heir_a.hold().await.unwrap();
+        b.hold().await.unwrap();
+        assert_eq!(a.hold().await.unwrap_err().kind(), ErrorKind::Conflict);
+        b.hold().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_same_writer_come_back_takes_its_place_at_once_and_clears_away_its_pulse() {
+        let objects = bucket().await;
+        let (first, _running) = pulse(&objects);
+        let [a, b] = fences(&objects, "same", &first);
+        a.hold().await.unwrap();
+        b.hold().await.unwrap();
+        let (second, _running) = pulse(&objects);
+        let begun = Instant::now();
+        for fence in fences(&objects, "same", &second) {
+            fence.hold().await.unwrap();
+        }
+        assert!(begun.elapsed() < TTL, "{:?}", begun.elapsed());
+        let pulses = objects.list(Scope::prefix("jetbridge-writers/"));
+        let pulses: Vec<_> = pulses.try_collect().await.unwrap();
+        assert_eq!(pulses.len(), 1);
+        assert_eq!(pulses[0].name.as_str(), second.name());
+    }
+
+    /// What was stored before there were pulses.
+    #[tokio::test]
+    async fn a_claim_without_a_pulse_is_waited_for_as_ever() {
+        let objects = bucket().await;
+        let note = Note::beside(&Replica::new(Arc::clone(&objects), ""), NAME, OPERATION).unwrap();
+        let old = |put: &str| serde_json::json!({"writer": "old", "ttl_ms": 300, "put": put});
+        let put = note.put(&old("1"), Expect::Absent).await.unwrap();
+        let heir = fence(&objects, "heir");
+        let given_up = tokio::time::timeout(Duration::from_millis(100), heir.hold()).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+        let put = note.put(&old("2"), Expect::Exactly(put.revision)).await.unwrap();
+        let error = heir.hold().await.unwrap_err();
+        assert_eq!((error.kind(), error.fact("writer")), (ErrorKind::Conflict, Some("old")));
+        heir.hold().await.unwrap();
+        assert_ne!(note.revision().await.unwrap(), Some(put.revision));
     }
 }

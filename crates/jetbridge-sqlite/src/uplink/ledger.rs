@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::Txid;
 use crate::store::{LtxFile, Manifest};
 
@@ -10,7 +12,10 @@ use crate::store::{LtxFile, Manifest};
 pub(crate) struct Ledger(Arc<Book>);
 
 #[derive(Debug, Default)]
-struct Book(Mutex<Page>);
+struct Book {
+    page: Mutex<Page>,
+    changed: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Page {
@@ -65,24 +70,35 @@ impl Ledger {
         let current = page.changes == changes;
         if current {
             page.manifest = manifest;
+            self.0.changed.notify_one();
         }
         current
     }
 
+    /// Returns when it was changed since this was called last: for the one who looks after it.
+    pub(crate) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
     pub(crate) fn add(&self, file: LtxFile) {
-        let mut page = self.lock();
-        page.manifest.insert(file);
-        page.changes += 1;
+        self.change(|manifest| manifest.insert(file));
     }
 
     pub(crate) fn remove(&self, file: &LtxFile) {
+        self.change(|manifest| {
+            manifest.remove(file.level, file.range);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Manifest)) {
         let mut page = self.lock();
-        page.manifest.remove(file.level, file.range);
+        change(&mut page.manifest);
         page.changes += 1;
+        self.0.changed.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Page> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.page.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
