@@ -14,8 +14,10 @@ use crate::report::{Report, Row, Target};
 use crate::suite::{connect, object};
 use crate::{Outcome, facts};
 
-/// The sizes of the issue: one that Litestream restores, and one that it mostly does not.
-const SIZES: [(u64, &str); 2] = [(308_000_000, "308 MB"), (1_850_000_000, "1.85 GB")];
+/// One that Litestream restores.
+pub(super) const MEDIUM: Size = Size { bytes: 308_000_000, name: "308 MB" };
+/// One that it mostly does not.
+pub(super) const LARGE: Size = Size { bytes: 1_850_000_000, name: "1.85 GB" };
 /// How long a first backup may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the replicator is looked at behind its first backup: a fifth of the five minutes.
@@ -24,17 +26,23 @@ const BEHIND: Duration = Duration::from_secs(60);
 const IN_MEMORY: &str = "/dev/shm";
 const MB: f64 = 1e6;
 
-pub(super) async fn run(server: &NatsServer, report: &mut Report) -> Outcome {
-    for (bytes, size) in SIZES {
-        let dir = tempfile::tempdir()?;
-        let path = dir.path().join("large.db");
-        let made = path.clone();
-        let bytes = tokio::task::spawn_blocking(move || database::large(&made, bytes)).await??;
-        let large = Large { server, dir: dir.path(), path, bytes, size };
-        large.backups(report).await?;
-        large.restores(report).await?;
-    }
-    Ok(())
+/// About how many bytes of database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    bytes: u64,
+    name: &'static str,
+}
+
+pub(super) async fn run(server: &NatsServer, size: Size, report: &mut Report) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("large.db");
+    let (made, about) = (path.clone(), size.bytes);
+    let bytes = tokio::task::spawn_blocking(move || database::large(&made, about)).await??;
+    let is_largest = size.bytes == LARGE.bytes;
+    let size = size.name;
+    let large = Large { server, dir: dir.path(), path, bytes, size, is_largest };
+    large.backups(report).await?;
+    large.restores(report).await
 }
 
 struct Large<'a> {
@@ -43,6 +51,7 @@ struct Large<'a> {
     path: PathBuf,
     bytes: u64,
     size: &'static str,
+    is_largest: bool,
 }
 
 impl Large<'_> {
@@ -56,7 +65,7 @@ impl Large<'_> {
 
     async fn backups(&self, report: &mut Report) -> Outcome {
         let (mut took, mut memory, mut behind) = (Vec::new(), Vec::new(), Vec::new());
-        let is_largest = self.bytes > SIZES[0].0 * 2;
+        let is_largest = self.is_largest;
         for peer in Peer::BOTH {
             let bucket = self.bucket(peer);
             let objects = object::open(&connect(&self.server.url()).await?, &bucket).await?;

@@ -20,7 +20,7 @@ use crate::report::Report;
 /// Where the databases go: their bytes are on this server.
 const RELEASE: Release = Release::Newest;
 /// What can be asked for by `--only`.
-const PARTS: [&str; 5] = ["sparse", "load", "large", "idle", "manifest"];
+const PARTS: [&str; 6] = ["sparse", "load", "medium", "large", "idle", "manifest"];
 
 pub(super) async fn run(args: &Args, report: &mut Report) -> Outcome {
     if let Some(unknown) = args.only.iter().find(|it| !PARTS.contains(&it.as_str())) {
@@ -35,7 +35,8 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Outcome {
         match part {
             "sparse" => lag::sparse(&server, report).await?,
             "load" => lag::load(&server, report).await?,
-            "large" => large::run(&server, report).await?,
+            "medium" => large::run(&server, large::MEDIUM, report).await?,
+            "large" => large::run(&server, large::LARGE, report).await?,
             "idle" => idle::run(&server, report).await?,
             _ => manifest::run(&server, report).await?,
         }
