@@ -161,7 +161,8 @@ impl Upkeep {
     async fn until_there_is_work(&self, merged_at: &[Instant], checked_at: Instant) {
         tokio::time::sleep(LOOK_EVERY).await;
         let options = &self.options;
-        let merges = merged_at.iter().zip(&options.levels).map(|(at, every)| at.checked_add(*every));
+        let merges =
+            merged_at.iter().zip(&options.levels).map(|(at, every)| at.checked_add(*every));
         let others = [
             checked_at.checked_add(options.captured_check),
             Instant::now().checked_add(options.snapshot_interval),

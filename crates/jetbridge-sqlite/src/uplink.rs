@@ -10,6 +10,7 @@
 mod encode;
 mod fence;
 mod ledger;
+mod listing;
 mod note;
 mod pulse;
 
@@ -107,7 +108,7 @@ impl StoreUplink {
         // Upkeep goes on meanwhile.
         for _ in 0..LISTINGS_MAX {
             let changes = self.ledger.changes();
-            let mut manifest = self.replica.manifest().await?;
+            let mut manifest = self.fence.manifest().await?;
             for part in manifest.abandoned() {
                 tracing::info!(
                     file = part.file_name(),

@@ -50,8 +50,8 @@ pub(super) struct Database {
     holder: Connection,
     /// Asks and checkpoints, and takes the read transaction over.
     other: Connection,
-    /// Holds the write lock when there must be no commits.
-    writer: Connection,
+    /// Holds the write lock while there must be no commits.
+    writer: Option<Connection>,
 }
 
 /// The log, as SQLite sees it.
@@ -97,14 +97,16 @@ impl Database {
         }
         set_wal_mode(path, &holder)?;
         let log_path = beside(&real(path).map_err(|cause| io_failed(path, cause))?, "-wal");
-        let (other, writer) = (connect(path, busy)?, connect(path, Duration::ZERO)?);
+        let other = connect(path, busy)?;
         // Opens the log, which makes its file.
         frames(path, &other)?;
         let log = File::open(&log_path).map_err(|cause| io_failed(&log_path, cause))?;
         let log_id = FileId::of(&log_path).map_err(|cause| io_failed(&log_path, cause))?;
         let path = path.to_owned();
         let log = Arc::new(log);
-        let database = Self { path, busy, id, file, log, log_path, log_id, holder, other, writer };
+        let writer = None;
+        let mut database =
+            Self { path, busy, id, file, log, log_path, log_id, holder, other, writer };
         let log = database.pin()?;
         Ok((database, log))
     }
@@ -163,26 +165,32 @@ impl Database {
 
     /// Keeps every other writer out until [`Database::admit_writers`]; `false` if they leave no
     /// gap for too long.
-    pub(super) fn hold_writers(&self) -> Result<bool> {
+    pub(super) fn hold_writers(&mut self) -> Result<bool> {
+        let writer = connect(&self.path, Duration::ZERO)?;
         let deadline = Instant::now() + self.busy;
         loop {
-            match self.writer.execute_batch("BEGIN IMMEDIATE") {
-                Ok(()) => return Ok(true),
+            match writer.execute_batch("BEGIN IMMEDIATE") {
+                Ok(()) => break,
                 Err(cause) if !is_busy(&cause) => return Err(failed(&self.path, cause)),
                 Err(_busy) if Instant::now() >= deadline => return Ok(false),
                 Err(_busy) => std::thread::sleep(GAP),
             }
         }
+        self.writer = Some(writer);
+        Ok(true)
     }
 
     /// Whether writers are held.
     pub(super) fn is_alone(&self) -> bool {
-        !self.writer.is_autocommit()
+        self.writer.as_ref().is_some_and(|writer| !writer.is_autocommit())
     }
 
     /// Ends [`Database::hold_writers`], if it was begun.
-    pub(super) fn admit_writers(&self) -> Result<()> {
-        if self.writer.is_autocommit() { Ok(()) } else { self.run(&self.writer, "ROLLBACK") }
+    pub(super) fn admit_writers(&mut self) -> Result<()> {
+        match self.writer.take() {
+            Some(writer) if !writer.is_autocommit() => self.run(&writer, "ROLLBACK"),
+            _ => Ok(()),
+        }
     }
 
     /// Moves the rest of the log into the file, so that the next writer begins it anew. Only
@@ -197,35 +205,36 @@ impl Database {
 
     /// Begins the log anew and cuts its file, if all of it is in the database file. It takes a
     /// commit to do that: one that sets a number to what it is.
-    pub(super) fn cut_log(&self) -> Result<()> {
+    pub(super) fn cut_log(&mut self) -> Result<()> {
         if !self.hold_writers()? {
             return Ok(());
         }
-        let version = self.writer.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+        let committed = self.commit_nothing();
+        self.admit_writers()?;
+        committed
+    }
+
+    fn commit_nothing(&self) -> Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let version = writer.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
         let version = version.map_err(|cause| failed(&self.path, cause))?;
-        let commit = format!("PRAGMA user_version = {version}; COMMIT");
-        let committed = self.run(&self.writer, &commit);
-        committed.inspect_err(|_| self.admit_writers().unwrap_or_default())
+        self.run(writer, &format!("PRAGMA user_version = {version}; COMMIT"))
     }
 
     /// Begins the read transaction at the end of the log, and says where that is.
-    fn pin(&self) -> Result<Log> {
+    fn pin(&mut self) -> Result<Log> {
         for _ in 0..PIN_ATTEMPTS {
             if let Some(log) = self.try_pin()? {
                 return Ok(log);
             }
         }
-        let busy = || {
+        let pinned = if self.hold_writers()? { self.try_pin() } else { Ok(None) };
+        self.admit_writers()?;
+        pinned?.ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, CAPTURE)
                 .because("a writer holds the database")
                 .with("path", self.path.display())
-        };
-        if !self.hold_writers()? {
-            return Err(busy());
-        }
-        let pinned = self.try_pin();
-        self.admit_writers()?;
-        pinned?.ok_or_else(busy)
+        })
     }
 
     /// `None` if something was committed meanwhile, so that the place is not known.

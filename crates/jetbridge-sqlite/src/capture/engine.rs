@@ -280,7 +280,7 @@ impl Engine {
             return Ok(None);
         }
         let done = self.checkpoint_alone(replica);
-        if let Some(at) = &self.at {
+        if let Some(at) = &mut self.at {
             at.held.database.admit_writers()?;
         }
         let turn = done?;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::note::Note;
 use super::pulse::{self, Pulse};
-use crate::store::Replica;
+use crate::store::{Manifest, Replica};
 
 const OPERATION: &str = "sqlite.fence";
 /// What the object is called, beside `ltx/`.
@@ -139,6 +139,12 @@ impl Fence {
         Ok(())
     }
 
+    /// The files of the replica; of one among many, listed together with the others'.
+    pub(super) async fn manifest(&self) -> Result<Manifest> {
+        let (pulse, replica) = (&self.shared.pulse, &self.shared.replica);
+        if self.alone { replica.manifest().await } else { pulse.manifest(replica).await }
+    }
+
     /// Takes the object away, if it is still ours.
     pub(super) async fn release(&self) -> Result<()> {
         let claimed = self.shared.state.lock().await.claimed.take();
@@ -170,14 +176,16 @@ impl Shared {
     }
 
     async fn hold(&self) -> Result<tokio::sync::MutexGuard<'_, State>> {
-        let count = self.pulse.beat().await?;
         let mut state = self.state.lock().await;
-        match state.claimed {
-            Some(claimed) if claimed.count == count => {}
-            Some(claimed) => self.claim_again(&mut state, claimed, count).await?,
-            None => state.claimed = Some(self.acquire(&mut state.stands, count).await?),
+        loop {
+            // Asked for behind all waiting: what was waited for may have outlived the pulse.
+            let count = self.pulse.beat().await?;
+            match state.claimed {
+                Some(claimed) if claimed.count == count => return Ok(state),
+                Some(claimed) => self.claim_again(&mut state, claimed, count).await?,
+                None => state.claimed = Some(self.acquire(&mut state.stands, count).await?),
+            }
         }
-        Ok(state)
     }
 
     async fn claim_again(&self, state: &mut State, claimed: Claimed, count: u64) -> Result<()> {
@@ -428,6 +436,23 @@ mod tests {
         let pulses: Vec<_> = pulses.try_collect().await.unwrap();
         assert_eq!(pulses.len(), 1);
         assert_eq!(pulses[0].name.as_str(), second.name());
+    }
+
+    /// One that serves two replicas lives on when a stranger has the name it has at one of them.
+    #[tokio::test]
+    async fn what_else_a_former_life_claimed_is_waited_for() {
+        let objects = bucket().await;
+        let (first, _running) = pulse(&objects);
+        let [a, b] = fences(&objects, "first", &first);
+        a.hold().await.unwrap();
+        b.hold().await.unwrap();
+        let (second, _running) = pulse(&objects);
+        let [heir_a, _] = fences(&objects, "first", &second);
+        heir_a.hold().await.unwrap();
+        let [_, stranger] = fences(&objects, "second", &second);
+        let at_once = tokio::time::timeout(TTL / 4, stranger.hold()).await;
+        assert!(at_once.is_err(), "{at_once:?}");
+        b.hold().await.unwrap();
     }
 
     /// What was stored before there were pulses.

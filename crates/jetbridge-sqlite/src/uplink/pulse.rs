@@ -16,8 +16,9 @@ use jetbridge_core::{DeleteOpts, ErrorKind, Expect, Objects, Result, Revision, T
 use serde::Serialize;
 use tokio::sync::{Mutex, watch};
 
+use super::listing::Listings;
 use super::note::{Note, Written};
-use crate::store::Replica;
+use crate::store::{Manifest, Replica};
 
 const OPERATION: &str = "sqlite.pulse";
 /// What the names of all pulses of a bucket begin with.
@@ -43,8 +44,13 @@ struct Shared {
     state: Mutex<State>,
     /// How often it was begun.
     count: watch::Sender<u64>,
-    /// Those of others that were stopped here.
-    stopped: StdMutex<HashSet<String>>,
+    /// What is asked by many who share the pulse.
+    listings: Listings,
+    /// Those of others that were found silent, and stopped here.
+    silent: StdMutex<HashSet<String>>,
+    /// Those of this process's life before, which may have beaten when they were stopped: what
+    /// else was claimed with them is waited for like any other claim.
+    former: StdMutex<HashSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +87,9 @@ impl Pulse {
             ttl,
             state: Mutex::default(),
             count: watch::Sender::new(0),
-            stopped: StdMutex::default(),
+            listings: Listings::default(),
+            silent: StdMutex::default(),
+            former: StdMutex::default(),
         };
         Self { shared: Arc::new(shared), tasks }
     }
@@ -112,6 +120,11 @@ impl Pulse {
         Ok(*shared.count.borrow())
     }
 
+    /// The files of a replica of the bucket, as of a list that was begun after this call.
+    pub(super) async fn manifest(&self, replica: &Replica) -> Result<Manifest> {
+        self.shared.listings.manifest(replica).await
+    }
+
     /// Tells of each time that it is begun from now on.
     pub(super) fn beginnings(&self) -> watch::Receiver<u64> {
         self.shared.count.subscribe()
@@ -130,23 +143,23 @@ impl Pulse {
         {
             return Ok(false);
         }
-        self.stopped().insert(name.to_owned());
+        names(&self.shared.silent).insert(name.to_owned());
         Ok(true)
     }
 
     /// Stops the pulse of this writer's life before, whatever it did since.
     pub(super) async fn stop_former(&self, name: &str) -> Result<()> {
-        if name == self.name() || self.has_stopped(name) {
+        if name == self.name() || names(&self.shared.former).contains(name) {
             return Ok(());
         }
         self.note(name)?.delete(DeleteOpts::new()).await?;
-        self.stopped().insert(name.to_owned());
+        names(&self.shared.former).insert(name.to_owned());
         Ok(())
     }
 
-    /// Whether the pulse of that name was stopped here.
+    /// Whether the pulse of that name was found silent here.
     pub(super) fn has_stopped(&self, name: &str) -> bool {
-        self.stopped().contains(name)
+        names(&self.shared.silent).contains(name)
     }
 
     /// Takes its object away. It begins again with the next claim.
@@ -169,10 +182,10 @@ impl Pulse {
     fn note(&self, name: &str) -> Result<Note> {
         Note::beside(&self.shared.bucket, name, OPERATION)
     }
+}
 
-    fn stopped(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.shared.stopped.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn names(of: &StdMutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Beats for as long as that is wanted. An outage is waited out: whoever writes next finds out.
