@@ -82,7 +82,7 @@ impl Drop for Asks<'_> {
 mod tests {
     use std::time::SystemTime;
 
-    use futures_util::future::join_all;
+    use futures_util::future::{join, join_all};
     use jetbridge_core::{Backend as _, BucketName, BucketSpec, MemoryBackend, Objects, Open};
 
     use super::*;
@@ -107,7 +107,16 @@ mod tests {
             put(replica, txid).await;
         }
         let listings = Listings::default();
-        let all = join_all(replicas.iter().map(|it| listings.manifest(it))).await;
+        // None is answered before all have asked.
+        let held = listings.last.lock().await;
+        let asking = join_all(replicas.iter().map(|it| listings.manifest(it)));
+        let (all, ()) = join(asking, async {
+            while listings.asking.load(Ordering::SeqCst) < replicas.len() {
+                tokio::task::yield_now().await;
+            }
+            drop(held);
+        })
+        .await;
         for (txid, manifest) in (1..).zip(all) {
             let found: Vec<_> = manifest.unwrap().files().map(|it| it.range.max()).collect();
             assert_eq!(found, [Txid(txid)]);
