@@ -54,7 +54,7 @@ fn handler(it: &Handler) -> Markup {
             Some(0) => p.links { "No dead letters" },
             Some(letters) => p.links {
                 a href=(format!("/dead/{}", it.dead_letters)) {
-                    (count(letters)) " messages in " (it.dead_letters)
+                    (count(letters)) @if letters == 1 { " message in " } @else { " messages in " } (it.dead_letters)
                 }
             },
             None => {}

@@ -92,7 +92,7 @@ fn summary(page: &Page, degraded: usize) -> Markup {
                         (fact("Store", &format!("{backend} {version}")))
                         (fact("Where", location))
                         (fact("Round trip", &coarse(*round_trip)))
-                        @for (name, value) in facts { (fact(name, value)) }
+                        @for (name, value) in facts { (fact(&name.replace('_', " "), value)) }
                     }
                     Store::Silent(why) => { (fact("Store", why)) }
                 }
