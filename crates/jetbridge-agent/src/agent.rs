@@ -104,11 +104,9 @@ impl Wanted {
                 overview: agent.overview.clone(),
                 environment: agent.environment.clone(),
             }),
-            Self::Component(spec) => Arc::new(ComponentSection {
-                spec: spec.clone(),
-                place: agent.place.clone(),
-                routes: agent.routes.clone(),
-            }),
+            Self::Component(spec) => {
+                Arc::new(ComponentSection::new(spec.clone(), agent.place.clone(), &agent.routes))
+            }
         }
     }
 }

@@ -94,10 +94,18 @@ impl ComponentSpec {
 
 /// A component, where it finds its settings, and where it is asked.
 pub(crate) struct ComponentSection {
-    pub(crate) spec: ComponentSpec,
+    spec: ComponentSpec,
     /// Where the file's store is.
-    pub(crate) place: Location,
-    pub(crate) routes: Routes,
+    place: Location,
+    /// Its path is taken before it runs, so that who asks early is told when to ask again.
+    route: Option<Claim>,
+}
+
+impl ComponentSection {
+    pub(crate) fn new(spec: ComponentSpec, place: Location, routes: &Routes) -> Self {
+        let route = spec.route.as_ref().map(|path| routes.claim(path, &spec.name));
+        Self { spec, place, route }
+    }
 }
 
 impl Section for ComponentSection {
@@ -109,7 +117,6 @@ impl Section for ComponentSection {
                 .provider(&self.spec.provider);
             let mut life = Life {
                 health: Health::new(context.reporter.clone(), self.spec.watch.len()),
-                route: self.spec.route.as_ref().map(|it| self.routes.claim(it, &self.spec.name)),
                 section: &self,
                 context: &context,
                 links,
@@ -131,7 +138,6 @@ struct Life<'a> {
     section: &'a ComponentSection,
     context: &'a Context,
     health: Health,
-    route: Option<Claim>,
     links: Links,
     /// Watches, and versions that are being replaced.
     tasks: Tasks,
@@ -193,7 +199,7 @@ impl Life<'_> {
             }
         }
         let ctx = KeyvalueCtx::new(self.links.stores().clone());
-        if let Some(route) = &self.route {
+        if let Some(route) = &self.section.route {
             route.answer_by(next.handler(ctx.clone())?);
         }
         self.health.file(None);
@@ -229,7 +235,7 @@ impl Life<'_> {
 
     /// Finishes what is under way, by the deadline, and lets everything go.
     async fn end(self, deadline: Instant) -> Drained {
-        if let Some(route) = &self.route {
+        if let Some(route) = &self.section.route {
             route.answer_nobody();
         }
         self.tasks.begin_stop();
