@@ -20,7 +20,7 @@ use crate::component::{ComponentSection, ComponentSpec, Routes};
 use crate::database::{ControlSection, DatabaseDesk, DatabaseSection, DatabaseSpecs, Offered};
 use crate::file::UpFile;
 use crate::handler::HandlerSpec;
-use crate::http::{Http, HttpSpec};
+use crate::http::{Grants, Http, HttpSpec};
 use crate::limit::{Desk, LimitStoreSection, LimiterSection, refuse_what_cannot_be};
 use crate::metrics::Metrics;
 use crate::page::{Desks, sample};
@@ -172,6 +172,7 @@ impl Agent {
             routes: routes.clone(),
             databases,
             desks: Desks { history, ..Desks::default() },
+            grants: Grants::default(),
             started: clock.now(),
             clock,
             connection: follow_connection(&*backend, metrics.clone(), &tasks),
@@ -198,6 +199,7 @@ impl Agent {
         };
         agent.desk.declare(limiters(&file));
         agent.overview.desks.declare(file.named());
+        agent.overview.grants.declare(&file.buckets);
         agent.listen(file.http.as_ref()).await?;
         for wanted in wanted(file) {
             agent.start_section(wanted);
@@ -235,6 +237,7 @@ impl Agent {
         }
         self.desk.declare(limiters(&file));
         self.overview.desks.declare(file.named());
+        self.overview.grants.declare(&file.buckets);
         self.drain_timeout = file.drain_timeout();
         let mut next: BTreeMap<SectionId, Wanted> =
             wanted(file).into_iter().map(|wanted| (wanted.id(), wanted)).collect();

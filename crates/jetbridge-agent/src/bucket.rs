@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jetbridge_core::{Backend, Backoff, BucketKind, BucketName, BucketSpec, ErrorKind, Result};
 
 use crate::board::State;
+use crate::http::Reach;
 use crate::supervise::{Context, Drained, Section};
 
 /// A bucket as the file wants it.
@@ -21,6 +22,8 @@ pub struct BucketSection {
     pub spec: BucketSpec,
     /// No template of the file shows its values.
     pub secret: bool,
+    /// How far it is reachable over HTTP.
+    pub http: Reach,
 }
 
 impl Section for BucketSection {

@@ -1,31 +1,63 @@
 //! The HTTP side of `up`: who may ask, and what is answered.
 //!
-//! `/healthz` and `/readyz` are open, for whoever watches the process; everything else asks for
-//! the token if the file names one.
+//! What can be asked is a table of operations ([`routes`]); a request is looked up there, its
+//! caller's rights are checked, and the operation runs under the limits of size and time that the
+//! file sets. What the table does not know is a component's, if one has the path.
 
-use std::net::SocketAddr;
+mod access;
+mod bus;
+mod call;
+mod condition;
+mod events;
+mod kv;
+mod object;
+mod openapi;
+mod process;
+mod refusal;
+mod routes;
+mod serve;
+mod table;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use jetbridge_core::{Digest, Error, ErrorKind, Result, Secret, Tasks};
-use serde_json::json;
+use axum::{Router, http};
+use jetbridge_core::{BucketName, Error, ErrorKind, Pattern, Result, Secret, Subject, Tasks};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
+use self::access::{Caller, Needs, Tokens, Way};
+use self::process::METRICS_TYPE;
+use self::table::{Meant, Operation, Table};
 use crate::component;
-use crate::limit;
 use crate::page::{self, PageState};
 use crate::status::Overview;
 
-/// What Prometheus asks for.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// How long requests under way may still take when `up` stops.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) use self::access::Grants;
+pub use self::access::{Reach, TokenSpec};
+pub(crate) use self::call::Call;
+pub(crate) use self::refusal::Refusal;
+pub use self::tls::TlsSpec;
+pub(crate) mod operation {
+    //! What operations of other modules are made of.
+    pub(crate) use super::access::Needs;
+    pub(crate) use super::table::{Answer, Answered, Body, Content, Operation, Parameter, Shape};
+}
+
+/// How long connections may take to end; each gives itself less.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long a request may take, if the file does not say.
+const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Bytes of a value or message, if the file does not say; what servers take is mostly 1 MiB.
+const BODY_BYTES_DEFAULT: u64 = 8 << 20;
 
 /// `http:` of the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,8 +65,18 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct HttpSpec {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// What a caller must say after `Authorization: Bearer`.
+    /// What a caller must say after `Authorization: Bearer`, to be allowed everything.
     pub token: Option<Secret<String>>,
+    /// Tokens that may less.
+    pub tokens: Vec<TokenSpec>,
+    /// Certificate and key, to speak TLS.
+    pub tls: Option<TlsSpec>,
+    /// Bytes of a value or message at most; objects may be larger.
+    pub body_bytes_max: u64,
+    /// Bytes of an object at most.
+    pub object_bytes_max: Option<u64>,
+    /// How long a request may take; uploads, downloads and events have no such end.
+    pub timeout: Duration,
 }
 
 impl HttpSpec {
@@ -47,7 +89,15 @@ impl HttpSpec {
                 .with("listen", listen)
                 .hint("add `token: ${JETBRIDGE_TOKEN}` to `http:`, or listen on 127.0.0.1"));
         }
-        Ok(Self { listen, token })
+        Ok(Self {
+            listen,
+            token,
+            tokens: Vec::new(),
+            tls: None,
+            body_bytes_max: BODY_BYTES_DEFAULT,
+            object_bytes_max: None,
+            timeout: REQUEST_TIMEOUT_DEFAULT,
+        })
     }
 }
 
@@ -62,23 +112,11 @@ pub(crate) struct Http {
 impl Http {
     /// Binds, then serves in the background.
     pub(crate) async fn start(spec: &HttpSpec, overview: Overview) -> Result<Self> {
-        let listener = TcpListener::bind(spec.listen).await;
-        let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = bound.map_err(|error| {
-            Error::new(ErrorKind::Unavailable, "http.listen")
-                .with("listen", spec.listen)
-                .caused_by(error)
-                .hint("another process may listen there; pick another `http: listen:`")
-        })?;
+        let tls = spec.tls.as_ref().map(TlsSpec::acceptor).transpose()?;
+        let (address, listener) = bind(spec.listen, "pick another `http: listen:`").await?;
         let tasks = Tasks::new();
-        let (router, stopping) = (router(spec, overview, &tasks), tasks.clone());
-        tasks.spawn(async move {
-            let stop = async move { stopping.stopping().await };
-            // Serving ends with an error only if the listener itself is gone.
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        let router = router(spec, overview, &tasks);
+        tasks.spawn(serve::serve(listener, tls, router, tasks.clone()));
         Ok(Self { address, tasks })
     }
 
@@ -93,79 +131,181 @@ pub(crate) async fn serve_metrics(
     overview: Overview,
     tasks: &Tasks,
 ) -> Result<()> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        Error::new(ErrorKind::Unavailable, "http.listen")
-            .with("listen", address)
-            .caused_by(error)
-            .hint("another process may listen there; pick another `addr`")
-    })?;
+    let (_, listener) = bind(address, "pick another `addr`").await?;
+    let metrics = async |State(overview): State<Overview>| match overview.metrics() {
+        Ok(text) => ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Err(error) => Refusal::from(error).into_response(),
+    };
     let router = Router::new().route("/metrics", get(metrics)).with_state(overview);
-    let stopping = tasks.clone();
-    tasks.spawn(async move {
-        let stop = async move { stopping.stopping().await };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-            tracing::error!(%error, "the metrics ended");
-        }
-    });
+    tasks.spawn(serve::serve(listener, None, router, tasks.clone()));
     Ok(())
+}
+
+async fn bind(listen: SocketAddr, hint: &str) -> Result<(SocketAddr, TcpListener)> {
+    let listener = TcpListener::bind(listen).await;
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map_err(|error| {
+        Error::new(ErrorKind::Unavailable, "http.listen")
+            .with("listen", listen)
+            .caused_by(error)
+            .hint(format!("another process may listen there; {hint}"))
+    })
+}
+
+/// What operations share.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) overview: Overview,
+    /// Bytes of a value or message at most.
+    pub(crate) body_bytes_max: u64,
+    /// Bytes of an object at most.
+    pub(crate) object_bytes_max: Option<u64>,
+    /// Events end when these stop.
+    pub(crate) tasks: Tasks,
+    table: Table,
+    tokens: Tokens,
+    timeout: Duration,
 }
 
 fn router(spec: &HttpSpec, overview: Overview, tasks: &Tasks) -> Router {
     let page = PageState::new(overview.clone(), spec.token.clone(), tasks.clone());
-    let guarded = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/v1/status", get(status))
-        .merge(limit::routes(overview.desk.clone()))
-        .layer(from_fn_with_state(spec.token.clone(), authorize));
-    let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
-    let components = Router::new()
-        .fallback(component::answer)
-        .layer(from_fn_with_state(spec.token.clone(), authorize))
-        .with_state(overview.routes.clone());
-    // The page looks at tokens itself: browsers show them in another way.
-    let page = page::routes(page);
-    open.merge(guarded).merge(page).with_state(overview).fallback_service(components)
+    // The page looks at the token itself, since browsers show it in another way. Where only tokens
+    // with scopes are, nobody may see everything.
+    let page = if spec.token.is_some() || spec.tokens.is_empty() {
+        page::routes(page)
+    } else {
+        Router::new()
+    };
+    let api = Arc::new(Api {
+        overview,
+        body_bytes_max: spec.body_bytes_max,
+        object_bytes_max: spec.object_bytes_max,
+        tasks: tasks.clone(),
+        table: routes::table(),
+        tokens: Tokens::new(spec.token.as_ref(), &spec.tokens),
+        timeout: spec.timeout,
+    });
+    page.fallback(answer).with_state(api)
 }
 
-async fn authorize(
-    State(token): State<Option<Secret<String>>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let Some(token) = token else { return next.run(request).await };
-    let said = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let said = said.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    // Digests, so that the time this takes says nothing about the token.
-    if Digest::of(said.as_bytes()) == Digest::of(token.expose().as_bytes()) {
+/// Answers by the table, else by a component.
+async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let found = match api.table.find(request.method(), request.uri().path()) {
+        Ok(Meant::This(operation, path)) => operate(&api, operation, path, request).await,
+        Ok(Meant::OtherMethods(methods)) => Err(other_methods(&methods)),
+        Ok(Meant::Nothing) => pass(&api, request).await,
+        Err(refusal) => Err(refusal),
+    };
+    found.unwrap_or_else(Refusal::into_response)
+}
+
+async fn operate(
+    api: &Arc<Api>,
+    operation: &Operation,
+    path: BTreeMap<&'static str, String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let caller = match operation.needs {
+        Needs::Nothing => Caller::Whole,
+        _ => api.tokens.caller(request.headers())?,
+    };
+    let call = Call::new(Arc::clone(api), caller, path, (operation.query, request))?;
+    allow(&call, operation.needs)?;
+    let running = (operation.run)(call);
+    if operation.is_long {
+        return running.await;
+    }
+    timeout(api.timeout, running).await.unwrap_or_else(|_elapsed| {
+        let message = format!("there was no answer within {:?}: it may still be done", api.timeout);
+        Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unavailable, message)
+            .hint("see /v1/status for the store; `timeout:` of the file's `http:` is the limit"))
+    })
+}
+
+/// What the table does not know is a component's.
+async fn pass(api: &Api, mut request: Request) -> Result<Response, Refusal> {
+    match api.tokens.caller(request.headers())? {
+        Caller::Whole => {}
+        Caller::Scoped(token) => return Err(not_whole(&token.name)),
+    }
+    if !api.tokens.is_open() {
         // It has done its work: a component that read it could ask for everything that `up` has.
         request.headers_mut().remove(AUTHORIZATION);
-        return next.run(request).await;
     }
-    let body =
-        json!({"kind": "permission denied", "message": "the bearer token is missing or wrong"});
-    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], Json(body)).into_response()
+    Ok(component::answer(State(api.overview.routes.clone()), request).await)
 }
 
-/// The process is there and its runtime turns.
-async fn healthz() -> &'static str {
-    "ok\n"
-}
-
-async fn readyz(State(overview): State<Overview>) -> Response {
-    let unready = overview.unready();
-    if unready.is_empty() {
-        return "ready\n".into_response();
+/// Refuses what the caller may not, and what the files do not grant.
+fn allow(call: &Call, needs: Needs) -> Result<(), Refusal> {
+    match (needs, &call.caller) {
+        (Needs::Nothing, _) => return Ok(()),
+        (Needs::Whole, Caller::Scoped(token)) => return Err(not_whole(&token.name)),
+        (Needs::Whole, Caller::Whole) => return Ok(()),
+        _ => {}
     }
-    (StatusCode::SERVICE_UNAVAILABLE, unready.join("\n") + "\n").into_response()
-}
-
-async fn metrics(State(overview): State<Overview>) -> Response {
-    match overview.metrics() {
-        Ok(text) => ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    if call.api.tokens.is_open() {
+        not_rebound(&call.headers)?;
+    }
+    match needs {
+        Needs::Nothing | Needs::Whole => Ok(()),
+        Needs::Limiter => call.caller.limiter(call.path("id")),
+        Needs::Bucket(kind, way) => {
+            let bucket = BucketName::parse(call.path("bucket"))?;
+            call.caller.bucket(&bucket, way)?;
+            call.api.overview.grants.check(kind, &bucket, way)
+        }
+        Needs::Subject(Way::Write) => call.caller.publish(&Subject::parse(call.path("subject"))?),
+        Needs::Subject(Way::Read) => call.caller.subscribe(&Pattern::parse(call.path("pattern"))?),
     }
 }
 
-async fn status(State(overview): State<Overview>) -> Response {
-    Json(overview.json().await).into_response()
+/// Without a token, a page somewhere could ask through its visitor's browser: by another name for
+/// this address, or across origins. Programs send neither.
+fn not_rebound(headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name: http::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(HOST).unwrap_or_default();
+    let is_local = headers.get_all(HOST).iter().count() <= 1 && is_loopback(host);
+    if !is_local {
+        let message = "without a token this is answered as localhost and 127.0.0.1 only";
+        return Err(Refusal::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            ErrorKind::PermissionDenied,
+            message,
+        )
+        .hint("ask by that name, or set `token:` in the file's `http:`"));
+    }
+    let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, rest)| rest == host);
+    match text(http::header::ORIGIN) {
+        Some(origin) if !is_own(origin) => {
+            Err(Refusal::forbidden("other pages cannot ask this without a token"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// True of names that only this machine has for itself.
+fn is_loopback(host: &str) -> bool {
+    let authority = host.parse::<http::uri::Authority>().ok();
+    let name = authority.as_ref().map_or(host, http::uri::Authority::host);
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|ip| ip.is_loopback())
+}
+
+fn not_whole(name: &str) -> Refusal {
+    Refusal::forbidden(format!("the token `{name}` may not ask this"))
+        .hint("use the `token:` of the file's `http:`")
+}
+
+fn other_methods(methods: &[&http::Method]) -> Refusal {
+    let names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
+    let names = names.join(", ");
+    let refusal = Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::InvalidInput,
+        format!("this path takes {names}"),
+    );
+    match HeaderValue::try_from(names) {
+        Ok(names) => refusal.header(ALLOW, names),
+        Err(_no_header) => refusal,
+    }
 }

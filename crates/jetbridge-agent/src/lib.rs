@@ -26,7 +26,7 @@ pub use bucket::BucketSection;
 pub use component::ComponentSpec;
 pub use file::UpFile;
 pub use handler::{HandlerSpec, Order, Source, Target};
-pub use http::HttpSpec;
+pub use http::{HttpSpec, Reach, TlsSpec, TokenSpec};
 pub use supervise::Drained;
 pub use template::TemplateSpec;
 pub use watch::FileWatch;

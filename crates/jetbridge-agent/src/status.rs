@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::board::{Board, SectionStatus, State};
 use crate::component::Routes;
 use crate::database::DatabaseDesk;
+use crate::http::Grants;
 use crate::limit::Desk;
 use crate::metrics::{Ended, Metrics};
 use crate::page::Desks;
@@ -26,6 +27,7 @@ pub(crate) struct Overview {
     pub(crate) metrics: Metrics,
     pub(crate) desk: Desk,
     pub(crate) routes: Routes,
+    pub(crate) grants: Grants,
     pub(crate) databases: DatabaseDesk,
     /// What the status page looks at beside this.
     pub(crate) desks: Desks,

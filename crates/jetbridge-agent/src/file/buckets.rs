@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{at, at_node, entries};
 use crate::bucket::BucketSection;
+use crate::http::Reach;
 
 /// Most copies that JetStream keeps.
 const REPLICAS_MAX: u8 = 5;
@@ -24,6 +25,7 @@ struct Written {
     compression: bool,
     description: Option<String>,
     secret: bool,
+    http: ReachWord,
 }
 
 impl Default for Written {
@@ -40,6 +42,7 @@ impl Default for Written {
             compression: false,
             description: None,
             secret: false,
+            http: ReachWord::Write,
         }
     }
 }
@@ -56,6 +59,14 @@ enum Kind {
 enum StorageWord {
     File,
     Memory,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReachWord {
+    None,
+    Read,
+    Write,
 }
 
 #[derive(Default, Deserialize)]
@@ -96,9 +107,14 @@ pub(super) fn read(node: &Node, sections: &mut Vec<BucketSection>, problems: &mu
             Kind::Kv => BucketKind::Kv,
             Kind::Object => BucketKind::Object,
         };
+        let http = match written.http {
+            ReachWord::None => Reach::None,
+            ReachWord::Read => Reach::Read,
+            ReachWord::Write => Reach::Write,
+        };
         // Several files may name one bucket, in the same words.
         sections.retain(|known: &BucketSection| known.name != name || known.kind != kind);
-        sections.push(BucketSection { name, kind, spec, secret: written.secret });
+        sections.push(BucketSection { name, kind, spec, secret: written.secret, http });
         Ok(())
     });
 }

@@ -121,7 +121,9 @@ impl UpFile {
                     let timeout = keep(node.read::<GoDuration>(), problems);
                     self.drain_timeout = timeout.map(|timeout| timeout.0).or(self.drain_timeout);
                 }
-                "http" => self.http = keep(http::read(node), problems).or(self.http.take()),
+                "http" => {
+                    self.http = keep(http::read(node, around.folder), problems).or(self.http.take())
+                }
                 "buckets" => buckets::read(node, &mut self.buckets, problems),
                 "handlers" => handlers::read(node, around.folder, &mut self.handlers, problems),
                 "components" => components::read(node, around, &mut self.components, problems),

@@ -152,3 +152,32 @@ fn files_are_joined_and_contradictions_named() {
     let problems = read(&["handlers: [{subject: a, run: x}, {subject: a, run: y}]"]);
     assert_eq!(problems.unwrap_err(), ["two handlers are called `a`"]);
 }
+
+#[test]
+fn what_is_wrong_with_http_is_said_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("up.yml");
+    for (text, words) in [
+        ("http: {listen: '0.0.0.0:0'}", "needs a token"),
+        ("http:\n  listen: '127.0.0.1:0'\n  tokens: {r: {token: x}}", "without a `token`"),
+        (
+            "http:\n  listen: '127.0.0.1:0'\n  token: s3cr3t\n  tokens: {r: {token: s3cr3t}}",
+            "the same as another",
+        ),
+        ("http:\n  listen: '127.0.0.1:0'\n  token: s\n  tokens: {r: {read: [a]}}", "is empty"),
+        (
+            "http:\n  listen: '127.0.0.1:0'\n  tls: {cert: none.pem, key: none.key}",
+            "cannot be read",
+        ),
+        ("http: {listen: '127.0.0.1:0', timeout: 0s}", "more than nothing"),
+        ("http: {listen: '127.0.0.1:0', max_body: soon}", "soon"),
+        ("buckets: {b: {http: some}}", "none, read, write"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let problems = UpFile::read(std::slice::from_ref(&path), &Environment::default());
+        let problem = problems.unwrap_err().remove(0);
+        let shown = format!("{problem:?}");
+        assert!(shown.contains(words) && shown.contains("up.yml:"), "{text}\n{shown}");
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+    }
+}

@@ -2,15 +2,12 @@
 //!
 //! A denial is 429, a store that cannot be asked is 503, and neither is ever taken for the other.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
-use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::IntoResponse as _;
+use futures_util::FutureExt as _;
 use jetbridge::limit::{Decision, Limiter, fields};
 use jetbridge::settings::parse_duration;
 use jetbridge_core::{Clock as _, Error, ErrorKind};
@@ -18,73 +15,94 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{CLOCK, Desk, Desked, Sought};
+use crate::http::operation::{Answer, Answered, Body, Content, Needs, Operation, Parameter, Shape};
+use crate::http::{Call, Refusal};
 
-/// In seconds: a limiter whose section begins is there at once.
-const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
-
-type Words = HashMap<String, String>;
-
-/// The routes, on their own state.
-pub(crate) fn routes<S>(desk: Desk) -> Router<S> {
-    Router::new()
-        .route("/v1/limits/{id}/acquire", post(acquire))
-        .route("/v1/limits/{id}/peek", get(peek).post(peek))
-        .route("/v1/limits/{id}/release", post(release))
-        .with_state(desk)
+/// What limiters can be asked.
+pub(crate) fn operations() -> Vec<Operation> {
+    let operation = |id, method, path, summary, query, answers, run| Operation {
+        id,
+        method,
+        path,
+        summary,
+        needs: Needs::Limiter,
+        query,
+        headers: &[],
+        body: Body::Nothing,
+        answers,
+        is_long: false,
+        run,
+    };
+    vec![
+        Operation {
+            // It waits as long as it was told to, and the file says how long that may be.
+            is_long: true,
+            ..operation(
+                "limitAcquire",
+                Method::POST,
+                "/v1/limits/{id}/acquire",
+                "Takes permits, or says when there are some.",
+                ACQUIRE,
+                const { &[GRANTED, DENIED, CLOSED] },
+                |call| acquire(call).boxed(),
+            )
+        },
+        operation("limitPeek", Method::POST, PEEK, LOOKS, &[], const { &[GRANTED] }, |call| {
+            peek(call).boxed()
+        }),
+        operation("limitLook", Method::GET, PEEK, LOOKS, &[], const { &[GRANTED] }, |call| {
+            peek(call).boxed()
+        }),
+        operation(
+            "limitRelease",
+            Method::POST,
+            "/v1/limits/{id}/release",
+            "Gives a slot back.",
+            RELEASE,
+            const { &[RELEASED] },
+            |call| release(call).boxed(),
+        ),
+    ]
 }
 
-/// An answer that is no decision.
-struct Refusal {
-    status: StatusCode,
-    kind: &'static str,
-    message: String,
+const PEEK: &str = "/v1/limits/{id}/peek";
+const LOOKS: &str = "Looks without taking anything.";
+const ACQUIRE: &[Parameter] = &[
+    Parameter { name: "cost", summary: "How many permits.", shape: Shape::Text },
+    Parameter { name: "wait", summary: "How long to wait: seconds, or `2s`.", shape: Shape::Text },
+];
+const RELEASE: &[Parameter] =
+    &[Parameter { name: "permit", summary: "What `acquire` answered.", shape: Shape::Text }];
+const GRANTED: Answer = decision(StatusCode::OK, "The decision.");
+const DENIED: Answer = decision(StatusCode::TOO_MANY_REQUESTS, "Not now: `Retry-After` says when.");
+const CLOSED: Answer =
+    decision(StatusCode::SERVICE_UNAVAILABLE, "The store could not be asked: nobody passes.");
+const RELEASED: Answer =
+    Answer { status: StatusCode::OK, summary: "It is free.", content: Content::Json("Released") };
+
+const fn decision(status: StatusCode, summary: &'static str) -> Answer {
+    Answer { status, summary, content: Content::Json("Decision") }
 }
 
-impl Refusal {
-    fn bad(message: impl Into<String>) -> Self {
-        let kind = ErrorKind::InvalidInput.as_str();
-        Self { status: StatusCode::BAD_REQUEST, kind, message: message.into() }
-    }
-}
-
-impl From<&Error> for Refusal {
-    fn from(error: &Error) -> Self {
-        let status = match error.kind() {
-            ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
-            ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
-            ErrorKind::NotFound | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self { status, kind: error.kind().as_str(), message: error.to_string() }
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::from(&error)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let body = json!({"kind": self.kind, "message": self.message});
-        let mut answer = (self.status, Json(body)).into_response();
-        if self.kind == ErrorKind::Unavailable.as_str() {
-            answer.headers_mut().insert(RETRY_AFTER, RETRY_SOON);
+/// The table's refusals, but a limiter whose store is not there is one that cannot be asked now.
+fn refusal(error: &Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.kind(), error.to_string())
         }
-        answer
+        ErrorKind::AlreadyExists | ErrorKind::Conflict | ErrorKind::LimitExceeded => {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.kind(), error.to_string())
+        }
+        _ => Refusal::from(error),
     }
 }
 
-async fn acquire(
-    State(desk): State<Desk>,
-    Path(id): Path<String>,
-    Query(words): Query<Words>,
-) -> Result<Response, Refusal> {
-    let words = known(words, &["cost", "wait"])?;
-    let (desked, key) = found(&desk, &id)?;
-    let cost = cost(&words, &desked)?;
-    let wait = words.get("wait").map(|text| span(text)).transpose()?;
+async fn acquire(call: Call) -> Answered {
+    let desk = &call.api.overview.desk;
+    let id = call.path("id");
+    let (desked, key) = found(desk, id)?;
+    let cost = cost(call.said("cost"), &desked)?;
+    let wait = call.said("wait").map(span).transpose()?;
     let wait = desked.spec.wait(Some(wait.unwrap_or_default())).unwrap_or_default();
     let begun = Instant::now();
     let waiting = (!wait.is_zero()).then(|| desk.wait(&desked.spec.id));
@@ -99,16 +117,16 @@ async fn acquire(
             let body = closed(&desked, &error.to_string());
             return Ok((StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response());
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(refusal(&error)),
     };
     let decision = admission.decision;
     let mut body = json_of(&decision);
     if decision.allowed {
-        let (id, engine) = (&desked.spec.id, desked.engine.as_str());
-        desk.0.durations.observe(id, engine, begun.elapsed());
+        let (limiter, engine) = (&desked.spec.id, desked.engine.as_str());
+        desk.0.durations.observe(limiter, engine, begun.elapsed());
     }
     if let Some(permit) = admission.permit {
-        body["permit"] = desk.permits().give(&id, permit, desked.spec.opts.lease).into();
+        body["permit"] = desk.permits().give(id, permit, desked.spec.opts.lease).into();
     }
     let status = match decision.allowed {
         true => StatusCode::OK,
@@ -117,13 +135,10 @@ async fn acquire(
     Ok((status, headers(&desked, &decision), Json(body)).into_response())
 }
 
-async fn peek(
-    State(desk): State<Desk>,
-    Path(id): Path<String>,
-    Query(words): Query<Words>,
-) -> Result<Response, Refusal> {
-    known(words, &[])?;
-    let (desked, key) = found(&desk, &id)?;
+async fn peek(call: Call) -> Answered {
+    let desk = &call.api.overview.desk;
+    let id = call.path("id");
+    let (desked, key) = found(desk, id)?;
     let peeked = match limiter(&desked, key)? {
         Some(limiter) => limiter.peek().await,
         None => Err(Error::new(ErrorKind::Unavailable, "limit.peek")
@@ -139,67 +154,49 @@ async fn peek(
                 None => return Ok(Json(closed(&desked, &error.to_string())).into_response()),
             }
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(refusal(&error)),
     };
     Ok((headers(&desked, &decision), Json(json_of(&decision))).into_response())
 }
 
-async fn release(
-    State(desk): State<Desk>,
-    Path(id): Path<String>,
-    Query(words): Query<Words>,
-) -> Result<Response, Refusal> {
-    let words = known(words, &["permit"])?;
-    found(&desk, &id)?;
-    let Some(permit) = words.get("permit") else {
+async fn release(call: Call) -> Answered {
+    let desk = &call.api.overview.desk;
+    let id = call.path("id");
+    found(desk, id)?;
+    let Some(permit) = call.said("permit") else {
         return Err(Refusal::bad("`permit` is missing: it is what `acquire` answered"));
     };
-    if desk.permits().release(&id, permit).await? {
+    if desk.permits().release(id, permit).await.map_err(|error| refusal(&error))? {
         return Ok(Json(json!({"released": true})).into_response());
     }
-    Err(Refusal {
-        status: StatusCode::CONFLICT,
-        kind: ErrorKind::Conflict.as_str(),
-        message: "this permit is not held: it was released, or its lease has ended".to_owned(),
-    })
-}
-
-/// The words, if they are among these.
-fn known(words: Words, names: &[&str]) -> Result<Words, Refusal> {
-    match words.keys().find(|name| !names.contains(&name.as_str())) {
-        None => Ok(words),
-        Some(name) => Err(Refusal::bad(format!("there is no parameter `{name}` here"))),
-    }
+    let message = "this permit is not held: it was released, or its lease has ended";
+    Err(Refusal::new(StatusCode::CONFLICT, ErrorKind::Conflict, message))
 }
 
 fn found<'a>(desk: &Desk, id: &'a str) -> Result<(Desked, Option<&'a str>), Refusal> {
     match desk.find(id) {
         Sought::Here(desked, key) => Ok((*desked, key)),
-        Sought::Starting => Err(Refusal {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            kind: ErrorKind::Unavailable.as_str(),
-            message: format!("the limiter `{}` is starting", id.escape_debug()),
-        }),
-        Sought::Unknown => Err(Refusal {
-            status: StatusCode::NOT_FOUND,
-            kind: ErrorKind::NotFound.as_str(),
-            message: format!("there is no limiter `{}`", id.escape_debug()),
-        }),
+        Sought::Starting => {
+            Err(Refusal::not_now(format!("the limiter `{}` is starting", id.escape_debug())))
+        }
+        Sought::Unknown => {
+            Err(Refusal::absent(format!("there is no limiter `{}`", id.escape_debug())))
+        }
     }
 }
 
 fn limiter(desked: &Desked, key: Option<&str>) -> Result<Option<Limiter>, Refusal> {
-    let found = desked.limiter.as_ref().map_err(|error| Refusal::from(&**error))?;
+    let found = desked.limiter.as_ref().map_err(|error| refusal(error))?;
     let Some(limiter) = found else { return Ok(None) };
     Ok(Some(match key {
-        Some(key) => limiter.key(key)?,
+        Some(key) => limiter.key(key).map_err(|error| refusal(&error))?,
         None => limiter.clone(),
     }))
 }
 
-fn cost(words: &Words, desked: &Desked) -> Result<u32, Refusal> {
+fn cost(text: Option<&str>, desked: &Desked) -> Result<u32, Refusal> {
     let most = desked.spec.policy.limit();
-    let Some(text) = words.get("cost") else { return Ok(desked.spec.cost) };
+    let Some(text) = text else { return Ok(desked.spec.cost) };
     let cost = text.parse().ok().filter(|cost| (1..=most).contains(cost));
     cost.ok_or_else(|| Refusal::bad(format!("`cost` is 1 to {most}, what can be had at once")))
 }
@@ -253,23 +250,21 @@ fn closed(desked: &Desked, why: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::RETRY_AFTER;
+
     use super::*;
 
-    async fn asked(desk: &Desk, id: &str) -> Response {
-        let (words, id) = (Query(Words::new()), Path(id.to_owned()));
-        acquire(State(desk.clone()), id, words).await.into_response()
-    }
-
-    #[tokio::test]
-    async fn a_limiter_that_starts_is_not_unknown() {
+    #[test]
+    fn a_limiter_that_starts_is_not_unknown() {
         let desk = Desk::default();
         desk.declare(["api".to_owned()].into());
+        let refused = |id| found(&desk, id).unwrap_err().into_response();
         for id in ["api", "api:user:42"] {
-            let answer = asked(&desk, id).await;
+            let answer = refused(id);
             assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(answer.headers()[RETRY_AFTER], "1");
         }
-        let unknown = asked(&desk, "apis").await;
+        let unknown = refused("apis");
         assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
         assert!(!unknown.headers().contains_key(RETRY_AFTER));
     }

@@ -17,7 +17,7 @@ use jetbridge_core::{Backend, BucketKind, Error, ErrorKind, Result, SystemClock,
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-pub(crate) use http::routes;
+pub(crate) use http::operations;
 pub(crate) use limiter::LimiterSection;
 pub(crate) use store::LimitStoreSection;
 

@@ -34,7 +34,7 @@ impl Answer {
 async fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -151,8 +151,7 @@ async fn a_caller_that_goes_away_leaves_no_slot() {
     let (rig, address) = running("limiters: {db: {max_concurrent: 1, lease: 2s}}").await;
     let first = post(address, "/v1/limits/db/acquire").await.json();
     let mut waiting = TcpStream::connect(address).await.unwrap();
-    let request =
-        "POST /v1/limits/db/acquire?wait=30s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    let request = "POST /v1/limits/db/acquire?wait=30s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     waiting.write_all(request.as_bytes()).await.unwrap();
     drop(waiting);
     let permit = first["permit"].as_str().unwrap();

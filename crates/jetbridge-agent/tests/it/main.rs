@@ -1,6 +1,7 @@
 //! `up` as a library: what the files name runs, and goes on running.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod api;
 mod components;
 mod databases;
 mod handlers;

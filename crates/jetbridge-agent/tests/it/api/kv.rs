@@ -1,0 +1,87 @@
+//! Keys: conditions, history, expiry, and events that are taken up again.
+
+use std::sync::Arc;
+
+use jetbridge_core::Backend;
+use jetbridge_testkit::eventually;
+use serde_json::json;
+
+use super::{Served, on_every_store};
+use crate::rig::WITHIN;
+
+on_every_store!(values_and_conditions, events_are_taken_up_again);
+
+async fn values_and_conditions(backend: Arc<dyn Backend>) {
+    let served = Served::start(backend, "").await;
+    let put = served.ask("PUT", "/v1/kv/b/a%2Fb%20%C3%A9", "If-None-Match: *\r\n", b"one").await;
+    assert_eq!(put.status, 200, "{put:?}");
+    let first = put.header("etag").unwrap().to_owned();
+    assert_eq!(first, format!("\"{}\"", put.json()["revision"]));
+    let got = served.ask("GET", "/v1/kv/b/a/b%20%C3%A9", "", b"").await;
+    assert_eq!((got.status, &*got.body, got.header("etag")), (200, &b"one"[..], Some(&*first)));
+    assert_eq!(got.header("x-content-type-options"), Some("nosniff"));
+    let known = format!("If-None-Match: {first}\r\n");
+    let known = served.ask("GET", "/v1/kv/b/a/b%20%C3%A9", &known, b"").await;
+    assert_eq!((known.status, known.body.len()), (304, 0));
+
+    let again = served.ask("PUT", "/v1/kv/b/a/b%20%C3%A9", "If-None-Match: *\r\n", b"x").await;
+    assert_eq!((again.status, again.json()["kind"].as_str()), (412, Some("conflict")));
+    assert_eq!(again.header("etag"), Some(&*first));
+    let over = format!("If-Match: {first}\r\n");
+    let second = served.ask("PUT", "/v1/kv/b/a/b%20%C3%A9", &over, b"two").await;
+    assert_eq!(second.status, 200);
+    assert_eq!(served.ask("PUT", "/v1/kv/b/a/b%20%C3%A9", &over, b"x").await.status, 412);
+    assert_eq!(served.ask("DELETE", "/v1/kv/b/a/b%20%C3%A9", &over, b"").await.status, 412);
+    assert_eq!(served.ask("PUT", "/v1/kv/b/none", "If-Match: *\r\n", b"x").await.status, 412);
+    let history = served.ask("GET", "/v1/kv/b/a/b%20%C3%A9?history=1", "", b"").await.json();
+    let values = history["changes"].as_array().unwrap().iter().map(|change| &change["value"]);
+    assert_eq!(values.collect::<Vec<_>>(), ["one", "two"]);
+    let before = put.json()["revision"].to_string();
+    let before = format!("/v1/kv/b/a/b%20%C3%A9?revision={before}");
+    assert_eq!(served.ask("GET", &before, "", b"").await.body, b"one");
+    assert_eq!(served.ask("DELETE", "/v1/kv/b/a/b%20%C3%A9", "", b"").await.status, 204);
+    let absent = served.ask("GET", "/v1/kv/b/a/b%20%C3%A9", "", b"").await;
+    assert_eq!((absent.status, absent.json()["kind"].as_str()), (404, Some("not found")));
+
+    let sum = served.ask("POST", "/v1/kv/b/n:increment?by=-3", "", b"").await;
+    assert_eq!((sum.status, sum.json()), (200, json!({"value": -3})));
+    served.ask("PUT", "/v1/kv/b/n", "", b"many").await;
+    assert_eq!(served.ask("POST", "/v1/kv/b/n:increment", "", b"").await.status, 409);
+    served.ask("PUT", "/v1/kv/b/brief?ttl=50ms", "", b"x").await;
+    eventually("it expires", WITHIN, async || {
+        (served.ask("GET", "/v1/kv/b/brief", "", b"").await.status == 404).then_some(())
+    })
+    .await;
+    let page = served.ask("GET", "/v1/kv/b?prefix=n&limit=1", "", b"").await.json();
+    assert_eq!(page["keys"], json!(["n"]));
+    assert!(served.rig.stop().await.0.is_clean());
+}
+
+async fn events_are_taken_up_again(backend: Arc<dyn Backend>) {
+    let served = Served::start(backend, "").await;
+    served.ask("PUT", "/v1/kv/b/k/1", "", b"one").await;
+    let mut events = served.events("/v1/kv/b:watch?prefix=k/", "").await;
+    let put = events.named("put").await;
+    assert_eq!(
+        (&put.data["key"], &put.data["value"], put.id),
+        (&json!("k/1"), &json!("one"), None)
+    );
+    assert!(events.named("caught_up").await.id.is_some());
+    served.ask("PUT", "/v1/kv/b/other", "", b"x").await;
+    served.ask("PUT", "/v1/kv/b/k/2", "", b"\xff").await;
+    let put = events.named("put").await;
+    assert_eq!(put.data["value_base64"], "/w==");
+    drop(events);
+    served.ask("DELETE", "/v1/kv/b/k/1", "", b"").await;
+    let seen = format!("Last-Event-ID: {}\r\n", put.id.unwrap());
+    let mut events = served.events("/v1/kv/b:watch?prefix=k/", &seen).await;
+    assert_eq!(events.named("delete").await.data["key"], "k/1");
+    events.named("caught_up").await;
+    let mut ahead = served.events("/v1/kv/b:watch", "Last-Event-ID: 999999\r\n").await;
+    ahead.named("reset").await;
+    ahead.named("put").await;
+    // Streams that are open do not keep the server from stopping.
+    let report = served.rig.stop().await.0;
+    assert!(report.is_clean(), "{report:?}");
+    assert!(events.next().await.is_none());
+}
