@@ -178,7 +178,10 @@ impl Shape {
         let (is, what) = match self {
             // What names and header fields say is read where it means something.
             Self::Text | Self::Word | Self::Tags | Self::Star => (true, ""),
-            Self::Duration => (parse_duration(text).is_ok(), "a duration, such as `90s`"),
+            Self::Duration => (
+                parse_duration(text).is_ok_and(|time| !time.is_zero()),
+                "a duration that is not nothing, such as `90s`",
+            ),
             Self::Natural => (text.parse::<u64>().is_ok(), "a number that is not negative"),
             Self::Page => {
                 (text.parse().is_ok_and(|keys: u64| (1..=PAGE_MAX).contains(&keys)), "1 to 10000")

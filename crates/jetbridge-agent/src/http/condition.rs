@@ -113,6 +113,13 @@ pub(super) fn failed(present: Option<Revision>) -> Refusal {
         .hint("read it again, and decide again")
 }
 
+/// Refuses conditions of a read that say nothing.
+pub(super) fn check_read(headers: &HeaderMap) -> Result<(), Refusal> {
+    Tags::read(headers, &IF_MATCH)?;
+    Tags::read(headers, &IF_NONE_MATCH)?;
+    Ok(())
+}
+
 /// What a read comes to, by its conditions: 412 or 304, or nothing.
 pub(super) fn of_read(
     headers: &HeaderMap,

@@ -41,6 +41,7 @@ fn key(call: &Call) -> Result<Key, Refusal> {
 
 pub(super) async fn get(call: Call) -> Answered {
     let (kv, key) = (open(&call).await?, key(&call)?);
+    condition::check_read(&call.headers)?;
     if call.flag("history") {
         let changes = kv.history(&key).await?;
         let changes: Vec<Value> = changes.iter().filter_map(change_json).collect();
@@ -100,9 +101,6 @@ pub(super) async fn put(mut call: Call) -> Answered {
     };
     let mut opts = PutOpts::new().expect(condition.over(present)?);
     if let Some(ttl) = call.duration("ttl") {
-        if ttl.is_zero() {
-            return Err(Refusal::bad("`ttl` is more than nothing; leave it out to keep for ever"));
-        }
         opts = opts.ttl(ttl);
     }
     let written = kv.put(&key, value, opts).await.map_err(|error| match error.kind() {
@@ -149,7 +147,7 @@ pub(super) async fn list(call: Call) -> Answered {
     let kv = open(&call).await?;
     let limit = call.natural("limit").unwrap_or(PAGE_DEFAULT);
     let scope = Scope::prefix(call.said("prefix").unwrap_or_default());
-    let after = call.said("cursor").map(Cursor::new);
+    let after = call.said("cursor").filter(|text| !text.is_empty()).map(Cursor::new);
     let page = kv.page(scope, after, usize::try_from(limit).unwrap_or(usize::MAX)).await?;
     let keys: Vec<&str> = page.keys.iter().map(Key::as_str).collect();
     let next = page.next.as_ref().map(Cursor::as_str);

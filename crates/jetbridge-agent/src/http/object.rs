@@ -50,6 +50,7 @@ fn absent(objects: &dyn Objects, name: &ObjectName) -> Refusal {
 
 pub(super) async fn get(call: Call) -> Answered {
     let (objects, name) = (open(&call).await?, name(&call)?);
+    condition::check_read(&call.headers)?;
     for _look in 0..LOOKS_MAX {
         // A link is followed to bytes of another bucket, which the file may not grant.
         let info = objects.info(&name).await?.ok_or_else(|| absent(&*objects, &name))?;

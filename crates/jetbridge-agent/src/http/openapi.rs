@@ -83,7 +83,7 @@ fn parameter_json(parameter: &Parameter, place: &str) -> Value {
     let schema = match parameter.shape {
         Shape::Text => json!({"type": "string"}),
         Shape::Duration => json!({"type": "string", "pattern": "^[1-9][0-9]{0,4}(ms|s|m|h)$"}),
-        Shape::Natural => json!({"type": "integer", "minimum": 0, "maximum": i64::MAX}),
+        Shape::Natural => json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
         Shape::Page => json!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX}),
         Shape::Integer => {
             json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX})

@@ -3,6 +3,7 @@
 
 mod api;
 mod components;
+mod coverage;
 mod databases;
 mod handlers;
 mod http;
