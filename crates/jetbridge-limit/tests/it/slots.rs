@@ -93,8 +93,10 @@ pub(crate) async fn a_denial_of_either_charges_neither(fleet: &Fleet) {
         assert!(!limiter.try_acquire().await.unwrap().allowed, "there is no slot");
     }
     first.permit.unwrap().release().await.unwrap();
-    let second = limiters[1].try_acquire().await.unwrap();
-    assert!(second.allowed, "the denials cost nothing: {second:?}");
+    // Another process may take the store's time to be some milliseconds earlier.
+    let second = timeout(SOON, limiters[1].acquire()).await.expect("the denials cost nothing");
+    let second = second.unwrap();
+    assert!(second.allowed, "{second:?}");
     second.permit.unwrap().release().await.unwrap();
     let denied = limiters[2].try_acquire().await.unwrap();
     assert!(!denied.allowed && denied.retry_after > SOON, "{denied:?}");
