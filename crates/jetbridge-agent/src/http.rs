@@ -169,13 +169,6 @@ pub(crate) struct Api {
 
 fn router(spec: &HttpSpec, overview: Overview, tasks: &Tasks) -> Router {
     let page = PageState::new(overview.clone(), spec.token.clone(), tasks.clone());
-    // The page looks at the token itself, since browsers show it in another way. Where only tokens
-    // with scopes are, nobody may see everything.
-    let page = if spec.token.is_some() || spec.tokens.is_empty() {
-        page::routes(page)
-    } else {
-        Router::new()
-    };
     let api = Arc::new(Api {
         overview,
         body_bytes_max: spec.body_bytes_max,
@@ -185,7 +178,8 @@ fn router(spec: &HttpSpec, overview: Overview, tasks: &Tasks) -> Router {
         tokens: Tokens::new(spec.token.as_ref(), &spec.tokens),
         timeout: spec.timeout,
     });
-    page.fallback(answer).with_state(api)
+    // The page looks at the token itself, since browsers show it in another way.
+    page::routes(page).fallback(answer).with_state(api)
 }
 
 /// Answers by the table, else by a component.
