@@ -234,7 +234,7 @@ async fn two_hundred_callers_that_hang_up_leave_no_slot(store: Store) {
         let address = address.clone();
         async move {
             let mut stream = TcpStream::connect(&address).await.unwrap();
-            let request = "POST /v1/limits/db/acquire?wait=30s HTTP/1.1\r\nHost: x\r\n\
+            let request = "POST /v1/limits/db/acquire?wait=30s HTTP/1.1\r\nHost: localhost\r\n\
                            Content-Length: 0\r\n\r\n";
             stream.write_all(request.as_bytes()).await.unwrap();
             // A point in the call that differs from caller to caller.

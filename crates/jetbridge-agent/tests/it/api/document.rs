@@ -183,9 +183,10 @@ mod slow {
     /// It is fetched once, and makes some thousand requests.
     const WITHIN: Duration = Duration::from_secs(900);
 
-    async fn run(program: &Path, arguments: &[&str]) {
+    /// Runs it in `folder`, where it may leave what it remembers.
+    async fn run(folder: &Path, program: &Path, arguments: &[&str]) {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
         let output = timeout(WITHIN, command.output()).await.expect("in time").unwrap();
         let shown = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{program:?} {arguments:?}\n{shown}");
@@ -195,8 +196,8 @@ mod slow {
     async fn schemathesis_finds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (venv, settings) = (folder.path().join("venv"), folder.path().join("settings.toml"));
-        run(Path::new("python3"), &["-m", "venv", &venv.to_string_lossy()]).await;
-        run(&venv.join("bin/pip"), &["install", "--quiet", RELEASE]).await;
+        run(folder.path(), Path::new("python3"), &["-m", "venv", &venv.to_string_lossy()]).await;
+        run(folder.path(), &venv.join("bin/pip"), &["install", "--quiet", RELEASE]).await;
         // A request without a responder is 503. What stands under `k:increment` can be read,
         // written and deleted as any key, which the path of the increment does not say. What is
         // not there, or not as a condition wants it, is an answer. Not every text is a subject
@@ -241,7 +242,7 @@ mod slow {
             &["--exclude-operation-id", "kvWatch", "--exclude-operation-id", "subscribe"],
             &["--generation-deterministic", "--max-examples", "50", "--no-color"],
         ];
-        run(&venv.join("bin/schemathesis"), &arguments.concat()).await;
+        run(folder.path(), &venv.join("bin/schemathesis"), &arguments.concat()).await;
         assert!(served.rig.stop().await.0.is_clean());
     }
 }
