@@ -1,6 +1,7 @@
 //! Paths that components answer. They are found behind everything that `up` itself answers.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::body::Body;
@@ -8,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jetbridge::wasi::host::Handler;
+use tokio::sync::oneshot;
 
 use super::metrics::{Came, ComponentMetrics};
 
@@ -25,7 +27,15 @@ pub(crate) struct Routes {
 struct Route {
     component: String,
     /// `None` while the component does not run.
-    handler: RwLock<Option<Arc<Handler>>>,
+    handler: RwLock<Option<Arc<Answering>>>,
+}
+
+/// A handler as long as the route, or a request that came by it, has it.
+#[derive(Debug)]
+struct Answering {
+    handler: Handler,
+    /// Tells by its drop.
+    _gone: oneshot::Sender<Infallible>,
 }
 
 impl Routes {
@@ -65,9 +75,12 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Lets `handler` answer from now on.
-    pub(super) fn answer_by(&self, handler: Handler) {
-        self.put(Some(Arc::new(handler)));
+    /// Lets `handler` answer from now on. What is returned ends when another does, and the last
+    /// request that came by this one has its answer.
+    pub(super) fn answer_by(&self, handler: Handler) -> oneshot::Receiver<Infallible> {
+        let (gone, is_gone) = oneshot::channel();
+        self.put(Some(Arc::new(Answering { handler, _gone: gone })));
+        is_gone
     }
 
     /// Says from now on that the component does not run.
@@ -75,7 +88,7 @@ impl Claim {
         self.put(None);
     }
 
-    fn put(&self, handler: Option<Arc<Handler>>) {
+    fn put(&self, handler: Option<Arc<Answering>>) {
         *self.route.handler.write().unwrap_or_else(PoisonError::into_inner) = handler;
     }
 }
@@ -96,12 +109,12 @@ pub(crate) async fn answer(State(routes): State<Routes>, request: Request) -> Re
         return (StatusCode::NOT_FOUND, "there is nothing here\n").into_response();
     };
     let handler = route.handler.read().unwrap_or_else(PoisonError::into_inner).clone();
-    let Some(handler) = handler else {
+    let Some(answering) = handler else {
         let words = format!("component {} does not run now: see /v1/status\n", route.component);
         let retry = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
         return (StatusCode::SERVICE_UNAVAILABLE, retry, words).into_response();
     };
-    let answer = handler.answer(request).await;
+    let answer = answering.handler.answer(request).await;
     let came = if answer.failure.is_some() { Came::Failed } else { Came::Done };
     routes.metrics.request(&route.component, came);
     if let Some(error) = answer.failure {

@@ -12,6 +12,7 @@ mod metrics;
 mod version;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -19,13 +20,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use jetbridge::settings::{Environment, Location};
 use jetbridge::wasi::KeyvalueCtx;
 use jetbridge::wasi::host::Limits;
 use jetbridge::{LinkPlan, Links};
 use jetbridge_core::{Backoff, Error, Result, Tasks};
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::http::{Routes, answer};
 pub(crate) use self::metrics::ComponentMetrics;
@@ -122,6 +124,7 @@ impl Section for ComponentSection {
                 links,
                 tasks: Tasks::new(),
                 version: None,
+                unasked: None,
             };
             let deadline = tokio::select! {
                 biased;
@@ -142,6 +145,8 @@ struct Life<'a> {
     /// Watches, and versions that are being replaced.
     tasks: Tasks,
     version: Option<Running>,
+    /// Ends when no request that came by this version's handler is left, and none can come.
+    unasked: Option<oneshot::Receiver<Infallible>>,
 }
 
 /// The version that runs, and how watches hear of the next one.
@@ -199,15 +204,19 @@ impl Life<'_> {
             }
         }
         let ctx = KeyvalueCtx::new(self.links.stores().clone());
-        if let Some(route) = &self.section.route {
-            route.answer_by(next.handler(ctx.clone())?);
-        }
+        let unasked = match &self.section.route {
+            Some(route) => self.unasked.replace(route.answer_by(next.handler(ctx.clone())?)),
+            None => None,
+        };
         self.health.file(None);
         if let Some(running) = &mut self.version {
             running.programs.send_replace(next.program().clone());
             let before = std::mem::replace(&mut running.version, next);
             self.tasks.spawn(async move {
-                before.end(Instant::now() + REPLACED_GRACE).await;
+                let deadline = Instant::now() + REPLACED_GRACE;
+                // A request that has just come by it would find it closed.
+                let _unasked = timeout_at(deadline, OptionFuture::from(unasked)).await;
+                before.end(deadline).await;
             });
             return Ok(());
         }
