@@ -11,6 +11,9 @@ pub(crate) const NEWEST: Litestream = Litestream("0.5.18");
 /// The last one that wrote pages as LZ4 frames.
 pub(crate) const FRAMES: Litestream = Litestream("0.5.15");
 
+/// How often it is run again where it has cancelled its own work.
+const ATTEMPTS_MAX: usize = 10;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Litestream(&'static str);
 
@@ -28,11 +31,18 @@ impl Litestream {
         let once = || {
             self.command().args(["replicate", "-once", "-config"]).arg(&config).output().unwrap()
         };
-        let done = once();
         // Where it is slow to read what the replica has, it cancels that itself: 0.5.18 takes its
         // first look for the whole of its work.
-        let cancelled = !done.status.success() && text(&done).contains("context canceled");
-        succeeded(&if cancelled { once() } else { done });
+        let is_cancelled =
+            |done: &Output| !done.status.success() && text(done).contains("context canceled");
+        let mut done = once();
+        for _again in 0..ATTEMPTS_MAX {
+            if !is_cancelled(&done) {
+                break;
+            }
+            done = once();
+        }
+        succeeded(&done);
     }
 
     /// As [`Litestream::replicate_once`], where it may fail; says what it said if it did.

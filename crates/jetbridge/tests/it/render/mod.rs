@@ -64,8 +64,11 @@ impl Rig {
         self.folder.path().join(name)
     }
 
+    /// Whole at once: half of a template is a template too, and would be rendered.
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
+        let written = self.path(&format!("{name}.written"));
+        std::fs::write(&written, text).unwrap();
+        std::fs::rename(written, self.path(name)).unwrap();
     }
 
     fn read(&self, name: &str) -> String {
