@@ -74,6 +74,11 @@ impl Fates {
         expired || inner.dead.get(&revision) == Some(key)
     }
 
+    /// True if nothing is known that will expire.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().order.is_empty()
+    }
+
     /// Takes out what has expired at `now`, and says when the next will.
     pub(crate) fn expired(&self, now: StoreTime) -> (Vec<(Key, Revision)>, Option<SystemTime>) {
         let mut inner = self.lock();

@@ -30,8 +30,14 @@ impl NatsKv {
         }
         let kv = self.clone();
         self.bucket.api.link().cleanups().spawn_until_stop(async move {
-            kv.clean_up().await;
-            kv.bucket.janitor.store(false, Ordering::Relaxed);
+            loop {
+                kv.clean_up().await;
+                kv.bucket.janitor.store(false, Ordering::Relaxed);
+                // What came to be known between the two was left to this task.
+                if kv.bucket.fates.is_empty() || kv.bucket.janitor.swap(true, Ordering::Relaxed) {
+                    return;
+                }
+            }
         });
     }
 
