@@ -154,13 +154,15 @@ impl Intake {
                     draining = true;
                     intake.drain().await;
                 }
-                () = intake.bell.guard.notified() => intake.look_after().await,
+                // Never ending under constant traffic, so that the stop must be able to cut it off.
+                () = intake.look_after() => {}
             }
         }
     }
 
-    /// Something has arrived: takes it in unless the reader does, until nothing waits.
+    /// Waits for something to arrive, and takes it in unless the reader does, until nothing waits.
     async fn look_after(&self) {
+        self.bell.guard.notified().await;
         self.visited.store(false, Ordering::Relaxed);
         while self.bell.rung.load(Ordering::Acquire) {
             tokio::time::sleep(ABSENCE).await;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use jetbridge_core::{BucketKind, BucketName, ErrorKind, KvShared, Result, StoreTime, random};
 
+use super::janitor::Shift;
 use crate::api::Api;
 use crate::bucket::stream_name;
 use crate::clock::{Witness, estimate};
@@ -46,7 +47,7 @@ pub(crate) struct Bucket {
     ids: Mutex<Ids>,
     facts: Mutex<Option<Cached>>,
     asking: tokio::sync::Mutex<()>,
-    pub(crate) janitor: AtomicBool,
+    pub(super) shift: Shift,
 }
 
 #[derive(Clone, Debug)]
@@ -87,7 +88,7 @@ impl Bucket {
             ids: Mutex::new(Ids { since: Instant::now(), used: 0 }),
             facts: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
-            janitor: AtomicBool::new(false),
+            shift: Shift::default(),
         }
     }
 

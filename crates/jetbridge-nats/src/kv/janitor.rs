@@ -5,13 +5,14 @@
 //! tombstone is then removed too, if the user may purge. Whoever reads before that sees them as
 //! expired anyway.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jetbridge_core::{Key, Result, Revision};
 
 use super::NatsKv;
 use crate::facts::Facts;
+use crate::fates::Fates;
 use crate::request::{Call, Repeat, may_not_ask};
 
 /// Longest pause: values come to be known while it lasts.
@@ -22,19 +23,36 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 const OPERATION: &str = "kv.clean_up";
 
+/// Whether somebody cleans up a bucket. What comes to expire is in the [`Fates`] before anybody asks
+/// to begin, so that their lock tells who ends and who begins which of the two came first.
+#[derive(Debug, Default)]
+pub(crate) struct Shift(AtomicBool);
+
+impl Shift {
+    /// True for who is to clean up.
+    fn begin(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    /// True if who cleans up may go: what comes later finds nobody, and begins.
+    fn end(&self, fates: &Fates) -> bool {
+        self.0.store(false, Ordering::Relaxed);
+        // What came to be known before that was left to who wants to go.
+        fates.is_empty() || !self.begin()
+    }
+}
+
 impl NatsKv {
     /// Sees to it that somebody cleans up this bucket, if nobody else does.
     pub(super) fn clean_up_later(&self, facts: &Facts) {
-        if facts.ttl || self.bucket.janitor.swap(true, Ordering::Relaxed) {
+        if facts.ttl || !self.bucket.shift.begin() {
             return;
         }
         let kv = self.clone();
         self.bucket.api.link().cleanups().spawn_until_stop(async move {
             loop {
                 kv.clean_up().await;
-                kv.bucket.janitor.store(false, Ordering::Relaxed);
-                // What came to be known between the two was left to this task.
-                if kv.bucket.fates.is_empty() || kv.bucket.janitor.swap(true, Ordering::Relaxed) {
+                if kv.bucket.shift.end(&kv.bucket.fates) {
                     return;
                 }
             }
@@ -75,5 +93,33 @@ impl NatsKv {
             Err(error) if may_not_ask(&error) => Ok(()),
             done => done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lives(fates: &Fates) {
+        fates.lives(&Key::parse("k").unwrap(), Revision(1), Some(SystemTime::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn one_cleans_up_at_a_time() {
+        let (shift, fates) = (Shift::default(), Fates::default());
+        assert!(shift.begin());
+        assert!(!shift.begin());
+        assert!(shift.end(&fates));
+        assert!(shift.begin());
+    }
+
+    #[test]
+    fn what_is_left_to_who_wants_to_go_keeps_it() {
+        let (shift, fates) = (Shift::default(), Fates::default());
+        assert!(shift.begin());
+        lives(&fates);
+        assert!(!shift.begin(), "it is left to the one");
+        assert!(!shift.end(&fates), "who goes on");
+        assert!(!shift.begin(), "and is still the only one");
     }
 }

@@ -10,7 +10,7 @@ use jetbridge_core::{
 use jetbridge_testkit::{Release, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::store::Store;
+use crate::store::{GRACE, SOON, Store, connect};
 
 fn name(raw: &str) -> StreamName {
     StreamName::parse(raw).unwrap()
@@ -262,7 +262,37 @@ async fn an_idle_consumer_with_something_left_is_not_at_the_end(release: Release
     store.close().await;
 }
 
+async fn a_subscription_ends_under_constant_traffic(release: Release) {
+    let store = Store::start(release).await;
+    let other = connect(&store.server).await;
+    let publisher = other.bus();
+    let publishing = async {
+        for n in 0.. {
+            publisher.publish(message("busy", n)).await.unwrap();
+        }
+    };
+    let subscribe = Subscribe::to(Pattern::parse("busy").unwrap()).capacity(16);
+    let mut busy = store.backend.bus().subscribe(subscribe).await.unwrap();
+    let reading = async {
+        for _ in 0..10_000 {
+            busy.next().await.unwrap().unwrap();
+        }
+        busy.drain();
+        while busy.next().await.is_some() {}
+    };
+    let ended = async {
+        tokio::select! {
+            () = reading => {}
+            () = publishing => unreachable!("it never ends"),
+        }
+    };
+    tokio::time::timeout(SOON, ended).await.expect("what is drained ends, whatever still comes");
+    assert!(other.close(GRACE).await.is_clean());
+    store.close().await;
+}
+
 jetbridge_testkit::on_every_server!(
+    a_subscription_ends_under_constant_traffic,
     a_subject_that_is_no_text_ends_no_subscription,
     a_stored_subject_that_is_no_text_is_named,
     an_idle_consumer_with_something_left_is_not_at_the_end,

@@ -9,14 +9,13 @@
 //! is taken for copied that somebody else appended.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use jetbridge_core::{
-    AppendOpts, BucketName, BucketSpec, Bus, Error, ErrorKind, Key, Kv, Message, Open, Outcome,
-    PutOpts, Read, ReadStream, Result, Retention, StreamInfo, StreamMessage, StreamName,
+    AppendOpts, BucketName, BucketSpec, Bus, Digest, Error, ErrorKind, Key, Kv, Message, Open,
+    Outcome, PutOpts, Read, ReadStream, Result, Retention, StreamInfo, StreamMessage, StreamName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +39,7 @@ struct Note {
     source_sequence: u64,
     sequence: u64,
     /// The messages that are sent next: the source's sequence and the print of each.
-    ahead: Vec<(u64, u64)>,
+    ahead: Vec<(u64, String)>,
 }
 
 pub(super) async fn copy(
@@ -182,7 +181,7 @@ impl Messages<'_> {
     }
 
     /// Reads back what was sent, by sequence; how many are not there (any more).
-    async fn check(&self, mut sent: BTreeMap<u64, u64>) -> Result<u64> {
+    async fn check(&self, mut sent: BTreeMap<u64, String>) -> Result<u64> {
         let (Some((first, _)), Some((last, _))) = (sent.first_key_value(), sent.last_key_value())
         else {
             return Ok(0);
@@ -237,13 +236,20 @@ async fn next_stretch(
     Ok(stretch)
 }
 
-/// Tells messages apart by all that a copy carries over.
-fn print(message: &Message) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    message.subject.as_str().hash(&mut hasher);
-    fields(&message.headers).hash(&mut hasher);
-    message.payload.hash(&mut hasher);
-    hasher.finish()
+/// Tells messages apart by all that a copy carries over: the digest of it, each part behind its
+/// length. It is noted in the destination, where any later release must find the same.
+fn print(message: &Message) -> String {
+    let fields = fields(&message.headers);
+    let fields = fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+    let mut bytes = Vec::with_capacity(message.payload.len());
+    for part in std::iter::once(message.subject.as_str().as_bytes()).chain(fields) {
+        bytes.extend((part.len() as u64).to_le_bytes());
+        bytes.extend(part);
+    }
+    // Told from a field: no part follows it.
+    bytes.extend(u64::MAX.to_le_bytes());
+    bytes.extend(&message.payload);
+    Digest::of(&bytes).to_string()
 }
 
 /// True if the stream removes messages by itself, or its consumers do.
