@@ -8,6 +8,7 @@
 //! Its consumer is deleted when it ends or is dropped.
 
 mod lasts;
+mod spec;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use jetbridge_core::{Backoff, Error, ErrorKind, Result, random};
 
 use self::lasts::Lasts;
+pub(crate) use self::spec::{Begin, Event, Follow, ReaderSpec};
 use crate::api::{Api, Stored, Which};
 use crate::consumers::Registered;
 use crate::delivered::Delivered;
@@ -50,79 +52,10 @@ const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
 /// time; what was there at the beginning has then long been read, unless it was overwritten
 /// between any two of the answers, each time before it was delivered.
 const LOOKS_MAX: u32 = 64;
+/// How many times as much the next consumer delivers where one has delivered what it may.
+const WINDOW_GROWTH: u32 = 4;
 /// Sequences are counted in 63 bits.
 const SEQUENCE_MAX: u64 = i64::MAX as u64;
-
-/// What to read.
-#[derive(Clone, Debug)]
-pub(crate) struct ReaderSpec {
-    /// What errors call it.
-    pub(crate) operation: &'static str,
-    pub(crate) stream: String,
-    /// Subject patterns; none is everything. More than one needs a server of 2.10.
-    pub(crate) filters: Vec<String>,
-    pub(crate) from: Begin,
-    /// Leave payloads out.
-    pub(crate) headers_only: bool,
-    /// How long the stream remembers deletions; a reader that falls behind for longer ends.
-    pub(crate) away_max: Option<Duration>,
-    /// When the stream was made, if that is known.
-    pub(crate) created: Option<String>,
-    /// Asks the leader whether the end is one: needed where messages are overwritten.
-    pub(crate) asks_for_end: bool,
-}
-
-impl ReaderSpec {
-    /// Messages of `stream` on subjects of `filter`, with their payloads.
-    pub(crate) fn new(
-        operation: &'static str,
-        stream: impl Into<String>,
-        filter: impl Into<String>,
-        from: Begin,
-    ) -> Self {
-        Self {
-            operation,
-            stream: stream.into(),
-            filters: vec![filter.into()],
-            from,
-            headers_only: false,
-            away_max: None,
-            created: None,
-            asks_for_end: false,
-        }
-    }
-
-    /// Leaves payloads out.
-    pub(crate) fn headers_only(self) -> Self {
-        Self { headers_only: true, ..self }
-    }
-}
-
-/// Where a reader begins.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Begin {
-    /// Behind this sequence; 0 is the oldest message.
-    After(u64),
-    /// With the last message of each subject.
-    LastPerSubject,
-    /// With the next message that comes.
-    Now,
-}
-
-/// What a reader brings.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    Message(Stored),
-    /// What was there when the reader began has been brought. Comes exactly once.
-    CaughtUp,
-}
-
-/// Whether a reader goes on behind what was there.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Follow {
-    No,
-    Yes,
-}
 
 /// The events of a reader, as a stream that ends behind its first error, and, unless it follows,
 /// when it has caught up.
@@ -201,6 +134,8 @@ struct Consumer {
     idle: bool,
     /// What is delivered of the last messages of all subjects, while that is what it delivers.
     lasts: Option<Lasts>,
+    /// How many messages it delivers and then no more, for nobody acknowledges them.
+    window: Option<u32>,
     /// The last answer to flow control, to hear of it if it is denied.
     flow: Option<Pending>,
     _registered: Registered,
@@ -345,6 +280,7 @@ impl Reader {
             pending: initial,
             idle: false,
             lasts,
+            window: self.spec.window,
             flow: None,
             _registered: registered,
         });
@@ -412,6 +348,9 @@ impl Reader {
             mem_storage: true,
             ..ConsumerConfig::default()
         };
+        if let Some(window) = self.spec.window {
+            (config.ack_policy, config.max_ack_pending) = (AckPolicy::All, i64::from(window));
+        }
         match self.spec.filters.as_slice() {
             [] => {}
             [one] => config.filter_subject = Some(one.clone()),
@@ -441,6 +380,7 @@ impl Reader {
             self.consumer = None;
             return Ok(());
         }
+        let is_the_last = consumer.window.is_some_and(|most| consumer.next_sequence >= most.into());
         consumer.next_sequence += 1;
         (consumer.pending, consumer.idle) = (place.pending, false);
         if let Some(lasts) = &mut consumer.lasts {
@@ -466,6 +406,10 @@ impl Reader {
             // What is left, if anything, lies behind this message: a consumer of just that counts
             // right.
             self.consumer = None;
+        } else if is_the_last {
+            // Who wants more than that is likely to want much more.
+            self.consumer = None;
+            self.spec.window = self.spec.window.and_then(|most| most.checked_mul(WINDOW_GROWTH));
         }
         self.behind_since.get_or_insert(self.heard);
         self.is_not_too_far_behind()

@@ -222,6 +222,14 @@ pub(crate) fn history(sql: &Connection, name: &str, now: i64) -> JobResult<Vec<S
     Ok(all)
 }
 
+const PAGE: &str = "\
+    SELECT revision, op, written, expires, due, \
+    CASE ?5 WHEN 1 THEN NULL ELSE body END, \
+    CASE ?5 WHEN 1 THEN NULL ELSE headers END, \
+    CASE ?5 WHEN 1 THEN x'' ELSE value END, name \
+    FROM latest WHERE name >= ?1 AND name != ?2 AND (?3 IS NULL OR name < ?3) \
+    AND op = 0 AND (due IS NULL OR due > ?4) ORDER BY name LIMIT ?6";
+
 /// At most `limit` live rows of `span` behind the name `after`, by name, without their values if
 /// `names_only`.
 pub(crate) fn page(
@@ -230,16 +238,12 @@ pub(crate) fn page(
     page: Page<'_>,
     mut each: impl FnMut(Row) -> JobResult<()>,
 ) -> JobResult<Option<String>> {
-    const SQL: &str = "SELECT revision, op, written, expires, due, \
-                       CASE ?5 WHEN 1 THEN NULL ELSE body END, \
-                       CASE ?5 WHEN 1 THEN NULL ELSE headers END, \
-                       CASE ?5 WHEN 1 THEN x'' ELSE value END, name \
-                       FROM latest WHERE name >= ?1 AND name > ?2 AND (?3 IS NULL OR name < ?3) \
-                       AND op = 0 AND (due IS NULL OR due > ?4) ORDER BY name LIMIT ?6";
-    let mut statement = sql.prepare_cached(SQL)?;
+    let mut statement = sql.prepare_cached(PAGE)?;
     let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+    // One bound below: of two SQLite would search by the first, and pass over all pages before.
+    let from = page.after.max(span.from.as_str());
     let parameters =
-        params![span.from, page.after, span.to, page.now, i64::from(page.names_only), limit];
+        params![from, page.after, span.to, page.now, i64::from(page.names_only), limit];
     let mut rows = statement.query(parameters)?;
     let (mut last, mut found) = (None, 0);
     while let Some(row) = rows.next()? {
@@ -373,4 +377,37 @@ pub(crate) fn time(nanos: i64) -> SystemTime {
 /// `age` after `at`.
 pub(crate) fn later(at: i64, age: Duration) -> i64 {
     at.saturating_add(nanos_of(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::StatementStatus;
+
+    #[test]
+    fn a_late_page_is_as_short_as_an_early_one() {
+        let sql = Connection::open_in_memory().unwrap();
+        sql.execute_batch(MIGRATIONS[0]).unwrap();
+        sql.execute_batch(
+            "WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
+             INSERT INTO latest (name, revision, op, size, written, value) \
+             SELECT format('k%05d', i), i + 1, 0, 1, 0, x'00' FROM n",
+        )
+        .unwrap();
+        let span = Span { from: String::new(), to: None };
+        let steps = |after: &str| {
+            let wanted = Page { after, limit: 10, now: 0, names_only: true };
+            let mut names = Vec::new();
+            let next = page(&sql, &span, wanted, |row| {
+                names.push(row.name);
+                Ok(())
+            });
+            assert_eq!(next.unwrap(), names.last().cloned());
+            let statement = sql.prepare_cached(PAGE).unwrap();
+            (names.swap_remove(0), statement.reset_status(StatementStatus::VmStep))
+        };
+        let (early, late) = (steps("k00004"), steps("k09900"));
+        assert_eq!((&*early.0, &*late.0), ("k00005", "k09901"));
+        assert_eq!(late.1, early.1);
+    }
 }

@@ -57,10 +57,12 @@ impl NatsKv {
                 .because("a page holds at least one key"));
         }
         let after = after.map_or(Ok(0), |cursor| self.parse_cursor(&scope, &cursor, call))?;
-        let scan = listing(call.operation, scope.clone(), Begin::After(after));
+        // One more than asked for tells whether there is more.
+        let window = u32::try_from(limit.saturating_add(1)).ok();
+        let listing = listing(call.operation, scope.clone(), Begin::After(after));
+        let scan = Scan { window, ..listing };
         let (facts, scanned) = self.scan(scan, call).await?;
         let mut records = until_caught_up(scanned);
-        // One more than asked for tells whether there is more.
         let mut found: Vec<(Key, u64)> = Vec::new();
         while found.len() <= limit {
             let wanted = limit + 1 - found.len();
@@ -232,7 +234,7 @@ impl NatsKv {
 }
 
 fn listing(operation: &'static str, scope: Scope, from: Begin) -> Scan {
-    Scan { operation, scope, from, headers_only: true, follow: Follow::No }
+    Scan { operation, scope, from, headers_only: true, follow: Follow::No, window: None }
 }
 
 /// The records that were there at the beginning.

@@ -29,6 +29,8 @@ pub(super) struct Scan {
     pub(super) headers_only: bool,
     /// Whether it goes on for ever, and must therefore not lag behind what is remembered.
     pub(super) follow: Follow,
+    /// How many records are likely to be wanted, where those are few of many.
+    pub(super) window: Option<u32>,
 }
 
 impl NatsKv {
@@ -49,6 +51,7 @@ impl NatsKv {
             away_max: facts.marker_ttl.filter(|_| scan.follow == Follow::Yes),
             created: facts.created.clone(),
             asks_for_end: scan.from != Begin::Now,
+            window: scan.window,
         };
         let stems = facts.keyspace.stems().to_vec();
         let delivered = if spec.filters.is_empty() {

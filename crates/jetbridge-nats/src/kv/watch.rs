@@ -39,6 +39,7 @@ impl NatsKv {
                 from,
                 headers_only: watch.keys_only,
                 follow: Follow::Yes,
+                window: None,
             };
             let (facts, scanned) = kv.scan(scan, &call).await?;
             let watching = Watching {

@@ -1,5 +1,6 @@
 //! Buckets of keys as their streams have them: what a server is asked for, and what is left.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ jetbridge_testkit::on_every_server!(
     a_fed_bucket_is_read_under_its_own_keys,
     a_bucket_made_anew_is_another_one,
     reads_leave_no_consumer,
+    a_page_takes_little_more_than_it_holds,
 );
 
 async fn listed(kv: &dyn Kv) -> Vec<Key> {
@@ -336,5 +338,27 @@ async fn reads_leave_no_consumer(release: Release) {
         (store.messages_and_consumers().await.1 == 0).then_some(())
     })
     .await;
+    store.close().await;
+}
+
+async fn a_page_takes_little_more_than_it_holds(release: Release) {
+    const KEYS: usize = 3000;
+    const LIMIT: usize = 100;
+    let store = Store::start(release).await;
+    let kv = store.kv(BucketSpec::default()).await;
+    let kv = &kv;
+    let putting = (0..KEYS).map(|n| async move { put(&**kv, &format!("k{n}"), "1").await });
+    futures_util::future::join_all(putting).await;
+    let statistics = store.backend.client().statistics();
+    let mut cursor = None;
+    for expected in 1..=KEYS / LIMIT {
+        let before = statistics.in_messages.load(Ordering::Relaxed);
+        let page = kv.page(Scope::All, cursor, LIMIT).await.unwrap();
+        let taken = statistics.in_messages.load(Ordering::Relaxed) - before;
+        assert_eq!(page.keys.len(), LIMIT);
+        assert!(taken < 2 * LIMIT as u64, "page {expected} took {taken} messages");
+        cursor = page.next;
+        assert_eq!(cursor.is_some(), expected < KEYS / LIMIT);
+    }
     store.close().await;
 }
