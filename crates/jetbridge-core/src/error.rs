@@ -6,10 +6,11 @@
 //! must not lose the operation and the key.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+type Source = dyn std::error::Error + Send + Sync + 'static;
 
 /// What the caller can do about a failure.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -68,9 +69,12 @@ pub enum Outcome {
 /// Everything an operator needs to act on a failure.
 ///
 /// `Display` prints this layer only, as `kv.put: conflict: key=a, revision=7`; the chain of
-/// [`source`](std::error::Error::source)s is the reporter's to print.
+/// [`source`](std::error::Error::source)s is the reporter's to print. Clones are for callers that
+/// waited for the same answer.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     operation: &'static str,
@@ -79,7 +83,7 @@ struct Inner {
     message: Option<String>,
     context: Vec<(&'static str, String)>,
     hint: Option<String>,
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
 }
 
 impl Error {
@@ -114,8 +118,8 @@ impl Error {
 
     /// Sets the cause.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
-        self.0.source = Some(source.into());
+    pub fn caused_by(mut self, source: impl Into<Box<Source>>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -23,6 +23,7 @@ use jetbridge_core::{
 };
 
 use crate::api::{Api, Purge, Stored, Which};
+use crate::combine::{self, Combine, Part, Turn};
 use crate::copies::Copies;
 use crate::error::{ApiError, malformed};
 use crate::request::{Call, Outgoing};
@@ -57,6 +58,13 @@ struct Inner {
     seen: AtomicU64,
     /// Messages of each counter that the stream surely keeps.
     kept: u64,
+    combine: Combine,
+}
+
+/// One message to a counter on its way; when it ends, what has come meanwhile goes next.
+struct Flight {
+    counters: NatsCounters,
+    key: Key,
 }
 
 /// The stream behind a bucket of counters.
@@ -148,6 +156,7 @@ impl NatsCounters {
             operations: AtomicU64::new(0),
             seen: AtomicU64::new(info.state.last_seq),
             kept: kept(&info.config),
+            combine: Combine::default(),
         }))
     }
 
@@ -171,6 +180,72 @@ impl NatsCounters {
             // Rare, so its room is not that of every addition.
             answered => Box::pin(addition.settle(answered)).await,
         }
+    }
+}
+
+impl NatsCounters {
+    /// Adds `n` alone, and returns the sum if it is in range.
+    async fn add_one(&self, key: &Key, n: i64) -> Result<i64> {
+        let n = i128::from(n);
+        let sum = self.add(key, n).await.map_err(|error| self.about(error, key))?;
+        match i64::try_from(sum) {
+            Ok(sum) => Ok(sum),
+            Err(_beyond) => {
+                self.take_back(key, n).await?;
+                let error = Error::new(ErrorKind::LimitExceeded, ADD);
+                Err(self.about(error.because("the sum is out of range").with("delta", n), key))
+            }
+        }
+    }
+
+    /// The server counts on beyond what a sum may be, so what was added is taken back.
+    async fn take_back(&self, key: &Key, n: i128) -> Result<()> {
+        let taken = self.add(key, -n).await;
+        taken.map(drop).map_err(|error| self.about(error.outcome_unknown(), key))
+    }
+
+    /// Adds what several callers wait for, and tells each its sum.
+    async fn add_together(&self, key: &Key, parts: Vec<Part>) {
+        let total = combine::total(&parts);
+        let added = match self.add(key, total).await {
+            Ok(sum) => match combine::sums(&parts, sum) {
+                Some(sums) => Ok(sums),
+                // Which of them fit is for the server to say, one by one.
+                None => match self.take_back(key, total).await {
+                    Ok(()) => return self.add_each(key, parts).await,
+                    Err(error) => Err(error),
+                },
+            },
+            Err(error) => Err(self.about(error, key)),
+        };
+        match added {
+            Ok(sums) => parts.into_iter().zip(sums).for_each(|(part, sum)| part.tell(Ok(sum))),
+            Err(error) => parts.into_iter().for_each(|part| part.tell(Err(error.clone()))),
+        }
+    }
+
+    async fn add_each(&self, key: &Key, parts: Vec<Part>) {
+        for part in parts {
+            let sum = self.add_one(key, part.n).await;
+            part.tell(sum);
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let parts = self.counters.0.combine.end(&self.key);
+        if parts.is_empty() {
+            return;
+        }
+        let flight = Self { counters: self.counters.clone(), key: self.key.clone() };
+        // A caller may be dropped where there is no runtime any more: then nobody waits either.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        self.counters.0.api.link().tasks().spawn_until_stop(async move {
+            flight.counters.add_together(&flight.key, parts).await;
+        });
     }
 }
 
@@ -371,19 +446,16 @@ impl Counters for NatsCounters {
     }
 
     async fn fetch_add(&self, key: &Key, n: i64) -> Result<i64> {
-        let n = i128::from(n);
-        let sum = self.add(key, n).await.map_err(|error| self.about(error, key))?;
-        if let Ok(sum) = i64::try_from(sum) {
-            return Ok(sum);
+        match self.0.combine.begin(key, n) {
+            Turn::Now => {
+                let _flight = Flight { counters: self.clone(), key: key.clone() };
+                self.add_one(key, n).await
+            }
+            Turn::Later(hear) => hear.await.unwrap_or_else(|_stopped| {
+                let error = Error::new(ErrorKind::Unavailable, ADD).outcome_unknown();
+                Err(self.about(error.because("the connection was closed meanwhile"), key))
+            }),
         }
-        // The server counts on beyond what a sum may be, so what was added is taken back.
-        self.add(key, -n).await.map_err(|error| self.about(error.outcome_unknown(), key))?;
-        Err(self.about(
-            Error::new(ErrorKind::LimitExceeded, ADD)
-                .because("the sum is out of range")
-                .with("delta", n),
-            key,
-        ))
     }
 
     async fn value(&self, key: &Key) -> Result<Option<i64>> {

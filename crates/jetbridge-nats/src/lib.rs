@@ -14,6 +14,7 @@ mod buckets;
 mod bus;
 mod call;
 mod clock;
+mod combine;
 mod connect;
 mod consumer;
 mod consumers;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
+use futures_util::poll;
 use jetbridge_core::{
     Backend as _, Backoff, BucketName, BucketSpec, Counters, ErrorKind, Open, Outcome, PutOpts,
     Support,
@@ -26,6 +27,9 @@ jetbridge_testkit::on_every_server!(
     an_addition_over_a_broken_connection_counts_once,
     counting_is_exact_while_acknowledgements_are_lost_and_the_server_is_killed,
     who_may_count_needs_no_more,
+    callers_at_once_get_sums_of_their_own,
+    callers_at_once_stop_at_the_end_of_the_range,
+    a_caller_that_gives_up_takes_nobody_along,
 );
 
 const TASKS: usize = 8;
@@ -185,6 +189,86 @@ async fn who_may_count_needs_no_more(release: Release) {
     };
     assert_eq!(denied.kind(), ErrorKind::PermissionDenied, "{denied:?}");
     assert!(user.close(GRACE).await.is_clean());
+}
+
+async fn callers_at_once_get_sums_of_their_own(release: Release) {
+    const CALLERS: i64 = 200;
+    let store = Store::start(release).await;
+    let counters = counters(&store.backend).await;
+    let counters = &*counters;
+    let sums = join_all((1..=CALLERS).map(|n| async move { (add(counters, n).await, n) })).await;
+    // In one order each sum is the one before and what was added.
+    let mut sums: Vec<_> = sums;
+    sums.sort_unstable();
+    let mut before = 0;
+    for (sum, n) in sums {
+        assert_eq!(sum, before + n);
+        before = sum;
+    }
+    assert_eq!(value(counters).await, Some(CALLERS * (CALLERS + 1) / 2));
+    if let Some(stream) = stream(&store).await {
+        let messages = stream["state"]["messages"].as_i64().unwrap();
+        assert!(messages < CALLERS / 2, "{messages} messages for {CALLERS} callers at once");
+    }
+    store.close().await;
+}
+
+async fn callers_at_once_stop_at_the_end_of_the_range(release: Release) {
+    const LEFT: i64 = 10;
+    let store = Store::start(release).await;
+    let counters = counters(&store.backend).await;
+    add(&*counters, i64::MAX - LEFT).await;
+    let n = key("n");
+    let told = join_all((0..50).map(|_| counters.fetch_add(&n, 1))).await;
+    let (sums, refused): (Vec<_>, Vec<_>) = told.into_iter().partition(Result::is_ok);
+    let mut sums: Vec<i64> = sums.into_iter().map(Result::unwrap).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, (i64::MAX - LEFT + 1..=i64::MAX).collect::<Vec<_>>());
+    for error in refused.into_iter().map(Result::unwrap_err) {
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error:?}");
+    }
+    assert_eq!(value(&*counters).await, Some(i64::MAX));
+    store.close().await;
+}
+
+async fn a_caller_that_gives_up_takes_nobody_along(release: Release) {
+    let (store, proxy) = Store::start_behind_proxy(release).await;
+    let counters = counters(&store.backend).await;
+    add(&*counters, 0).await;
+    proxy.stall();
+    let n = key("n");
+    let mut callers: Vec<_> = (0..20).map(|_| Box::pin(counters.fetch_add(&n, 1))).collect();
+    for caller in &mut callers {
+        assert!(poll!(caller).is_pending());
+    }
+    // Those at the front are under way, those behind them wait.
+    let kept = callers.split_off(2);
+    drop(callers);
+    proxy.resume();
+    let mut sums: Vec<i64> = join_all(kept).await.into_iter().map(Result::unwrap).collect();
+    sums.sort_unstable();
+    sums.dedup();
+    assert_eq!(sums.len(), 18, "each has a sum of its own");
+    let now = value(&*counters).await.unwrap();
+    assert!((18..=20).contains(&now), "{now}");
+    assert_eq!(sums.last(), Some(&now));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn callers_at_once_all_hear_of_a_failure() {
+    let store = Store::start(Release::Newest).await;
+    let counters = counters(&store.backend).await;
+    add(&*counters, 1).await;
+    let deleted = store.ask("$JS.API.STREAM.DELETE.CTR_b", Value::Null).await;
+    assert_eq!(deleted["success"], true, "{deleted}");
+    let n = key("n");
+    for told in join_all((0..20).map(|_| counters.fetch_add(&n, 1))).await {
+        let error = told.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+        assert_eq!(error.outcome(), Outcome::NotApplied, "{error:?}");
+    }
+    store.close().await;
 }
 
 /// Where the messages that would tell are gone, and with them the memory of a server that was
