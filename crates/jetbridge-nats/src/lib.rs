@@ -30,6 +30,7 @@ mod intake;
 mod keyspace;
 mod kv;
 mod link;
+mod mailbox;
 mod merge;
 mod message;
 mod object;

@@ -350,6 +350,8 @@ impl Reader {
         };
         if let Some(window) = self.spec.window {
             (config.ack_policy, config.max_ack_pending) = (AckPolicy::All, i64::from(window));
+            // It would stop and wait for answers long before the window does.
+            config.flow_control = false;
         }
         match self.spec.filters.as_slice() {
             [] => {}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, future::join_all};
+use futures_util::{StreamExt as _, future::join_all, poll};
 use jetbridge_core::{
     AppendOpts, Backend as _, BucketSpec, ConnectionState, ErrorKind, Message, Open, Outcome,
     PutOpts, Read, Subject, Verdict,
@@ -24,6 +24,7 @@ jetbridge_testkit::on_every_server!(
     requests_in_flight_are_settled_when_the_connection_dies,
     what_was_not_sent_is_not_applied,
     dropped_requests_leave_no_entry,
+    requests_that_are_given_up_leave_answers_to_others,
     a_server_without_jetstream_says_so_at_once,
     a_value_over_the_limit_does_not_close_the_connection,
     closing_ends_everything,
@@ -122,6 +123,34 @@ async fn dropped_requests_leave_no_entry(release: Release) {
     assert!(nothing_waits(&store.backend), "{:?}", store.backend);
     proxy.resume();
     assert_eq!(read(&*kv, "a").await.as_deref(), Some("0"), "late answers disturb nobody");
+    store.close().await;
+}
+
+/// Who waits alone takes the answers where they arrive; whoever comes next must not depend on it.
+async fn requests_that_are_given_up_leave_answers_to_others(release: Release) {
+    let (store, proxy) = Store::start_behind_proxy(release).await;
+    let kv = store.kv(BucketSpec::default()).await;
+    put(&*kv, "k", "v").await;
+    let key = key("k");
+    for again in [false, true] {
+        proxy.stall();
+        let mut first = Box::pin(kv.get(&key, Read::Fresh));
+        assert!(poll!(&mut first).is_pending());
+        let mut second = Box::pin(kv.get(&key, Read::Fresh));
+        assert!(poll!(&mut second).is_pending());
+        if again {
+            assert!(poll!(&mut first).is_pending());
+        }
+        drop(first);
+        proxy.resume();
+        assert_eq!(second.await.unwrap().unwrap().value, "v");
+        // And one that nobody waits for any more.
+        let mut given_up = Box::pin(kv.get(&key, Read::Fresh));
+        assert!(poll!(&mut given_up).is_pending());
+        drop(given_up);
+        assert_eq!(read(&*kv, "k").await.as_deref(), Some("v"));
+    }
+    assert!(nothing_waits(&store.backend));
     store.close().await;
 }
 
