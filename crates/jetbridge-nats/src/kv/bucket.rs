@@ -40,6 +40,8 @@ pub(crate) struct Bucket {
     pub(crate) witness: Arc<Witness>,
     /// Set once a permission for asking for many keys at once turned out to be missing.
     pub(crate) many_denied: AtomicBool,
+    /// Set once a permission for reading without a filter turned out to be missing.
+    pub(super) unfiltered_denied: AtomicBool,
     writer: String,
     writes: AtomicU64,
     /// Unconditional writes under way.
@@ -82,6 +84,7 @@ impl Bucket {
             fates: Fates::default(),
             witness,
             many_denied: AtomicBool::new(false),
+            unfiltered_denied: AtomicBool::new(false),
             writer: format!("{:x}", random::u64()),
             writes: AtomicU64::new(0),
             blind: AtomicUsize::new(0),

@@ -1,6 +1,7 @@
 //! Keys, pages of keys, histories, and the purge of many.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_core::stream::BoxStream;
 use futures_util::FutureExt as _;
@@ -11,7 +12,7 @@ use jetbridge_core::{
 };
 
 use super::NatsKv;
-use super::scan::{Scan, Scanned};
+use super::scan::{Filtered, Scan, Scanned};
 use crate::api::{Purge, Which};
 use crate::facts::Facts;
 use crate::reader::{Begin, Follow};
@@ -57,10 +58,29 @@ impl NatsKv {
                 .because("a page holds at least one key"));
         }
         let after = after.map_or(Ok(0), |cursor| self.parse_cursor(&scope, &cursor, call))?;
+        let denied = &self.bucket.unfiltered_denied;
+        if scope == Scope::All && !denied.load(Ordering::Relaxed) {
+            // A server looks through all keys to say how many a filter lets through, even if that
+            // is all of them, and does so for every page.
+            match self.page_behind(&scope, (after, limit), Filtered::No, call).await {
+                Err(error) if may_not_ask(&error) => denied.store(true, Ordering::Relaxed),
+                page => return page,
+            }
+        }
+        self.page_behind(&scope, (after, limit), Filtered::Yes, call).await
+    }
+
+    async fn page_behind(
+        &self,
+        scope: &Scope,
+        (after, limit): (u64, usize),
+        filtered: Filtered,
+        call: &Call,
+    ) -> Result<Page> {
         // One more than asked for tells whether there is more.
         let window = u32::try_from(limit.saturating_add(1)).ok();
         let listing = listing(call.operation, scope.clone(), Begin::After(after));
-        let scan = Scan { window, ..listing };
+        let scan = Scan { window, filtered, ..listing };
         let (facts, scanned) = self.scan(scan, call).await?;
         let mut records = until_caught_up(scanned);
         let mut found: Vec<(Key, u64)> = Vec::new();
@@ -75,7 +95,7 @@ impl NatsKv {
         }
         let more = found.len() > limit;
         found.truncate(limit);
-        let next = found.last().filter(|_| more).map(|(_, at)| self.cursor(&scope, *at));
+        let next = found.last().filter(|_| more).map(|(_, at)| self.cursor(scope, *at));
         Ok(Page::new(found.into_iter().map(|(key, _)| key).collect(), next))
     }
 
@@ -234,7 +254,15 @@ impl NatsKv {
 }
 
 fn listing(operation: &'static str, scope: Scope, from: Begin) -> Scan {
-    Scan { operation, scope, from, headers_only: true, follow: Follow::No, window: None }
+    Scan {
+        operation,
+        scope,
+        from,
+        headers_only: true,
+        follow: Follow::No,
+        window: None,
+        filtered: Filtered::Yes,
+    }
 }
 
 /// The records that were there at the beginning.

@@ -31,6 +31,15 @@ pub(super) struct Scan {
     pub(super) follow: Follow,
     /// How many records are likely to be wanted, where those are few of many.
     pub(super) window: Option<u32>,
+    pub(super) filtered: Filtered,
+}
+
+/// Whether the server is told which subjects are meant. What it delivers is looked at anyway; the
+/// permission to read everything in a stream is another one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Filtered {
+    No,
+    Yes,
 }
 
 impl NatsKv {
@@ -42,6 +51,8 @@ impl NatsKv {
     ) -> Result<(std::sync::Arc<Facts>, BoxStream<'static, Result<Scanned>>)> {
         let facts = self.bucket.facts(call).await?;
         let filters = self.names.filters(&facts.keyspace, &scan.scope, scan.operation)?;
+        let means_none = filters.is_empty();
+        let filters = if scan.filtered == Filtered::Yes { filters } else { Vec::new() };
         let spec = ReaderSpec {
             operation: scan.operation,
             stream: self.bucket.stream.clone(),
@@ -54,7 +65,7 @@ impl NatsKv {
             window: scan.window,
         };
         let stems = facts.keyspace.stems().to_vec();
-        let delivered = if spec.filters.is_empty() {
+        let delivered = if means_none {
             // No key is meant, so nothing ever comes.
             stream::iter([Ok(Event::CaughtUp)]).chain(stream::pending()).boxed()
         } else {

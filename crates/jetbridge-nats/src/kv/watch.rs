@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jetbridge_core::{Change, Error, Key, Result, Revision, Start, Watch};
 
 use super::NatsKv;
-use super::scan::{Scan, Scanned};
+use super::scan::{Filtered, Scan, Scanned};
 use crate::facts::Facts;
 use crate::reader::{Begin, Follow};
 use crate::record::{Record, has_passed};
@@ -40,6 +40,7 @@ impl NatsKv {
                 headers_only: watch.keys_only,
                 follow: Follow::Yes,
                 window: None,
+                filtered: Filtered::Yes,
             };
             let (facts, scanned) = kv.scan(scan, &call).await?;
             let watching = Watching {
