@@ -177,7 +177,7 @@ impl Shape {
     fn check(self, text: &str) -> Result<(), &'static str> {
         let (is, what) = match self {
             // What names and header fields say is read where it means something.
-            Self::Text | Self::Word | Self::Tags | Self::Star => (true, ""),
+            Self::Text | Self::Word | Self::Tags => (true, ""),
             Self::Duration => (
                 parse_duration(text).is_ok_and(|time| !time.is_zero()),
                 "a duration that is not nothing, such as `90s`",

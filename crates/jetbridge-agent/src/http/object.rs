@@ -194,12 +194,15 @@ async fn present(objects: &dyn Objects, name: &ObjectName) -> Result<Option<Revi
 pub(super) async fn delete(call: Call) -> Answered {
     let (objects, name) = (open(&call).await?, name(&call)?);
     let condition = condition::of_write(&call.headers)?;
-    let present = match condition.must_look() {
+    let present = match condition.must_look_to_delete() {
         true => present(&*objects, &name).await?,
         false => None,
     };
+    let Some(expect) = condition.over_deletion(present)? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
     let mut opts = DeleteOpts::new();
-    opts.expect = condition.over(present)?;
+    opts.expect = expect;
     objects.delete(&name, opts).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

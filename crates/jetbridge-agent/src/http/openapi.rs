@@ -90,7 +90,6 @@ fn parameter_json(parameter: &Parameter, place: &str) -> Value {
         }
         Shape::Word => json!({"type": "string", "pattern": WORD}),
         Shape::Flag => json!({"type": "string", "enum": ["1"]}),
-        Shape::Star => json!({"type": "string", "enum": ["*"]}),
         Shape::Tags => {
             let tag = r#"(W/)?"[!#-~]*""#;
             json!({"type": "string", "pattern": format!("^([*]|{tag}(, *{tag})*)$")})

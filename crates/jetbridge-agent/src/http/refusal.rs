@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use jetbridge_core::{Error, ErrorKind, Outcome, Revision};
 use serde_json::{Value, json};
 
+use super::condition::etag;
+
 /// In seconds: most of what cannot be had now is there soon.
 const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
@@ -69,9 +71,9 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unavailable, message)
     }
 
-    /// Says which revision a condition met.
+    /// Says which revision a condition met. Stores call what is not there revision 0: it is none.
     pub(crate) fn over(mut self, present: Option<Revision>) -> Self {
-        self.0.revision = present;
+        self.0.revision = present.filter(|revision| revision.0 != 0);
         self
     }
 
@@ -120,7 +122,7 @@ impl From<&Error> for Refusal {
         refusal.0.hint = error.hint_text().map(str::to_owned);
         refusal.0.outcome = error.outcome();
         if error.kind() == ErrorKind::Conflict {
-            refusal.0.revision = error.present_revision();
+            refusal = refusal.over(error.present_revision());
         }
         refusal
     }
@@ -140,10 +142,8 @@ impl IntoResponse for Refusal {
         {
             headers.insert(RETRY_AFTER, RETRY_SOON);
         }
-        if let Some(revision) = self.0.revision
-            && let Ok(etag) = HeaderValue::try_from(format!("\"{revision}\""))
-        {
-            headers.insert(ETAG, etag);
+        if let Some(revision) = self.0.revision {
+            headers.insert(ETAG, etag(revision));
         }
         if let Some((name, value)) = self.0.header {
             headers.insert(name, value);

@@ -26,18 +26,18 @@ const PREFIX: Parameter =
     Parameter { name: "prefix", summary: "Only what begins so.", shape: Shape::Text };
 const IF_MATCH: Parameter = Parameter {
     name: "If-Match",
-    summary: "Only if this revision is there, in quotes; `*`: only if any is.",
+    summary: "Only if one of these revisions is there, in quotes; `*`: only if any is.",
     shape: Shape::Tags,
 };
 const UNKNOWN: Parameter = Parameter {
     name: "If-None-Match",
-    summary: "304 if this revision is there.",
+    summary: "304 if one of these revisions is there.",
     shape: Shape::Tags,
 };
 const ABSENT: Parameter = Parameter {
     name: "If-None-Match",
-    summary: "Only if there is nothing; not together with `If-Match`.",
-    shape: Shape::Star,
+    summary: "Only if none of these revisions is there; `*`: only if there is nothing.",
+    shape: Shape::Tags,
 };
 
 fn process_operations() -> Vec<Operation> {
@@ -133,7 +133,7 @@ fn kv_operations() -> Vec<Operation> {
         Operation {
             needs: write,
             query: const { &[PURGE] },
-            headers: const { &[IF_MATCH] },
+            headers: const { &[IF_MATCH, ABSENT] },
             answers: const { &[GONE] },
             run: |call| kv::delete(call).boxed(),
             ..plain("kvDelete", Method::DELETE, KEY, "Deletes a key, if the condition holds.")
@@ -178,7 +178,7 @@ fn object_operations() -> Vec<Operation> {
         },
         Operation {
             needs: write,
-            headers: const { &[IF_MATCH] },
+            headers: const { &[IF_MATCH, ABSENT] },
             answers: const { &[GONE] },
             run: |call| object::delete(call).boxed(),
             ..plain("objectDelete", Method::DELETE, OBJECT, "Deletes an object.")

@@ -70,8 +70,6 @@ pub(crate) enum Shape {
     Word,
     /// `*`, or revisions in quotes.
     Tags,
-    /// `*`.
-    Star,
 }
 
 /// Keys in a page at most: an answer of about 10 MiB.
