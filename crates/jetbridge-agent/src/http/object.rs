@@ -19,7 +19,7 @@ use jetbridge_core::{
 };
 use serde_json::{Value, json};
 
-use super::call::{Call, too_large};
+use super::call::{Call, broken, too_large};
 use super::condition::{self, etag};
 use super::kv::{inert, milliseconds};
 use super::refusal::Refusal;
@@ -182,6 +182,7 @@ pub(super) async fn put(mut call: Call) -> Answered {
     let info =
         objects.put(&name, body.boxed(), opts).await.map_err(|error| match error.operation() {
             "http.body" if error.kind() == ErrorKind::LimitExceeded => too_large(most),
+            "http.body" => broken(&error),
             _ => Refusal::from(error),
         })?;
     Ok(([(ETAG, etag(info.revision))], Json(info_json(&info))).into_response())
