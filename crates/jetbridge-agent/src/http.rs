@@ -209,11 +209,18 @@ async fn operate(
     if operation.is_long {
         return running.await;
     }
-    timeout(api.timeout, running).await.unwrap_or_else(|_elapsed| {
-        let message = format!("there was no answer within {:?}: it may still be done", api.timeout);
-        Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unavailable, message)
-            .hint("see /v1/status for the store; `timeout:` of the file's `http:` is the limit"))
-    })
+    timeout(api.timeout, running).await.unwrap_or_else(|_elapsed| Err(late(api, operation)))
+}
+
+/// 504: there was no answer in time. What only looks can look again; anything else may be done.
+fn late(api: &Api, operation: &Operation) -> Refusal {
+    let message = format!("there was no answer within {:?}", api.timeout);
+    let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unavailable, message);
+    let limit = "`timeout:` of the file's `http:` is the limit, and /v1/status has the store";
+    match operation.method {
+        http::Method::GET => refusal.hint(limit),
+        _ => refusal.unknown().hint(format!("see what is there before you do it again; {limit}")),
+    }
 }
 
 /// What the table does not know is a component's.

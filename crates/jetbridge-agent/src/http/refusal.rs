@@ -77,6 +77,16 @@ impl Refusal {
         self
     }
 
+    /// 504: the write may have happened, though its answer did not come in time.
+    pub(crate) fn unknown(mut self) -> Self {
+        self.0.status = StatusCode::GATEWAY_TIMEOUT;
+        self.0.outcome = Outcome::Unknown;
+        if self.0.hint.is_none() {
+            self.0.hint = Some("see what is there before you write it again".to_owned());
+        }
+        self
+    }
+
     /// Says what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
@@ -120,11 +130,14 @@ impl From<&Error> for Refusal {
         };
         let mut refusal = Self::new(status, error.kind(), error.to_string());
         refusal.0.hint = error.hint_text().map(str::to_owned);
-        refusal.0.outcome = error.outcome();
         if error.kind() == ErrorKind::Conflict {
             refusal = refusal.over(error.present_revision());
         }
-        refusal
+        match error.outcome() {
+            // To come back and do it again is not what it asks for.
+            Outcome::Unknown => refusal.unknown(),
+            Outcome::NotApplied => refusal,
+        }
     }
 }
 
