@@ -12,6 +12,7 @@ use jetbridge_core::{
     Backend, BucketKind, BucketName, Digest, Kv, Objects, Open, Pattern, Result, Secret, Subject,
 };
 use subtle::{Choice, ConstantTimeEq as _};
+use tokio::sync::watch;
 
 use super::refusal::Refusal;
 use crate::bucket::BucketSection;
@@ -216,7 +217,11 @@ fn within(asked: &str, granted: &str) -> bool {
 
 /// The buckets that the files grant, and those that are open. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Grants(Arc<RwLock<Granted>>);
+pub(crate) struct Grants {
+    granted: Arc<RwLock<Granted>>,
+    /// Heard by what runs for as long as it is granted.
+    declared: watch::Sender<()>,
+}
 
 #[derive(Debug, Default)]
 struct Granted {
@@ -231,6 +236,19 @@ impl Grants {
         let reach = buckets.iter().map(|it| ((it.kind.as_str(), it.name.clone()), it.http));
         let reach = reach.collect();
         *self.write() = Granted { reach, ..Granted::default() };
+        self.declared.send_replace(());
+    }
+
+    /// Resolves, to the refusal, once the files do not grant the bucket in that way any more.
+    pub(crate) async fn withdrawn(self, kind: BucketKind, bucket: BucketName, way: Way) -> Refusal {
+        let mut declared = self.declared.subscribe();
+        loop {
+            if let Err(refusal) = self.check(kind, &bucket, way) {
+                return refusal;
+            }
+            // The sender is ours: it is never gone.
+            declared.changed().await.ok();
+        }
     }
 
     /// Refuses a bucket that no file grants in that way.
@@ -298,11 +316,11 @@ impl Grants {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Granted> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.granted.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Granted> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.granted.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::Api;
 use super::access::Caller;
+use super::events::Seen;
 use super::refusal::Refusal;
 use super::table::{PAGE_MAX, Parameter, Shape};
 
@@ -181,6 +182,10 @@ impl Shape {
         let (is, what) = match self {
             // What names and header fields say is read where it means something.
             Self::Text | Self::Word | Self::Tags => (true, ""),
+            Self::EventId => (
+                Seen::parse(text).is_some(),
+                "the id of an event, or a number that is not negative",
+            ),
             Self::Duration => (
                 parse_duration(text).is_ok_and(|time| !time.is_zero()),
                 "a duration that is not nothing, such as `90s`",

@@ -90,6 +90,9 @@ fn parameter_json(parameter: &Parameter, place: &str) -> Value {
         }
         Shape::Word => json!({"type": "string", "pattern": WORD}),
         Shape::Flag => json!({"type": "string", "enum": ["1"]}),
+        Shape::EventId => {
+            json!({"type": "string", "pattern": "^([0-9a-f]{1,16}-)?[0-9]{1,19}$"})
+        }
         Shape::Tags => {
             let tag = r#"(W/)?"[!#-~]*""#;
             json!({"type": "string", "pattern": format!("^([*]|{tag}(, *{tag})*)$")})

@@ -240,14 +240,17 @@ const LIMIT: Parameter =
     Parameter { name: "limit", summary: "Keys in the page, 1 to 10000.", shape: Shape::Page };
 const CURSOR: Parameter =
     Parameter { name: "cursor", summary: "`next` of the page before.", shape: Shape::Text };
-const AFTER: Parameter =
-    Parameter { name: "after", summary: "Only behind this revision.", shape: Shape::Natural };
+const AFTER: Parameter = Parameter {
+    name: "after",
+    summary: "Only behind this event or number.",
+    shape: Shape::EventId,
+};
 const KEYS_ONLY: Parameter =
     Parameter { name: "keys_only", summary: "Leave values out.", shape: Shape::Flag };
 const LAST_EVENT_ID: Parameter = Parameter {
     name: "Last-Event-ID",
     summary: "The id of the last event that was seen: go on behind it.",
-    shape: Shape::Natural,
+    shape: Shape::EventId,
 };
 const BY: Parameter =
     Parameter { name: "by", summary: "How much, 1 if left out.", shape: Shape::Integer };

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use jetbridge_core::MemoryBackend;
+use jetbridge_core::{BucketName, Key, MemoryBackend, Open, PutOpts};
+use jetbridge_testkit::eventually;
 
-use super::Served;
+use super::{Events, Served};
+use crate::rig::{Rig, WITHIN};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_reaches_a_bucket_that_the_file_does_not_grant() {
@@ -70,4 +72,43 @@ async fn a_token_may_what_it_says() {
     }
     assert_eq!(status("s3cr3t", "PUT", "/v1/kv/b/k", &[b'x'; 17]).await, 413);
     assert!(served.rig.stop().await.0.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_ends_when_its_grant_is_withdrawn() {
+    let text = |bucket: &str, read: &str| {
+        format!(
+            "http: {{listen: '127.0.0.1:0', token: s, tokens: {{r: {{token: r, read: [{read}]}}}}}}\n\
+             buckets: {{b: {{{bucket}}}, c: {{}}}}"
+        )
+    };
+    let mut rig = Rig::start(&text("", "b, c")).await;
+    let head = "Authorization: Bearer r\r\n";
+    let begun = async |rig: &Rig, path: &str| {
+        let address = rig.agent.http_address().unwrap();
+        eventually("the bucket is there", WITHIN, async || {
+            let mut events = Events::of(address, path, head).await;
+            events.has_status(200).await.then_some(events)
+        })
+        .await
+    };
+    let (mut withdrawn, mut kept) =
+        (begun(&rig, "/v1/kv/b:watch").await, begun(&rig, "/v1/kv/c:watch").await);
+    withdrawn.named("caught_up").await;
+    kept.named("caught_up").await;
+    rig.rewrite(&text("http: none", "b, c"));
+    rig.agent.reload().await.unwrap();
+    assert_eq!(withdrawn.named("error").await.data["kind"], "not found");
+    assert!(withdrawn.next().await.is_none());
+    let c = BucketName::parse("c").unwrap();
+    let kv = rig.backend.kv(&c, Open::existing()).await.unwrap();
+    kv.put(&Key::parse("k").unwrap(), "x".into(), PutOpts::new()).await.unwrap();
+    kept.named("put").await;
+    // Another list of a token is another server, though at the same address.
+    rig.rewrite(&text("http: none", "b"));
+    rig.agent.reload().await.unwrap();
+    assert!(kept.next().await.is_none());
+    let mut again = Events::of(rig.agent.http_address().unwrap(), "/v1/kv/c:watch", head).await;
+    assert!(again.has_status(403).await);
+    assert!(rig.stop().await.0.is_clean());
 }

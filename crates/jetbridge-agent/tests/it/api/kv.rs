@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use jetbridge_core::Backend;
+use jetbridge_core::{Backend, BucketKind, BucketName, BucketSpec, Key, Open, PutOpts};
 use jetbridge_testkit::eventually;
 use serde_json::json;
 
 use super::{Served, on_every_store};
 use crate::rig::WITHIN;
 
-on_every_store!(values_and_conditions, tags_mean_what_http_says, events_are_taken_up_again);
+on_every_store!(
+    values_and_conditions,
+    tags_mean_what_http_says,
+    events_are_taken_up_again,
+    a_bucket_made_anew_is_told_of
+);
 
 async fn values_and_conditions(backend: Arc<dyn Backend>) {
     let served = Served::start(backend, "").await;
@@ -77,6 +82,7 @@ async fn events_are_taken_up_again(backend: Arc<dyn Backend>) {
     let mut events = served.events("/v1/kv/b:watch?prefix=k/", &seen).await;
     assert_eq!(events.named("delete").await.data["key"], "k/1");
     events.named("caught_up").await;
+    // A number alone is what `revision` was: of this bucket, as far as anybody can tell.
     let mut ahead = served.events("/v1/kv/b:watch", "Last-Event-ID: 999999\r\n").await;
     ahead.named("reset").await;
     ahead.named("put").await;
@@ -132,5 +138,40 @@ async fn tags_mean_what_http_says(backend: Arc<dyn Backend>) {
     assert_eq!(status("PUT", "new", &format!("If-None-Match: {tag}")).await, 200);
     assert_eq!(status("PUT", "k", "If-Match: 7").await, 400);
     assert_eq!(status("GET", "k", "If-Match: \"7").await, 400);
+    assert!(served.rig.stop().await.0.is_clean());
+}
+
+async fn a_bucket_made_anew_is_told_of(backend: Arc<dyn Backend>) {
+    let served = Served::start(Arc::clone(&backend), "").await;
+    let mut events = served.events("/v1/kv/b:watch", "").await;
+    events.named("caught_up").await;
+    served.ask("PUT", "/v1/kv/b/old", "", b"x").await;
+    let seen = events.named("put").await.id.unwrap();
+    let (made, number) = seen.split_once('-').unwrap();
+    assert!(u64::from_str_radix(made, 16).is_ok() && number == "1", "{seen}");
+    drop(events);
+    let b = BucketName::parse("b").unwrap();
+    assert!(backend.delete_bucket(BucketKind::Kv, &b).await.unwrap());
+    let kv = backend.kv(&b, Open::ensure(BucketSpec::default())).await.unwrap();
+    // As many writes as were seen, and more: no number gives it away.
+    for key in ["a", "b"] {
+        kv.put(&Key::parse(key).unwrap(), "y".into(), PutOpts::new()).await.unwrap();
+    }
+    for path in ["/v1/kv/b:watch".to_owned(), format!("/v1/kv/b:watch?after={seen}")] {
+        let head = match path.contains('?') {
+            true => String::new(),
+            false => format!("Last-Event-ID: {seen}\r\n"),
+        };
+        let mut events = served.events(&path, &head).await;
+        events.named("reset").await;
+        assert_eq!(events.named("put").await.data["key"], "a");
+        assert_eq!(events.named("put").await.data["key"], "b");
+        let now = events.named("caught_up").await.id.unwrap();
+        assert!(!now.starts_with(made) && now.ends_with("-2"), "{now}");
+    }
+    for wrong in ["x", "-1", "1-", "1-2-3", "xyz-1", "+1", "1-+1"] {
+        let head = format!("Last-Event-ID: {wrong}\r\n");
+        assert_eq!(served.ask("GET", "/v1/kv/b:watch", &head, b"").await.status, 400, "{wrong}");
+    }
     assert!(served.rig.stop().await.0.is_clean());
 }
