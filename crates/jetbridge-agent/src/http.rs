@@ -9,6 +9,7 @@ mod bus;
 mod call;
 mod condition;
 mod events;
+mod held;
 mod kv;
 mod object;
 mod openapi;

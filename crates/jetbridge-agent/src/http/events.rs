@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::access::{Way, is_reserved};
 use super::call::Call;
+use super::held::{HELD_MAX, held};
 use super::kv::{change_json, milliseconds, put_bytes};
 use super::refusal::Refusal;
 use super::table::Answered;
@@ -183,9 +184,6 @@ fn until(
         }
     })
 }
-/// Messages held for a client that reads slowly, before some are dropped and it is told so. With
-/// 10,000 clients that read nothing this is what they cost, times the size of a message.
-const HELD_MAX: usize = 1024;
 
 pub(super) async fn subscribe(call: Call) -> Answered {
     let pattern = Pattern::parse(call.path("pattern"))?;
@@ -197,7 +195,7 @@ pub(super) async fn subscribe(call: Call) -> Answered {
         None => {
             let bus = call.api.overview.backend.bus();
             let subscribe = Subscribe::to(pattern).capacity(HELD_MAX);
-            let received = bus.subscribe(subscribe).await?;
+            let received = held(bus.subscribe(subscribe).await?, &call.api.tasks);
             let events = received.filter_map(async |received| match received {
                 Ok(Received::Message(message)) => message_json(&message)
                     .map(|json| Event::default().event("message").data(json.to_string())),
