@@ -34,6 +34,7 @@ use axum::{Router, http};
 use jetbridge_core::{BucketName, Error, ErrorKind, Pattern, Result, Secret, Subject, Tasks};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use self::access::{Caller, Needs, Tokens, Way};
 use self::process::METRICS_TYPE;
@@ -100,30 +101,125 @@ impl HttpSpec {
             timeout: REQUEST_TIMEOUT_DEFAULT,
         })
     }
+
+    fn acceptor(&self) -> Result<Option<TlsAcceptor>> {
+        self.tls.as_ref().map(TlsSpec::acceptor).transpose()
+    }
 }
 
 /// A server that listens.
 #[derive(Debug)]
 pub(crate) struct Http {
+    spec: HttpSpec,
     /// Where, with the port that was picked if the file says 0.
     pub(crate) address: SocketAddr,
+    listener: Arc<TcpListener>,
     tasks: Tasks,
 }
 
 impl Http {
     /// Binds, then serves in the background.
     pub(crate) async fn start(spec: &HttpSpec, overview: Overview) -> Result<Self> {
-        let tls = spec.tls.as_ref().map(TlsSpec::acceptor).transpose()?;
+        let tls = spec.acceptor()?;
         let (address, listener) = bind(spec.listen, "pick another `http: listen:`").await?;
         let tasks = Tasks::new();
         let router = router(spec, overview, &tasks);
-        tasks.spawn(serve::serve(listener, tls, router, tasks.clone()));
-        Ok(Self { address, tasks })
+        tasks.spawn(serve::serve(Arc::clone(&listener), tls, router, tasks.clone()));
+        Ok(Self { spec: spec.clone(), address, listener, tasks })
+    }
+
+    /// Serves as `spec` has it, where `present` did: at the same address, without letting go of
+    /// it if it is the same one. What cannot be had leaves what is there.
+    pub(crate) async fn listen_again(
+        present: &mut Option<Self>,
+        spec: Option<&HttpSpec>,
+        overview: Overview,
+    ) -> Result<()> {
+        let place = present.as_ref().zip(spec).map(|(http, spec)| http.place(spec.listen));
+        match (present.as_mut(), spec, place) {
+            (Some(http), Some(spec), Some(Place::Same)) if http.spec == *spec => return Ok(()),
+            (Some(http), Some(spec), Some(Place::Same)) => {
+                return http.serve_again(spec, overview).await;
+            }
+            (Some(_), Some(spec), Some(Place::Overlapping)) => {
+                return Self::move_to(present, spec, overview).await;
+            }
+            _ => {}
+        }
+        let next = match spec {
+            Some(spec) => Some(Self::start(spec, overview).await?),
+            None => None,
+        };
+        if let Some(http) = std::mem::replace(present, next) {
+            http.stop().await;
+        }
+        Ok(())
+    }
+
+    /// Where `listen` is, seen from where this listens.
+    fn place(&self, listen: SocketAddr) -> Place {
+        let (here, there) = (self.address.ip(), listen.ip());
+        let is_port = listen.port() == self.address.port();
+        match (here == there, is_port, listen.port()) {
+            // Port 0 is any, and this is one.
+            (true, true, _) | (true, _, 0) => Place::Same,
+            (false, true, _) if here.is_unspecified() || there.is_unspecified() => {
+                Place::Overlapping
+            }
+            _ => Place::Other,
+        }
+    }
+
+    /// Serves as `spec` has it, by the same listener: who connects meanwhile waits in its queue.
+    async fn serve_again(&mut self, spec: &HttpSpec, overview: Overview) -> Result<()> {
+        let tls = spec.acceptor()?;
+        self.stop().await;
+        self.tasks = Tasks::new();
+        let router = router(spec, overview, &self.tasks);
+        let listener = Arc::clone(&self.listener);
+        self.tasks.spawn(serve::serve(listener, tls, router, self.tasks.clone()));
+        self.spec = spec.clone();
+        Ok(())
+    }
+
+    /// Lets go of the present address, without which the system gives no other of that port, and
+    /// takes it again if that cannot be had.
+    async fn move_to(
+        present: &mut Option<Self>,
+        spec: &HttpSpec,
+        overview: Overview,
+    ) -> Result<()> {
+        let Some(http) = present.take() else { return Ok(()) };
+        http.stop().await;
+        let back = HttpSpec { listen: http.address, ..http.spec.clone() };
+        drop(http);
+        let moved = Self::start(spec, overview.clone()).await;
+        let (next, failed) = match moved {
+            Ok(next) => (next, Ok(())),
+            Err(error) => (Self::start(&back, overview).await?, Err(error)),
+        };
+        *present = Some(next);
+        failed
+    }
+
+    /// What a browser is given to get here.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.spec.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     pub(crate) async fn stop(&self) -> usize {
         self.tasks.stop(GRACE).await
     }
+}
+
+/// An address beside one that is listened on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    Same,
+    /// All addresses of a port, and one of them.
+    Overlapping,
+    Other,
 }
 
 /// Answers `/metrics` and nothing else on `address`, to whoever asks, as Litestream's `addr` does.
@@ -142,9 +238,9 @@ pub(crate) async fn serve_metrics(
     Ok(())
 }
 
-async fn bind(listen: SocketAddr, hint: &str) -> Result<(SocketAddr, TcpListener)> {
+async fn bind(listen: SocketAddr, hint: &str) -> Result<(SocketAddr, Arc<TcpListener>)> {
     let listener = TcpListener::bind(listen).await;
-    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, Arc::new(listener))));
     bound.map_err(|error| {
         Error::new(ErrorKind::Unavailable, "http.listen")
             .with("listen", listen)
