@@ -13,6 +13,7 @@ mod held;
 mod kv;
 mod object;
 mod openapi;
+mod origin;
 mod process;
 mod refusal;
 mod routes;
@@ -21,13 +22,14 @@ mod table;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Router, http};
@@ -36,16 +38,18 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use self::access::{Caller, Needs, Tokens, Way};
+use self::access::{Needs, Tokens, Way, is_password};
+use self::origin::{Names, not_foreign};
 use self::process::METRICS_TYPE;
 use self::table::{Meant, Operation, Table};
 use crate::component;
 use crate::page::{self, PageState};
 use crate::status::Overview;
 
-pub(crate) use self::access::Grants;
+pub(crate) use self::access::{Caller, Grants, Shown};
 pub use self::access::{Reach, TokenSpec};
 pub(crate) use self::call::Call;
+pub(crate) use self::origin::{kept_here, must_be_own};
 pub(crate) use self::refusal::Refusal;
 pub use self::tls::TlsSpec;
 pub(crate) mod operation {
@@ -71,6 +75,8 @@ pub struct HttpSpec {
     pub token: Option<Secret<String>>,
     /// Tokens that may less.
     pub tokens: Vec<TokenSpec>,
+    /// By which other names this may be asked without a token.
+    pub names: Vec<String>,
     /// Certificate and key, to speak TLS.
     pub tls: Option<TlsSpec>,
     /// Bytes of a value or message at most; objects may be larger.
@@ -95,6 +101,7 @@ impl HttpSpec {
             listen,
             token,
             tokens: Vec::new(),
+            names: Vec::new(),
             tls: None,
             body_bytes_max: BODY_BYTES_DEFAULT,
             object_bytes_max: None,
@@ -123,7 +130,7 @@ impl Http {
         let tls = spec.acceptor()?;
         let (address, listener) = bind(spec.listen, "pick another `http: listen:`").await?;
         let tasks = Tasks::new();
-        let router = router(spec, overview, &tasks);
+        let router = router(spec, address, overview, &tasks);
         tasks.spawn(serve::serve(Arc::clone(&listener), tls, router, tasks.clone()));
         Ok(Self { spec: spec.clone(), address, listener, tasks })
     }
@@ -175,7 +182,7 @@ impl Http {
         let tls = spec.acceptor()?;
         self.stop().await;
         self.tasks = Tasks::new();
-        let router = router(spec, overview, &self.tasks);
+        let router = router(spec, self.address, overview, &self.tasks);
         let listener = Arc::clone(&self.listener);
         self.tasks.spawn(serve::serve(listener, tls, router, self.tasks.clone()));
         self.spec = spec.clone();
@@ -260,22 +267,26 @@ pub(crate) struct Api {
     /// Events end when these stop.
     pub(crate) tasks: Tasks,
     table: Table,
-    tokens: Tokens,
+    door: Door,
     timeout: Duration,
 }
 
-fn router(spec: &HttpSpec, overview: Overview, tasks: &Tasks) -> Router {
-    let page = PageState::new(overview.clone(), spec.token.clone(), tasks.clone());
+fn router(spec: &HttpSpec, address: SocketAddr, overview: Overview, tasks: &Tasks) -> Router {
+    let door = Door {
+        tokens: Tokens::new(spec.token.as_ref(), &spec.tokens),
+        names: Names::new(address.ip(), &spec.names),
+    };
+    let page = PageState::new(overview.clone(), door.clone(), tasks.clone());
     let api = Arc::new(Api {
         overview,
         body_bytes_max: spec.body_bytes_max,
         object_bytes_max: spec.object_bytes_max,
         tasks: tasks.clone(),
         table: routes::table(),
-        tokens: Tokens::new(spec.token.as_ref(), &spec.tokens),
+        door,
         timeout: spec.timeout,
     });
-    // The page looks at the token itself, since browsers show it in another way.
+    // The page asks at the door itself, since browsers show a token in another way.
     page::routes(page).fallback(answer).with_state(api)
 }
 
@@ -284,10 +295,13 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     let found = match api.table.find(request.method(), request.uri().path()) {
         Ok(Meant::This(operation, path)) => operate(&api, operation, path, request).await,
         Ok(Meant::OtherMethods(methods)) => Err(other_methods(&methods)),
-        Ok(Meant::Nothing) => pass(&api, request).await,
+        // What browsers may do with it is the component's to say.
+        Ok(Meant::Nothing) => {
+            return pass(&api, request).await.unwrap_or_else(Refusal::into_response);
+        }
         Err(refusal) => Err(refusal),
     };
-    found.unwrap_or_else(Refusal::into_response)
+    kept_here(found.unwrap_or_else(Refusal::into_response))
 }
 
 async fn operate(
@@ -296,10 +310,16 @@ async fn operate(
     path: BTreeMap<&'static str, String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let caller = match operation.needs {
-        Needs::Nothing => Caller::Whole,
-        _ => api.tokens.caller(request.headers())?,
+    let (parts, body) = request.into_parts();
+    let shown = match (operation.needs, &operation.method) {
+        (Needs::Whole, &http::Method::GET) => Shown::AsPasswordToo,
+        _ => Shown::AsBearer,
     };
+    let caller = match operation.needs {
+        Needs::Nothing => api.door.open_to(&parts).map(|()| Caller::Whole)?,
+        _ => api.door.admit(&parts, shown)?,
+    };
+    let request = Request::from_parts(parts, body);
     let call = Call::new(Arc::clone(api), caller, path, (operation.query, request))?;
     allow(&call, operation.needs)?;
     let running = (operation.run)(call);
@@ -322,15 +342,43 @@ fn late(api: &Api, operation: &Operation) -> Refusal {
 
 /// What the table does not know is a component's.
 async fn pass(api: &Api, mut request: Request) -> Result<Response, Refusal> {
-    match api.tokens.caller(request.headers())? {
+    match api.door.tokens.caller(request.headers(), Shown::AsBearer)? {
         Caller::Whole => {}
         Caller::Scoped(token) => return Err(not_whole(&token.name)),
     }
-    if !api.tokens.is_open() {
+    if !api.door.tokens.is_open() {
         // It has done its work: a component that read it could ask for everything that `up` has.
         request.headers_mut().remove(AUTHORIZATION);
     }
     Ok(component::answer(State(api.overview.routes.clone()), request).await)
+}
+
+/// Who is let in: by a token, or else by how the request comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    tokens: Tokens,
+    names: Names,
+}
+
+impl Door {
+    /// Who asks. Where a browser may have been made to, it must say that it was not.
+    pub(crate) fn admit(&self, request: &Parts, shown: Shown) -> Result<Caller, Refusal> {
+        let caller = self.tokens.caller(&request.headers, shown)?;
+        self.open_to(request)?;
+        if is_password(&request.headers) {
+            not_foreign(request)?;
+        }
+        Ok(caller)
+    }
+
+    /// Refuses, without a token, what a page of elsewhere asks.
+    fn open_to(&self, request: &Parts) -> Result<(), Refusal> {
+        if !self.tokens.is_open() {
+            return Ok(());
+        }
+        self.names.check(request)?;
+        not_foreign(request)
+    }
 }
 
 /// Refuses what the caller may not, and what the files do not grant.
@@ -340,9 +388,6 @@ fn allow(call: &Call, needs: Needs) -> Result<(), Refusal> {
         (Needs::Whole, Caller::Scoped(token)) => return Err(not_whole(&token.name)),
         (Needs::Whole, Caller::Whole) => return Ok(()),
         _ => {}
-    }
-    if call.api.tokens.is_open() {
-        not_rebound(&call.headers)?;
     }
     match needs {
         Needs::Nothing | Needs::Whole => Ok(()),
@@ -355,38 +400,6 @@ fn allow(call: &Call, needs: Needs) -> Result<(), Refusal> {
         Needs::Subject(Way::Write) => call.caller.publish(&Subject::parse(call.path("subject"))?),
         Needs::Subject(Way::Read) => call.caller.subscribe(&Pattern::parse(call.path("pattern"))?),
     }
-}
-
-/// Without a token, a page somewhere could ask through its visitor's browser: by another name for
-/// this address, or across origins. Programs send neither.
-fn not_rebound(headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = |name: http::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(HOST).unwrap_or_default();
-    let is_local = headers.get_all(HOST).iter().count() <= 1 && is_loopback(host);
-    if !is_local {
-        let message = "without a token this is answered as localhost and 127.0.0.1 only";
-        return Err(Refusal::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            ErrorKind::PermissionDenied,
-            message,
-        )
-        .hint("ask by that name, or set `token:` in the file's `http:`"));
-    }
-    let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, rest)| rest == host);
-    match text(http::header::ORIGIN) {
-        Some(origin) if !is_own(origin) => {
-            Err(Refusal::forbidden("other pages cannot ask this without a token"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// True of names that only this machine has for itself.
-fn is_loopback(host: &str) -> bool {
-    let authority = host.parse::<http::uri::Authority>().ok();
-    let name = authority.as_ref().map_or(host, http::uri::Authority::host);
-    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
-    name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn not_whole(name: &str) -> Refusal {

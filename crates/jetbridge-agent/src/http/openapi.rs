@@ -35,7 +35,10 @@ pub(crate) fn of(table: &Table) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas(),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "password": {"type": "http", "scheme": "basic"},
+            },
         },
     })
 }
@@ -63,6 +66,7 @@ fn operation_json(operation: &Operation) -> Value {
         "responses": answers,
         "security": match operation.needs {
             Needs::Nothing => json!([]),
+            Needs::Whole => json!([{"token": []}, {"password": []}, {}]),
             _ => json!([{"token": []}, {}]),
         },
     });

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use jetbridge_core::{Error, ErrorKind, Outcome, Revision};
 use serde_json::{Value, json};
 
+use super::access::Shown;
 use super::condition::etag;
 
 /// In seconds: most of what cannot be had now is there soon.
@@ -59,11 +60,15 @@ impl Refusal {
     }
 
     /// 401: nobody knows who asks.
-    pub(crate) fn stranger() -> Self {
-        let message = "the bearer token is missing or wrong";
-        Self::new(StatusCode::UNAUTHORIZED, ErrorKind::PermissionDenied, message)
-            .hint("send `Authorization: Bearer TOKEN` with a token of the file's `http:`")
-            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    pub(crate) fn stranger(shown: Shown) -> Self {
+        let message = "the token is missing or wrong";
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, ErrorKind::PermissionDenied, message)
+            .hint("send `Authorization: Bearer TOKEN` with a token of the file's `http:`");
+        let challenge = match shown {
+            Shown::AsBearer => "Bearer",
+            Shown::AsPasswordToo => "Basic realm=\"Jetbridge: any name, and the token\", Bearer",
+        };
+        refusal.header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     /// 503: not now.
