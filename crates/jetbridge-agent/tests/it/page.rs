@@ -2,13 +2,20 @@
 //! letters that are sent again.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use jetbridge_core::{BucketName, BucketSpec, Key, Open, PutOpts};
+use jetbridge_core::{Backend, BucketName, BucketSpec, Key, Open, PutOpts};
 use jetbridge_testkit::eventually;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use crate::api::on_every_store;
 use crate::rig::{Rig, WITHIN};
+
+on_every_store!(
+    a_browser_may_run_nothing_but_the_page_itself,
+    a_dead_letter_is_looked_at_and_sent_again
+);
 
 /// All that a request is answered with; `more` are header fields.
 async fn ask(address: SocketAddr, method: &str, path: &str, more: &[&str]) -> String {
@@ -31,9 +38,10 @@ fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_may_run_nothing_but_the_page_itself() {
-    let rig = Rig::start(
+async fn a_browser_may_run_nothing_but_the_page_itself(backend: Arc<dyn Backend>) {
+    let rig = Rig::start_on(
+        backend,
+        tempfile::tempdir().unwrap(),
         "http: {listen: '127.0.0.1:0'}\nbuckets: {config: {max_bytes: 1MiB}}\n\
          limiters: {api: {period: 1h, burst: 3}}",
     )
@@ -114,9 +122,10 @@ async fn who_follows_sees_what_changes_and_does_not_hold_up_the_end() {
     while lines.next_line().await.is_ok_and(|line| line.is_some()) {}
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_is_looked_at_and_sent_again() {
-    let rig = Rig::start(
+async fn a_dead_letter_is_looked_at_and_sent_again(backend: Arc<dyn Backend>) {
+    let rig = Rig::start_on(
+        backend,
+        tempfile::tempdir().unwrap(),
         "http: {listen: '127.0.0.1:0'}\nhandlers: [{subject: 'j.>', stream: J, durable: d, \
          attempts: 1, run: [sh, -c, 'test -e mended && cat >> done || { echo no paper >&2; exit 1; }']}]",
     )
