@@ -81,6 +81,9 @@ async fn tls_is_spoken_with_the_file_s_certificate() {
     );
     let rig = Rig::start(&text).await;
     let address = rig.agent.http_address().unwrap();
+    // One that only begins to agree stands in nobody's way.
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    silent.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificates.ca_pem().as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -102,5 +105,6 @@ async fn tls_is_spoken_with_the_file_s_certificate() {
     let mut answer = Vec::new();
     let ended = timeout(WITHIN, plain.read_to_end(&mut answer)).await.unwrap();
     assert!(ended.is_err() || !answer.starts_with(b"HTTP"), "{answer:?}");
+    assert_eq!(rig.agent.http_url(), Some(format!("https://{address}")));
     assert!(rig.stop().await.0.is_clean());
 }
