@@ -177,15 +177,17 @@ impl Http {
         }
     }
 
-    /// Serves as `spec` has it, by the same listener: who connects meanwhile waits in its queue.
+    /// Serves as `spec` has it, by the same listener, while connections of before end.
     async fn serve_again(&mut self, spec: &HttpSpec, overview: Overview) -> Result<()> {
         let tls = spec.acceptor()?;
-        self.stop().await;
-        self.tasks = Tasks::new();
+        let before = std::mem::take(&mut self.tasks);
+        // From here on nobody is accepted as before.
+        before.begin_stop();
         let router = router(spec, self.address, overview, &self.tasks);
         let listener = Arc::clone(&self.listener);
         self.tasks.spawn(serve::serve(listener, tls, router, self.tasks.clone()));
         self.spec = spec.clone();
+        before.stop(GRACE).await;
         Ok(())
     }
 

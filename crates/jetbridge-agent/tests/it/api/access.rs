@@ -141,7 +141,7 @@ async fn a_watch_ends_when_its_grant_is_withdrawn() {
         )
     };
     let mut rig = Rig::start(&text("", "b, c")).await;
-    let head = "Authorization: Bearer r\r\n";
+    let head = "Authorization: Bearer r\r\nConnection: close\r\n";
     let begun = async |rig: &Rig, path: &str| {
         let address = rig.agent.http_address().unwrap();
         eventually("the bucket is there", WITHIN, async || {
