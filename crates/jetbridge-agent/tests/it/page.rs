@@ -14,6 +14,7 @@ use crate::rig::{Rig, WITHIN};
 
 on_every_store!(
     a_browser_may_run_nothing_but_the_page_itself,
+    who_follows_sees_what_changes_and_does_not_hold_up_the_end,
     a_dead_letter_is_looked_at_and_sent_again
 );
 
@@ -101,13 +102,12 @@ async fn event(lines: &mut tokio::io::Lines<BufReader<TcpStream>>, words: &str) 
     tokio::time::timeout(WITHIN, heard).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_follows_sees_what_changes_and_does_not_hold_up_the_end() {
+async fn who_follows_sees_what_changes_and_does_not_hold_up_the_end(backend: Arc<dyn Backend>) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.t"), "v: (( nats \"kv:config/v\" || 1 ))\n").unwrap();
     let text = "http: {listen: '127.0.0.1:0'}\nbuckets: {config: {}}\n\
                 templates: [{from: a.t, to: a.yml, wait: '0s..0s'}]";
-    let rig = Rig::start_in(folder, text).await;
+    let rig = Rig::start_on(backend, folder, text).await;
     let mut stream = TcpStream::connect(rig.agent.http_address().unwrap()).await.unwrap();
     stream.write_all(b"GET /events/page HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut lines = BufReader::new(stream).lines();
