@@ -41,7 +41,7 @@ pub struct Agent {
     sources: Arc<StoreSources>,
     supervisor: Supervisor,
     running: BTreeMap<SectionId, Wanted>,
-    http: Option<(HttpSpec, Http)>,
+    http: Option<Http>,
     overview: Overview,
     desk: Desk,
     routes: Routes,
@@ -209,7 +209,12 @@ impl Agent {
 
     /// Where HTTP listens, if it does.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(|(_, http)| http.address)
+        self.http.as_ref().map(|http| http.address)
+    }
+
+    /// What a browser is given to get to the status page, if HTTP listens.
+    pub fn http_url(&self) -> Option<String> {
+        self.http.as_ref().map(Http::url)
     }
 
     /// How many sections run.
@@ -273,7 +278,7 @@ impl Agent {
         let ids = self.supervisor.ids();
         let sections = self.supervisor.stop(&ids, deadline).collect().await;
         self.supervisor.join(CLOSE_GRACE).await;
-        if let Some((_, http)) = &self.http {
+        if let Some(http) = &self.http {
             http.stop().await;
         }
         self.desk.tasks().stop(CLOSE_GRACE).await;
@@ -294,30 +299,7 @@ impl Agent {
 
     /// Listens where `spec` says, if it does not already.
     async fn listen(&mut self, spec: Option<&HttpSpec>) -> Result<()> {
-        if self.http.as_ref().map(|(present, _)| present) == spec {
-            return Ok(());
-        }
-        let is_taken = |(present, _): &(HttpSpec, Http)| {
-            spec.is_some_and(|spec| spec.listen == present.listen && spec.listen.port() != 0)
-        };
-        // The same address can only be had again when it is free; any other is tried first, so
-        // that one that cannot be had leaves the present one as it is.
-        if self.http.as_ref().is_some_and(is_taken) {
-            self.stop_http().await;
-        }
-        let next = match spec {
-            Some(spec) => Some((spec.clone(), Http::start(spec, self.overview.clone()).await?)),
-            None => None,
-        };
-        self.stop_http().await;
-        self.http = next;
-        Ok(())
-    }
-
-    async fn stop_http(&mut self) {
-        if let Some((_, http)) = self.http.take() {
-            http.stop().await;
-        }
+        Http::listen_again(&mut self.http, spec, self.overview.clone()).await
     }
 }
 

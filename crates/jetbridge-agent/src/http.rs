@@ -9,9 +9,11 @@ mod bus;
 mod call;
 mod condition;
 mod events;
+mod held;
 mod kv;
 mod object;
 mod openapi;
+mod origin;
 mod process;
 mod refusal;
 mod routes;
@@ -20,30 +22,34 @@ mod table;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Router, http};
 use jetbridge_core::{BucketName, Error, ErrorKind, Pattern, Result, Secret, Subject, Tasks};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use self::access::{Caller, Needs, Tokens, Way};
+use self::access::{Needs, Tokens, Way, is_password};
+use self::origin::{Names, not_foreign};
 use self::process::METRICS_TYPE;
 use self::table::{Meant, Operation, Table};
 use crate::component;
 use crate::page::{self, PageState};
 use crate::status::Overview;
 
-pub(crate) use self::access::Grants;
+pub(crate) use self::access::{Caller, Grants, Shown};
 pub use self::access::{Reach, TokenSpec};
 pub(crate) use self::call::Call;
+pub(crate) use self::origin::{kept_here, must_be_own};
 pub(crate) use self::refusal::Refusal;
 pub use self::tls::TlsSpec;
 pub(crate) mod operation {
@@ -69,6 +75,8 @@ pub struct HttpSpec {
     pub token: Option<Secret<String>>,
     /// Tokens that may less.
     pub tokens: Vec<TokenSpec>,
+    /// By which other names this may be asked without a token.
+    pub names: Vec<String>,
     /// Certificate and key, to speak TLS.
     pub tls: Option<TlsSpec>,
     /// Bytes of a value or message at most; objects may be larger.
@@ -93,36 +101,134 @@ impl HttpSpec {
             listen,
             token,
             tokens: Vec::new(),
+            names: Vec::new(),
             tls: None,
             body_bytes_max: BODY_BYTES_DEFAULT,
             object_bytes_max: None,
             timeout: REQUEST_TIMEOUT_DEFAULT,
         })
     }
+
+    fn acceptor(&self) -> Result<Option<TlsAcceptor>> {
+        self.tls.as_ref().map(TlsSpec::acceptor).transpose()
+    }
 }
 
 /// A server that listens.
 #[derive(Debug)]
 pub(crate) struct Http {
+    spec: HttpSpec,
     /// Where, with the port that was picked if the file says 0.
     pub(crate) address: SocketAddr,
+    listener: Arc<TcpListener>,
     tasks: Tasks,
 }
 
 impl Http {
     /// Binds, then serves in the background.
     pub(crate) async fn start(spec: &HttpSpec, overview: Overview) -> Result<Self> {
-        let tls = spec.tls.as_ref().map(TlsSpec::acceptor).transpose()?;
+        let tls = spec.acceptor()?;
         let (address, listener) = bind(spec.listen, "pick another `http: listen:`").await?;
         let tasks = Tasks::new();
-        let router = router(spec, overview, &tasks);
-        tasks.spawn(serve::serve(listener, tls, router, tasks.clone()));
-        Ok(Self { address, tasks })
+        let router = router(spec, address, overview, &tasks);
+        tasks.spawn(serve::serve(Arc::clone(&listener), tls, router, tasks.clone()));
+        Ok(Self { spec: spec.clone(), address, listener, tasks })
+    }
+
+    /// Serves as `spec` has it, where `present` did: at the same address, without letting go of
+    /// it if it is the same one. What cannot be had leaves what is there.
+    pub(crate) async fn listen_again(
+        present: &mut Option<Self>,
+        spec: Option<&HttpSpec>,
+        overview: Overview,
+    ) -> Result<()> {
+        let place = present.as_ref().zip(spec).map(|(http, spec)| http.place(spec.listen));
+        match (present.as_mut(), spec, place) {
+            (Some(http), Some(spec), Some(Place::Same)) if http.spec == *spec => return Ok(()),
+            (Some(http), Some(spec), Some(Place::Same)) => {
+                return http.serve_again(spec, overview).await;
+            }
+            (Some(_), Some(spec), Some(Place::Overlapping)) => {
+                return Self::move_to(present, spec, overview).await;
+            }
+            _ => {}
+        }
+        let next = match spec {
+            Some(spec) => Some(Self::start(spec, overview).await?),
+            None => None,
+        };
+        if let Some(http) = std::mem::replace(present, next) {
+            http.stop().await;
+        }
+        Ok(())
+    }
+
+    /// Where `listen` is, seen from where this listens.
+    fn place(&self, listen: SocketAddr) -> Place {
+        let (here, there) = (self.address.ip(), listen.ip());
+        let is_port = listen.port() == self.address.port();
+        match (here == there, is_port, listen.port()) {
+            // Port 0 is any, and this is one.
+            (true, true, _) | (true, _, 0) => Place::Same,
+            (false, true, _) if here.is_unspecified() || there.is_unspecified() => {
+                Place::Overlapping
+            }
+            _ => Place::Other,
+        }
+    }
+
+    /// Serves as `spec` has it, by the same listener, while connections of before end.
+    async fn serve_again(&mut self, spec: &HttpSpec, overview: Overview) -> Result<()> {
+        let tls = spec.acceptor()?;
+        let before = std::mem::take(&mut self.tasks);
+        // From here on nobody is accepted as before.
+        before.begin_stop();
+        let router = router(spec, self.address, overview, &self.tasks);
+        let listener = Arc::clone(&self.listener);
+        self.tasks.spawn(serve::serve(listener, tls, router, self.tasks.clone()));
+        self.spec = spec.clone();
+        before.stop(GRACE).await;
+        Ok(())
+    }
+
+    /// Lets go of the present address, without which the system gives no other of that port, and
+    /// takes it again if that cannot be had.
+    async fn move_to(
+        present: &mut Option<Self>,
+        spec: &HttpSpec,
+        overview: Overview,
+    ) -> Result<()> {
+        let Some(http) = present.take() else { return Ok(()) };
+        http.stop().await;
+        let back = HttpSpec { listen: http.address, ..http.spec.clone() };
+        drop(http);
+        let moved = Self::start(spec, overview.clone()).await;
+        let (next, failed) = match moved {
+            Ok(next) => (next, Ok(())),
+            Err(error) => (Self::start(&back, overview).await?, Err(error)),
+        };
+        *present = Some(next);
+        failed
+    }
+
+    /// What a browser is given to get here.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.spec.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     pub(crate) async fn stop(&self) -> usize {
         self.tasks.stop(GRACE).await
     }
+}
+
+/// An address beside one that is listened on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    Same,
+    /// All addresses of a port, and one of them.
+    Overlapping,
+    Other,
 }
 
 /// Answers `/metrics` and nothing else on `address`, to whoever asks, as Litestream's `addr` does.
@@ -141,9 +247,9 @@ pub(crate) async fn serve_metrics(
     Ok(())
 }
 
-async fn bind(listen: SocketAddr, hint: &str) -> Result<(SocketAddr, TcpListener)> {
+async fn bind(listen: SocketAddr, hint: &str) -> Result<(SocketAddr, Arc<TcpListener>)> {
     let listener = TcpListener::bind(listen).await;
-    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, Arc::new(listener))));
     bound.map_err(|error| {
         Error::new(ErrorKind::Unavailable, "http.listen")
             .with("listen", listen)
@@ -163,22 +269,26 @@ pub(crate) struct Api {
     /// Events end when these stop.
     pub(crate) tasks: Tasks,
     table: Table,
-    tokens: Tokens,
+    door: Door,
     timeout: Duration,
 }
 
-fn router(spec: &HttpSpec, overview: Overview, tasks: &Tasks) -> Router {
-    let page = PageState::new(overview.clone(), spec.token.clone(), tasks.clone());
+fn router(spec: &HttpSpec, address: SocketAddr, overview: Overview, tasks: &Tasks) -> Router {
+    let door = Door {
+        tokens: Tokens::new(spec.token.as_ref(), &spec.tokens),
+        names: Names::new(address.ip(), &spec.names),
+    };
+    let page = PageState::new(overview.clone(), door.clone(), tasks.clone());
     let api = Arc::new(Api {
         overview,
         body_bytes_max: spec.body_bytes_max,
         object_bytes_max: spec.object_bytes_max,
         tasks: tasks.clone(),
         table: routes::table(),
-        tokens: Tokens::new(spec.token.as_ref(), &spec.tokens),
+        door,
         timeout: spec.timeout,
     });
-    // The page looks at the token itself, since browsers show it in another way.
+    // The page asks at the door itself, since browsers show a token in another way.
     page::routes(page).fallback(answer).with_state(api)
 }
 
@@ -187,10 +297,13 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     let found = match api.table.find(request.method(), request.uri().path()) {
         Ok(Meant::This(operation, path)) => operate(&api, operation, path, request).await,
         Ok(Meant::OtherMethods(methods)) => Err(other_methods(&methods)),
-        Ok(Meant::Nothing) => pass(&api, request).await,
+        // What browsers may do with it is the component's to say.
+        Ok(Meant::Nothing) => {
+            return pass(&api, request).await.unwrap_or_else(Refusal::into_response);
+        }
         Err(refusal) => Err(refusal),
     };
-    found.unwrap_or_else(Refusal::into_response)
+    kept_here(found.unwrap_or_else(Refusal::into_response))
 }
 
 async fn operate(
@@ -199,34 +312,75 @@ async fn operate(
     path: BTreeMap<&'static str, String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let caller = match operation.needs {
-        Needs::Nothing => Caller::Whole,
-        _ => api.tokens.caller(request.headers())?,
+    let (parts, body) = request.into_parts();
+    let shown = match (operation.needs, &operation.method) {
+        (Needs::Whole, &http::Method::GET) => Shown::AsPasswordToo,
+        _ => Shown::AsBearer,
     };
+    let caller = match operation.needs {
+        Needs::Nothing => api.door.open_to(&parts).map(|()| Caller::Whole)?,
+        _ => api.door.admit(&parts, shown)?,
+    };
+    let request = Request::from_parts(parts, body);
     let call = Call::new(Arc::clone(api), caller, path, (operation.query, request))?;
     allow(&call, operation.needs)?;
     let running = (operation.run)(call);
     if operation.is_long {
         return running.await;
     }
-    timeout(api.timeout, running).await.unwrap_or_else(|_elapsed| {
-        let message = format!("there was no answer within {:?}: it may still be done", api.timeout);
-        Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unavailable, message)
-            .hint("see /v1/status for the store; `timeout:` of the file's `http:` is the limit"))
-    })
+    timeout(api.timeout, running).await.unwrap_or_else(|_elapsed| Err(late(api, operation)))
+}
+
+/// 504: there was no answer in time. What only looks can look again; anything else may be done.
+fn late(api: &Api, operation: &Operation) -> Refusal {
+    let message = format!("there was no answer within {:?}", api.timeout);
+    let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unavailable, message);
+    let limit = "`timeout:` of the file's `http:` is the limit, and /v1/status has the store";
+    match operation.method {
+        http::Method::GET => refusal.hint(limit),
+        _ => refusal.unknown().hint(format!("see what is there before you do it again; {limit}")),
+    }
 }
 
 /// What the table does not know is a component's.
 async fn pass(api: &Api, mut request: Request) -> Result<Response, Refusal> {
-    match api.tokens.caller(request.headers())? {
+    match api.door.tokens.caller(request.headers(), Shown::AsBearer)? {
         Caller::Whole => {}
         Caller::Scoped(token) => return Err(not_whole(&token.name)),
     }
-    if !api.tokens.is_open() {
+    if !api.door.tokens.is_open() {
         // It has done its work: a component that read it could ask for everything that `up` has.
         request.headers_mut().remove(AUTHORIZATION);
     }
     Ok(component::answer(State(api.overview.routes.clone()), request).await)
+}
+
+/// Who is let in: by a token, or else by how the request comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    tokens: Tokens,
+    names: Names,
+}
+
+impl Door {
+    /// Who asks. Where a browser may have been made to, it must say that it was not.
+    pub(crate) fn admit(&self, request: &Parts, shown: Shown) -> Result<Caller, Refusal> {
+        let caller = self.tokens.caller(&request.headers, shown)?;
+        self.open_to(request)?;
+        if is_password(&request.headers) {
+            not_foreign(request)?;
+        }
+        Ok(caller)
+    }
+
+    /// Refuses, without a token, what a page of elsewhere asks.
+    fn open_to(&self, request: &Parts) -> Result<(), Refusal> {
+        if !self.tokens.is_open() {
+            return Ok(());
+        }
+        self.names.check(request)?;
+        not_foreign(request)
+    }
 }
 
 /// Refuses what the caller may not, and what the files do not grant.
@@ -236,9 +390,6 @@ fn allow(call: &Call, needs: Needs) -> Result<(), Refusal> {
         (Needs::Whole, Caller::Scoped(token)) => return Err(not_whole(&token.name)),
         (Needs::Whole, Caller::Whole) => return Ok(()),
         _ => {}
-    }
-    if call.api.tokens.is_open() {
-        not_rebound(&call.headers)?;
     }
     match needs {
         Needs::Nothing | Needs::Whole => Ok(()),
@@ -251,38 +402,6 @@ fn allow(call: &Call, needs: Needs) -> Result<(), Refusal> {
         Needs::Subject(Way::Write) => call.caller.publish(&Subject::parse(call.path("subject"))?),
         Needs::Subject(Way::Read) => call.caller.subscribe(&Pattern::parse(call.path("pattern"))?),
     }
-}
-
-/// Without a token, a page somewhere could ask through its visitor's browser: by another name for
-/// this address, or across origins. Programs send neither.
-fn not_rebound(headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = |name: http::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(HOST).unwrap_or_default();
-    let is_local = headers.get_all(HOST).iter().count() <= 1 && is_loopback(host);
-    if !is_local {
-        let message = "without a token this is answered as localhost and 127.0.0.1 only";
-        return Err(Refusal::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            ErrorKind::PermissionDenied,
-            message,
-        )
-        .hint("ask by that name, or set `token:` in the file's `http:`"));
-    }
-    let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, rest)| rest == host);
-    match text(http::header::ORIGIN) {
-        Some(origin) if !is_own(origin) => {
-            Err(Refusal::forbidden("other pages cannot ask this without a token"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// True of names that only this machine has for itself.
-fn is_loopback(host: &str) -> bool {
-    let authority = host.parse::<http::uri::Authority>().ok();
-    let name = authority.as_ref().map_or(host, http::uri::Authority::host);
-    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
-    name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn not_whole(name: &str) -> Refusal {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use axum::http::uri::Authority;
 use jetbridge::settings::{ByteSize, GoDuration, Node};
 use jetbridge_core::{Pattern, Result, Secret};
 use serde::Deserialize;
@@ -19,6 +20,8 @@ struct Written {
     token: String,
     #[serde(default)]
     tokens: BTreeMap<String, TokenWritten>,
+    #[serde(default)]
+    names: Vec<String>,
     tls: Option<TlsWritten>,
     max_body: Option<ByteSize>,
     max_object: Option<ByteSize>,
@@ -61,6 +64,12 @@ pub(super) fn read(node: &Node, folder: &Path) -> Result<HttpSpec> {
         let words = "`tokens` limit nobody without a `token`: who says nothing may everything";
         return Err(at(node, words.to_owned()).hint("add `token: ${JETBRIDGE_TOKEN}`"));
     }
+    let is_name = |name: &str| name.parse::<Authority>().is_ok_and(|it| it.host() == name);
+    if let Some(wrong) = written.names.iter().find(|name| !is_name(name)) {
+        let words = format!("`names` has `{wrong}`, which is no name of a machine");
+        return Err(at(node, words).hint("write it without scheme and port, as `jet.example`"));
+    }
+    spec.names = written.names;
     if let Some(tls) = written.tls {
         let place = node.get("tls").unwrap_or(node);
         let read = TlsSpec::read(&folder.join(tls.cert), &folder.join(tls.key));

@@ -169,6 +169,8 @@ fn what_is_wrong_with_http_is_said_where_it_is() {
             "http:\n  listen: '127.0.0.1:0'\n  tls: {cert: none.pem, key: none.key}",
             "cannot be read",
         ),
+        ("http: {listen: '127.0.0.1:0', names: ['http://jet.example']}", "no name of a machine"),
+        ("http: {listen: '127.0.0.1:0', names: ['jet.example:80']}", "no name of a machine"),
         ("http: {listen: '127.0.0.1:0', timeout: 0s}", "more than nothing"),
         ("http: {listen: '127.0.0.1:0', max_body: soon}", "soon"),
         ("buckets: {b: {http: some}}", "none, read, write"),

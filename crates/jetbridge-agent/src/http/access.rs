@@ -8,10 +8,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jetbridge_core::{
     Backend, BucketKind, BucketName, Digest, Kv, Objects, Open, Pattern, Result, Secret, Subject,
 };
 use subtle::{Choice, ConstantTimeEq as _};
+use tokio::sync::watch;
 
 use super::refusal::Refusal;
 use crate::bucket::BucketSection;
@@ -101,11 +104,14 @@ impl Tokens {
 
     /// Who says what `headers` say. Every token is looked at, so that the time this takes tells
     /// neither a token nor how many there are before it.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    pub(crate) fn caller(&self, headers: &HeaderMap, shown: Shown) -> Result<Caller, Refusal> {
         let Some(whole) = &self.whole else { return Ok(Caller::Whole) };
-        let said = headers.get(AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
-        let said = said.and_then(|said| said.strip_prefix(b"Bearer ")).unwrap_or_default();
-        let said = Digest::of(said);
+        let said = match Said::read(headers) {
+            Some(Said::Bearer(token)) => token,
+            Some(Said::Password(token)) if shown == Shown::AsPasswordToo => token,
+            _ => return Err(Refusal::stranger(shown)),
+        };
+        let said = Digest::of(&said);
         let same = |token: &Digest| -> Choice { token.as_bytes().ct_eq(said.as_bytes()) };
         let is_whole = same(whole);
         let mut known = None;
@@ -117,8 +123,47 @@ impl Tokens {
         if is_whole.into() {
             return Ok(Caller::Whole);
         }
-        known.map(Caller::Scoped).ok_or_else(Refusal::stranger)
+        known.map(Caller::Scoped).ok_or_else(|| Refusal::stranger(shown))
     }
+}
+
+/// How a token may be shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Shown {
+    /// As programs do.
+    AsBearer,
+    /// Also as the password of any name. Browsers send that by themselves, whichever page asks: it
+    /// is for what only looks, and for what is sure of the page.
+    AsPasswordToo,
+}
+
+/// What `Authorization` says.
+#[derive(Debug, Eq, PartialEq)]
+enum Said {
+    Bearer(Vec<u8>),
+    Password(Vec<u8>),
+}
+
+impl Said {
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        let said = headers.get(AUTHORIZATION)?.as_bytes();
+        let (scheme, said) = said.split_at(said.iter().position(|byte| *byte == b' ')?);
+        let said = said.trim_ascii();
+        match scheme {
+            _ if scheme.eq_ignore_ascii_case(b"Bearer") => Some(Self::Bearer(said.to_vec())),
+            _ if scheme.eq_ignore_ascii_case(b"Basic") => {
+                let said = STANDARD.decode(said).ok()?;
+                let colon = said.iter().position(|byte| *byte == b':')?;
+                Some(Self::Password(said[colon + 1..].to_vec()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// True if a browser may have sent the token by itself.
+pub(crate) fn is_password(headers: &HeaderMap) -> bool {
+    matches!(Said::read(headers), Some(Said::Password(_)))
 }
 
 impl Caller {
@@ -216,7 +261,11 @@ fn within(asked: &str, granted: &str) -> bool {
 
 /// The buckets that the files grant, and those that are open. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Grants(Arc<RwLock<Granted>>);
+pub(crate) struct Grants {
+    granted: Arc<RwLock<Granted>>,
+    /// Heard by what runs for as long as it is granted.
+    declared: watch::Sender<()>,
+}
 
 #[derive(Debug, Default)]
 struct Granted {
@@ -231,6 +280,19 @@ impl Grants {
         let reach = buckets.iter().map(|it| ((it.kind.as_str(), it.name.clone()), it.http));
         let reach = reach.collect();
         *self.write() = Granted { reach, ..Granted::default() };
+        self.declared.send_replace(());
+    }
+
+    /// Resolves, to the refusal, once the files do not grant the bucket in that way any more.
+    pub(crate) async fn withdrawn(self, kind: BucketKind, bucket: BucketName, way: Way) -> Refusal {
+        let mut declared = self.declared.subscribe();
+        loop {
+            if let Err(refusal) = self.check(kind, &bucket, way) {
+                return refusal;
+            }
+            // The sender is ours: it is never gone.
+            declared.changed().await.ok();
+        }
     }
 
     /// Refuses a bucket that no file grants in that way.
@@ -298,11 +360,11 @@ impl Grants {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Granted> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.granted.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Granted> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.granted.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -312,7 +374,7 @@ mod tests {
 
     fn headers(said: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, format!("Bearer {said}").parse().unwrap());
+        headers.insert(AUTHORIZATION, said.parse().unwrap());
         headers
     }
 
@@ -327,12 +389,13 @@ mod tests {
         };
         let whole = Secret::new("s3cr3t".to_owned());
         let tokens = Tokens::new(Some(&whole), &[reader]);
-        assert!(matches!(tokens.caller(&headers("s3cr3t")), Ok(Caller::Whole)));
-        for wrong in ["", "s3cr3", "s3cr3tt", "r3a"] {
-            assert!(tokens.caller(&headers(wrong)).is_err(), "{wrong}");
+        let caller = |said: &str| tokens.caller(&headers(said), Shown::AsBearer);
+        assert!(matches!(caller("Bearer s3cr3t"), Ok(Caller::Whole)));
+        for wrong in ["", "Bearer", "Bearer ", "Bearer s3cr3", "Bearer s3cr3tt", "Bearer r3a"] {
+            assert!(caller(wrong).is_err(), "{wrong}");
         }
-        assert!(tokens.caller(&HeaderMap::new()).is_err());
-        let reader = tokens.caller(&headers("r3ad")).unwrap();
+        assert!(tokens.caller(&HeaderMap::new(), Shown::AsPasswordToo).is_err());
+        let reader = caller("Bearer r3ad").unwrap();
         let may = |name: &str, way| reader.bucket(&BucketName::parse(name).unwrap(), way).is_ok();
         assert!(may("app-1", Way::Read) && may("config", Way::Read));
         assert!(!may("config2", Way::Read) && !may("ap", Way::Read));
@@ -340,6 +403,20 @@ mod tests {
         assert!(reader.limiter("api").is_ok() && reader.limiter("api:user:1").is_ok());
         assert!(reader.limiter("apis").is_err());
         assert!(reader.publish(&Subject::parse("a").unwrap()).is_err());
+    }
+
+    #[test]
+    fn the_token_comes_as_a_bearer_or_as_a_password() {
+        let tokens = Tokens::new(Some(&Secret::new("s3:cr3t".to_owned())), &[]);
+        let knows = |said: &str, shown| tokens.caller(&headers(said), shown).is_ok();
+        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        for said in ["Bearer s3:cr3t", "bearer s3:cr3t", &basic("me:s3:cr3t"), &basic(":s3:cr3t")] {
+            assert!(knows(said, Shown::AsPasswordToo), "{said}");
+            assert_eq!(knows(said, Shown::AsBearer), !is_password(&headers(said)), "{said}");
+        }
+        for wrong in ["Bearer s3", "Basic !", "Basic", "s3:cr3t", &basic("s3:cr3t"), &basic("x")] {
+            assert!(!knows(wrong, Shown::AsPasswordToo), "{wrong}");
+        }
     }
 
     #[test]

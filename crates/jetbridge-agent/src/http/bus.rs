@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse as _;
-use jetbridge_core::{AppendOpts, ErrorKind, Message, Outcome, StreamName, Subject};
+use jetbridge_core::{AppendOpts, Message, StreamName, Subject};
 use serde_json::json;
 
 use super::call::Call;
@@ -51,14 +51,7 @@ pub(super) async fn publish(mut call: Call) -> Answered {
 pub(super) async fn request(mut call: Call) -> Answered {
     let message = message(&mut call).await?;
     let wait = call.duration("timeout").unwrap_or(ANSWER_TIMEOUT);
-    let answer = call.api.overview.backend.bus().request(message, wait).await;
-    let answer = answer.map_err(|error| match (error.kind(), error.outcome()) {
-        // It was heard, perhaps done: to ask again is not the same as with 503.
-        (ErrorKind::Unavailable, Outcome::Unknown) => {
-            Refusal::new(StatusCode::GATEWAY_TIMEOUT, error.kind(), error.to_string())
-        }
-        _ => Refusal::from(error),
-    })?;
+    let answer = call.api.overview.backend.bus().request(message, wait).await?;
     let kind = [(CONTENT_TYPE, "application/octet-stream")];
     Ok((inert(), kind, answer.payload).into_response())
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::Api;
 use super::access::Caller;
+use super::events::Seen;
 use super::refusal::Refusal;
 use super::table::{PAGE_MAX, Parameter, Shape};
 
@@ -135,9 +136,12 @@ fn pieces(body: Body) -> impl Stream<Item = Result<Bytes>> + Send {
     })
 }
 
-fn broken(error: &Error) -> Refusal {
+/// 408: what was sent has no end, so nothing of it was stored.
+pub(crate) fn broken(error: &Error) -> Refusal {
     let words = error.message().unwrap_or_default();
-    Refusal::new(StatusCode::REQUEST_TIMEOUT, ErrorKind::InvalidInput, words)
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, ErrorKind::InvalidInput, words).hint(format!(
+        "nothing of it was stored: send all of it again, without a pause of {PIECE_TIMEOUT:?}"
+    ))
 }
 
 /// 413: more than `most` bytes.
@@ -177,7 +181,11 @@ impl Shape {
     fn check(self, text: &str) -> Result<(), &'static str> {
         let (is, what) = match self {
             // What names and header fields say is read where it means something.
-            Self::Text | Self::Word | Self::Tags | Self::Star => (true, ""),
+            Self::Text | Self::Word | Self::Tags => (true, ""),
+            Self::EventId => (
+                Seen::parse(text).is_some(),
+                "the id of an event, or a number that is not negative",
+            ),
             Self::Duration => (
                 parse_duration(text).is_ok_and(|time| !time.is_zero()),
                 "a duration that is not nothing, such as `90s`",
@@ -190,5 +198,24 @@ impl Shape {
             Self::Flag => (text == "1", "`1`, or left out"),
         };
         if is { Ok(()) } else { Err(what) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stands_still_is_given_up() {
+        let first = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from_static(b"x"))]);
+        let body = Body::from_stream(first.chain(stream::pending()));
+        let mut pieces = std::pin::pin!(pieces(body));
+        assert_eq!(pieces.next().await.unwrap().unwrap(), "x");
+        let error = pieces.next().await.unwrap().unwrap_err();
+        assert_eq!(
+            broken(&error).json()["message"],
+            "the client paused for too long while sending"
+        );
+        assert!(pieces.next().await.is_none());
     }
 }

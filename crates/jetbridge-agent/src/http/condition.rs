@@ -1,4 +1,7 @@
-//! `If-Match` and `If-None-Match`: an `ETag` is a revision in quotes.
+//! `If-Match` and `If-None-Match`, as RFC 9110 §13 has them: an `ETag` is a revision in quotes.
+//!
+//! What is not there has no revision, so no tag is ever its: `"0"` least of all, which stores
+//! would take for "nothing".
 
 use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -8,15 +11,38 @@ use super::refusal::Refusal;
 
 /// What a request says about revisions.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Tags {
+enum Tags {
     /// `*`.
     Any,
     /// These; what is no revision of ours is none of them.
     These(Vec<Revision>),
 }
 
+/// How tags are compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Compared {
+    /// A tag that calls itself weak is no tag of ours.
+    Strongly,
+    /// `W/"7"` is `"7"`.
+    Weakly,
+}
+
 impl Tags {
-    fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Refusal> {
+    /// What `If-Match` says.
+    fn wanted(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
+        Self::read(headers, &IF_MATCH, Compared::Strongly)
+    }
+
+    /// What `If-None-Match` says.
+    fn unwanted(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
+        Self::read(headers, &IF_NONE_MATCH, Compared::Weakly)
+    }
+
+    fn read(
+        headers: &HeaderMap,
+        name: &HeaderName,
+        compared: Compared,
+    ) -> Result<Option<Self>, Refusal> {
         let mut tags = Vec::new();
         let mut is_there = false;
         for value in headers.get_all(name) {
@@ -27,11 +53,17 @@ impl Tags {
             }
             let mut rest = text.trim_matches([' ', '\t', ',']);
             while !rest.is_empty() {
-                let quoted = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"');
+                let (is_weak, quoted) = match rest.strip_prefix("W/") {
+                    Some(quoted) => (true, quoted),
+                    None => (false, rest),
+                };
                 // A comma in quotes is part of a tag.
+                let quoted = quoted.strip_prefix('"');
                 let (tag, behind) =
                     quoted.and_then(|tag| tag.split_once('"')).ok_or_else(|| bad(name))?;
-                tags.extend(tag.parse().map(Revision));
+                if !is_weak || compared == Compared::Weakly {
+                    tags.extend(revision(tag));
+                }
                 rest = behind.trim_start();
                 if !rest.is_empty() && !rest.starts_with(',') {
                     return Err(bad(name));
@@ -42,68 +74,90 @@ impl Tags {
         Ok(is_there.then_some(Self::These(tags)))
     }
 
-    fn contains(&self, revision: Revision) -> bool {
-        match self {
-            Self::Any => true,
-            Self::These(revisions) => revisions.contains(&revision),
+    /// True if what is there, if anything, is one of these.
+    fn hold(&self, present: Option<Revision>) -> bool {
+        match (self, present) {
+            (_, None) => false,
+            (Self::Any, Some(_)) => true,
+            (Self::These(revisions), Some(present)) => revisions.contains(&present),
         }
     }
+}
+
+/// The revision that `tag` stands for, if it is written as we write it.
+fn revision(tag: &str) -> Option<Revision> {
+    let number: u64 = tag.parse().ok()?;
+    (number != 0 && number.to_string() == tag).then_some(Revision(number))
 }
 
 fn bad(name: &HeaderName) -> Refusal {
     Refusal::bad(format!("`{name}` is `*`, or revisions in quotes such as `\"7\"`"))
 }
 
-/// The condition of a write, as far as it can be said without looking.
+/// The condition of a write.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Condition {
-    /// This one.
-    Is(Expect),
-    /// The present revision must be one of these.
-    OneOf(Tags),
+pub(super) struct Condition {
+    wanted: Option<Tags>,
+    unwanted: Option<Tags>,
 }
 
 /// The condition that the request sets for its write.
 pub(super) fn of_write(headers: &HeaderMap) -> Result<Condition, Refusal> {
-    let matching = Tags::read(headers, &IF_MATCH)?;
-    match (matching, Tags::read(headers, &IF_NONE_MATCH)?) {
-        (None, None) => Ok(Condition::Is(Expect::Any)),
-        (None, Some(Tags::Any)) => Ok(Condition::Is(Expect::Absent)),
-        (Some(Tags::These(revisions)), None) if revisions.len() == 1 => {
-            Ok(Condition::Is(Expect::Exactly(revisions[0])))
-        }
-        (Some(tags), None) => Ok(Condition::OneOf(tags)),
-        (None, Some(_)) => Err(Refusal::bad("a write takes `If-None-Match: *` and no other")),
-        // There is something, or there is not: both can never hold.
-        (Some(_), Some(_)) => Err(Refusal::new(
-            StatusCode::PRECONDITION_FAILED,
-            ErrorKind::Conflict,
-            "`If-Match` and `If-None-Match` exclude each other in a write",
-        )
-        .hint("send one of them")),
-    }
+    Ok(Condition { wanted: Tags::wanted(headers)?, unwanted: Tags::unwanted(headers)? })
 }
 
 impl Condition {
-    /// What to expect where `present` is the live revision.
-    pub(super) fn over(&self, present: Option<Revision>) -> Result<Expect, Refusal> {
-        match (self, present) {
-            (Self::Is(expect), _) => Ok(*expect),
-            (Self::OneOf(tags), Some(present)) if tags.contains(present) => {
-                Ok(Expect::Exactly(present))
-            }
-            (Self::OneOf(_), present) => Err(failed(present)),
+    /// What to expect, where that can be said without looking.
+    fn at_once(&self) -> Option<Expect> {
+        match (&self.wanted, &self.unwanted) {
+            (None, None) => Some(Expect::Any),
+            (None, Some(Tags::Any)) => Some(Expect::Absent),
+            (Some(Tags::These(revisions)), None) => match &**revisions {
+                [only] => Some(Expect::Exactly(*only)),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
     /// True if the live revision must be known to say what to expect.
     pub(super) fn must_look(&self) -> bool {
-        matches!(self, Self::OneOf(_))
+        self.at_once().is_none()
+    }
+
+    /// As [`Condition::must_look`], for a deletion: a store deletes nothing that must be absent.
+    pub(super) fn must_look_to_delete(&self) -> bool {
+        matches!(self.at_once(), None | Some(Expect::Absent))
+    }
+
+    /// What to expect where `present` is the live revision, which counts if it had to be known.
+    /// Both fields must hold, `If-Match` first.
+    pub(super) fn over(&self, present: Option<Revision>) -> Result<Expect, Refusal> {
+        if let Some(expect) = self.at_once() {
+            return Ok(expect);
+        }
+        let is_wanted = self.wanted.as_ref().is_none_or(|tags| tags.hold(present));
+        if !is_wanted || self.unwanted.as_ref().is_some_and(|tags| tags.hold(present)) {
+            return Err(failed(present));
+        }
+        Ok(present.map_or(Expect::Absent, Expect::Exactly))
+    }
+
+    /// As [`Condition::over`], for a deletion: nothing if there is nothing to delete.
+    pub(super) fn over_deletion(
+        &self,
+        present: Option<Revision>,
+    ) -> Result<Option<Expect>, Refusal> {
+        match (self.over(present)?, present) {
+            (Expect::Absent, Some(_)) => Err(failed(present)),
+            (Expect::Absent, None) => Ok(None),
+            (expect, _) => Ok(Some(expect)),
+        }
     }
 }
 
 /// 412: what is there is not what the request is about.
-pub(super) fn failed(present: Option<Revision>) -> Refusal {
+fn failed(present: Option<Revision>) -> Refusal {
     let message = match present {
         Some(revision) => format!("the present revision is {revision}"),
         None => "there is nothing under that name".to_owned(),
@@ -115,9 +169,7 @@ pub(super) fn failed(present: Option<Revision>) -> Refusal {
 
 /// Refuses conditions of a read that say nothing.
 pub(super) fn check_read(headers: &HeaderMap) -> Result<(), Refusal> {
-    Tags::read(headers, &IF_MATCH)?;
-    Tags::read(headers, &IF_NONE_MATCH)?;
-    Ok(())
+    of_write(headers).map(drop)
 }
 
 /// What a read comes to, by its conditions: 412 or 304, or nothing.
@@ -125,13 +177,11 @@ pub(super) fn of_read(
     headers: &HeaderMap,
     present: Revision,
 ) -> Result<Option<StatusCode>, Refusal> {
-    if let Some(tags) = Tags::read(headers, &IF_MATCH)?
-        && !tags.contains(present)
-    {
+    if Tags::wanted(headers)?.is_some_and(|tags| !tags.hold(Some(present))) {
         return Err(failed(Some(present)));
     }
-    let known = Tags::read(headers, &IF_NONE_MATCH)?.is_some_and(|tags| tags.contains(present));
-    Ok(known.then_some(StatusCode::NOT_MODIFIED))
+    let is_known = Tags::unwanted(headers)?.is_some_and(|tags| tags.hold(Some(present)));
+    Ok(is_known.then_some(StatusCode::NOT_MODIFIED))
 }
 
 /// `"7"`.
@@ -149,26 +199,46 @@ mod tests {
         pairs.collect()
     }
 
+    /// What to expect over revision 7, 9 and nothing; `None` is 412.
+    #[track_caller]
+    fn check(pairs: &[(HeaderName, &str)], expected: [Option<Expect>; 3]) {
+        let condition = of_write(&headers(pairs)).unwrap();
+        let present = [Some(Revision(7)), Some(Revision(9)), None];
+        assert_eq!(present.map(|it| condition.over(it).ok()), expected, "{pairs:?}");
+    }
+
     #[test]
     fn conditions_are_read() {
-        let of = |pairs: &[(HeaderName, &str)]| of_write(&headers(pairs)).ok();
-        assert_eq!(of(&[]), Some(Condition::Is(Expect::Any)));
-        assert_eq!(of(&[(IF_NONE_MATCH, "*")]), Some(Condition::Is(Expect::Absent)));
-        let seven = Some(Condition::Is(Expect::Exactly(Revision(7))));
-        assert_eq!(of(&[(IF_MATCH, "\"7\"")]), seven);
-        assert_eq!(of(&[(IF_MATCH, "7")]), None);
-        assert_eq!(of(&[(IF_NONE_MATCH, "\"7\"")]), None);
-        assert_eq!(of(&[(IF_MATCH, "*"), (IF_NONE_MATCH, "*")]), None);
-        let some = of(&[(IF_MATCH, "\"7\", \"9\"")]).unwrap();
-        assert_eq!(some.over(Some(Revision(9))).ok(), Some(Expect::Exactly(Revision(9))));
-        assert!(some.over(Some(Revision(8))).is_err() && some.over(None).is_err());
-        let comma = of(&[(IF_MATCH, "W/\"a,b\",\"9\" , \"8\"")]).unwrap();
-        assert!(comma.over(Some(Revision(9))).is_ok() && comma.over(Some(Revision(7))).is_err());
-        assert_eq!(of(&[(IF_MATCH, "\"7\" \"8\"")]), None);
-        assert_eq!(of(&[(IF_MATCH, "\"7")]), None);
-        let foreign = of(&[(IF_MATCH, "\"abc\"")]).unwrap();
-        assert!(foreign.over(Some(Revision(1))).is_err());
-        let any = of(&[(IF_MATCH, "*")]).unwrap();
-        assert!(any.over(Some(Revision(1))).is_ok() && any.over(None).is_err());
+        let (any, absent) = (Some(Expect::Any), Some(Expect::Absent));
+        let exactly = |revision| Some(Expect::Exactly(Revision(revision)));
+        let (seven, nine) = (exactly(7), exactly(9));
+        check(&[], [any, any, any]);
+        // The store itself decides where it can.
+        check(&[(IF_NONE_MATCH, "*")], [absent, absent, absent]);
+        check(&[(IF_MATCH, "\"7\"")], [seven, seven, seven]);
+        check(&[(IF_MATCH, "*")], [seven, nine, None]);
+        check(&[(IF_MATCH, "\"7\", \"9\"")], [seven, nine, None]);
+        check(&[(IF_MATCH, "\"8\",,\"a,b\" , \"9\"")], [None, nine, None]);
+        for none in ["W/\"7\"", "\"abc\"", "\"0\"", "\"07\"", "\"+7\"", "\"\"", ""] {
+            check(&[(IF_MATCH, none)], [None, None, None]);
+            let not_weak = none.trim_start_matches("W/");
+            if not_weak == none {
+                check(&[(IF_NONE_MATCH, none)], [seven, nine, absent]);
+            }
+        }
+        check(&[(IF_NONE_MATCH, "W/\"7\", \"8\"")], [None, nine, absent]);
+        check(&[(IF_MATCH, "*"), (IF_NONE_MATCH, "*")], [None, None, None]);
+        check(&[(IF_MATCH, "\"7\""), (IF_NONE_MATCH, "\"9\"")], [seven, None, None]);
+        for wrong in ["7", "\"7", "\"7\" \"8\"", "*, \"7\"", "w/\"7\""] {
+            assert!(of_write(&headers(&[(IF_MATCH, wrong)])).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_of_what_must_be_absent_is_none() {
+        let absent = of_write(&headers(&[(IF_NONE_MATCH, "*")])).unwrap();
+        assert!(absent.must_look_to_delete() && !absent.must_look());
+        assert_eq!(absent.over_deletion(None).ok(), Some(None));
+        assert!(absent.over_deletion(Some(Revision(7))).is_err());
     }
 }

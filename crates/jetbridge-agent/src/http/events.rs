@@ -4,21 +4,23 @@
 //! saw misses nothing. A client that falls behind is told so by an `error` event and the end.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::future::{Future, pending, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderName;
 use axum::response::IntoResponse as _;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use jetbridge_core::{
-    BucketKind, Change, Error, Message, Pattern, ReadStream, Received, Result, Revision, Scope,
-    Start, StreamName, Subscribe, Watch,
+    BucketKind, Change, Message, Pattern, ReadStream, Received, Result, Revision, Scope, Start,
+    StreamName, Subscribe, Watch,
 };
 use serde_json::{Value, json};
 
-use super::access::is_reserved;
+use super::access::{Way, is_reserved};
 use super::call::Call;
+use super::held::{HELD_MAX, held};
 use super::kv::{change_json, milliseconds, put_bytes};
 use super::refusal::Refusal;
 use super::table::Answered;
@@ -32,52 +34,107 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(super) async fn watch(call: Call) -> Answered {
     let (overview, bucket) = (&call.api.overview, call.bucket()?);
-    let kv = overview.grants.kv(&*overview.backend, &bucket).await?;
-    let seen = seen(&call)?.map(Revision);
     let info = overview.backend.bucket(BucketKind::Kv, &bucket).await.inspect_err(|_gone| {
         overview.grants.forget(&bucket);
     })?;
-    // A bucket that was made anew begins its revisions anew: nothing of it is behind that id.
-    let is_ahead = seen.is_some_and(|seen| seen.0 > info.last_revision);
-    let start = match seen {
-        Some(seen) if !is_ahead => Start::After(seen),
-        _ => Start::Current,
-    };
+    let made = Made::at(info.created);
+    let seen = seen(&call)?;
+    let is_anew = seen.is_some_and(|seen| seen.is_elsewhere(made, info.last_revision));
+    if is_anew {
+        // What is open may still be the one that was there before.
+        overview.grants.forget(&bucket);
+    }
+    let kv = overview.grants.kv(&*overview.backend, &bucket).await?;
+    let behind = seen.filter(|_| !is_anew).map(|seen| Revision(seen.number));
     let mut watch = Watch::current(Scope::prefix(call.said("prefix").unwrap_or_default()));
-    watch = watch.start(start);
+    watch = watch.start(behind.map_or(Start::Current, Start::After));
     if call.flag("keys_only") {
         watch = watch.keys_only();
     }
-    let reset = Event::default().event("reset").data("{\"reason\":\"the bucket was made anew\"}");
-    let first = stream::iter(is_ahead.then_some(reset));
-    let behind = if is_ahead { Revision(0) } else { seen.unwrap_or_default() };
-    Ok(answer(&call, first.chain(changes(kv.watch(watch), behind)).boxed()))
+    let first = stream::iter(is_anew.then(|| reset("the bucket was made anew")));
+    let changes = changes(kv.watch(watch), behind.unwrap_or_default(), made);
+    let granted = overview.grants.clone().withdrawn(BucketKind::Kv, bucket, Way::Read);
+    Ok(answer(&call, first.chain(changes), granted))
 }
 
-/// What the client saw last, by its own word.
-fn seen(call: &Call) -> Result<Option<u64>, Refusal> {
+/// Which making of a bucket or stream an id is of: the nanoseconds since 1970 when it was made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Made(u64);
+
+impl Made {
+    fn at(created: SystemTime) -> Self {
+        let since = created.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The id of an event: what it is of, and how far.
+    fn id(self, number: u64) -> String {
+        format!("{:x}-{number}", self.0)
+    }
+}
+
+/// What a client saw last, by its own word: the id of an event, or a number alone, which is that
+/// of whatever is there now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Seen {
+    made: Option<Made>,
+    number: u64,
+}
+
+impl Seen {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (made, number) = match text.split_once('-') {
+            Some((made, number)) => (Some(made), number),
+            None => (None, text),
+        };
+        let is_all = |text: &str, is: fn(&u8) -> bool| text.as_bytes().iter().all(is);
+        if !is_all(made.unwrap_or_default(), u8::is_ascii_hexdigit)
+            || !is_all(number, u8::is_ascii_digit)
+        {
+            return None;
+        }
+        let made = made.map(|made| u64::from_str_radix(made, 16).map(Made));
+        Some(Self { made: made.transpose().ok()?, number: number.parse().ok()? })
+    }
+
+    /// True if nothing can be said to be behind it: what it is of was another, or is not so far.
+    fn is_elsewhere(self, made: Made, last: u64) -> bool {
+        self.made.is_some_and(|seen| seen != made) || self.number > last
+    }
+}
+
+fn seen(call: &Call) -> Result<Option<Seen>, Refusal> {
     let Some(text) = call.header(LAST_EVENT_ID.as_str()).or(call.said("after")) else {
         return Ok(None);
     };
-    let seen = text
-        .parse()
-        .map_err(|_not_ours| Refusal::bad("`Last-Event-ID` is the id of an event, a number"))?;
+    let seen = Seen::parse(text).ok_or_else(|| {
+        Refusal::bad("`Last-Event-ID` is the id of an event, such as `18a1f-7`, or a number")
+            .hint("leave it out to begin anew")
+    })?;
     Ok(Some(seen))
+}
+
+/// Tells a client that what it saw is not what is there: all of that follows.
+fn reset(reason: &str) -> Event {
+    Event::default().event("reset").data(json!({"reason": reason}).to_string())
 }
 
 /// The events of `changes`; before everything that was there has been sent, none has an id.
 fn changes(
     changes: BoxStream<'static, Result<Change>>,
     behind: Revision,
+    made: Made,
 ) -> impl Stream<Item = Event> + Send {
     let begun = (changes, behind, false, false);
-    stream::unfold(begun, |(mut changes, newest, is_caught_up, has_ended)| async move {
+    stream::unfold(begun, move |(mut changes, newest, is_caught_up, has_ended)| async move {
         if has_ended {
             return None;
         }
         let change = match changes.next().await? {
             Ok(change) => change,
-            Err(error) => return Some((failure(&error), (changes, newest, is_caught_up, true))),
+            Err(error) => {
+                return Some((failure(&error.into()), (changes, newest, is_caught_up, true)));
+            }
         };
         let newest = newest.max(change.revision().unwrap_or_default());
         let is_caught_up = is_caught_up || change == Change::CaughtUp;
@@ -88,29 +145,45 @@ fn changes(
             }
             None => Event::default().event("caught_up").data("{}"),
         };
-        let event = if is_caught_up { event.id(newest.to_string()) } else { event };
+        let event = if is_caught_up { event.id(made.id(newest.0)) } else { event };
         Some((event, (changes, newest, is_caught_up, false)))
     })
 }
 
-fn failure(error: &Error) -> Event {
-    let body = Refusal::from(error).json();
-    Event::default().event("error").data(body.to_string())
+fn failure(refusal: &Refusal) -> Event {
+    Event::default().event("error").data(refusal.json().to_string())
 }
 
-/// Sends `events` until they end, the client goes or the server stops.
-fn answer(call: &Call, events: BoxStream<'static, Event>) -> axum::response::Response {
+/// Sends `events` until they end, the client goes, the server stops, or `withdrawn` says why they
+/// cannot be heard any more.
+fn answer(
+    call: &Call,
+    events: impl Stream<Item = Event> + Send + 'static,
+    withdrawn: impl Future<Output = Refusal> + Send + 'static,
+) -> axum::response::Response {
     let tasks = call.api.tasks.clone();
     let begin = Event::default().retry(RETRY).comment(json!("jetbridge").to_string());
-    let events = stream::once(async { begin }).chain(events);
+    let events = stream::once(async { begin }).chain(until(events, withdrawn));
     let events = events.take_until(async move { tasks.stopping().await });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(keep_alive).into_response()
 }
 
-/// Messages held for a client that reads slowly, before some are dropped and it is told so. With
-/// 10,000 clients that read nothing this is what they cost, times the size of a message.
-const HELD_MAX: usize = 1024;
+/// `events`, cut short by an `error` event when `withdrawn` resolves.
+fn until(
+    events: impl Stream<Item = Event> + Send + 'static,
+    withdrawn: impl Future<Output = Refusal> + Send + 'static,
+) -> impl Stream<Item = Event> + Send {
+    let begun = Some((events.boxed(), withdrawn.boxed()));
+    stream::unfold(begun, |going| async {
+        let (mut events, mut withdrawn) = going?;
+        tokio::select! {
+            biased;
+            refusal = &mut withdrawn => Some((failure(&refusal), None)),
+            event = events.next() => Some((event?, Some((events, withdrawn)))),
+        }
+    })
+}
 
 pub(super) async fn subscribe(call: Call) -> Answered {
     let pattern = Pattern::parse(call.path("pattern"))?;
@@ -122,7 +195,7 @@ pub(super) async fn subscribe(call: Call) -> Answered {
         None => {
             let bus = call.api.overview.backend.bus();
             let subscribe = Subscribe::to(pattern).capacity(HELD_MAX);
-            let received = bus.subscribe(subscribe).await?;
+            let received = held(bus.subscribe(subscribe).await?, &call.api.tasks);
             let events = received.filter_map(async |received| match received {
                 Ok(Received::Message(message)) => message_json(&message)
                     .map(|json| Event::default().event("message").data(json.to_string())),
@@ -130,9 +203,9 @@ pub(super) async fn subscribe(call: Call) -> Answered {
                     let data = json!({"messages": messages}).to_string();
                     Some(Event::default().event("dropped").data(data))
                 }
-                Err(error) => Some(failure(&error)),
+                Err(error) => Some(failure(&error.into())),
             });
-            Ok(answer(&call, events.boxed()))
+            Ok(answer(&call, events, pending()))
         }
     }
 }
@@ -144,24 +217,24 @@ async fn from_stream(call: &Call, pattern: Pattern, name: &StreamName) -> Answer
             .hint("follow it as a bucket: GET /v1/kv/{bucket}:watch"));
     }
     let bus = call.api.overview.backend.bus();
-    let last = bus.stream(name).await?.last_sequence;
+    let info = bus.stream(name).await?;
+    let (made, last) = (Made::at(info.created), info.last_sequence);
     let seen = seen(call)?;
-    // A stream that was made anew counts anew: all of it is behind that id.
-    let is_ahead = seen.is_some_and(|seen| seen > last);
-    let after = if is_ahead { 0 } else { seen.unwrap_or(last) };
-    let reset = Event::default().event("reset").data("{\"reason\":\"the stream was made anew\"}");
-    let first = stream::iter(is_ahead.then_some(reset));
+    let is_anew = seen.is_some_and(|seen| seen.is_elsewhere(made, last));
+    let after = if is_anew { 0 } else { seen.map_or(last, |seen| seen.number) };
+    let first = stream::iter(is_anew.then(|| reset("the stream was made anew")));
     let read = ReadStream::all().filter(pattern).after(after).follow();
-    let messages = bus.read_stream(name, read).filter_map(async |kept| match kept {
-        Ok(kept) => message_json(&kept.message).map(|mut json| {
-            json["sequence"] = json!(kept.sequence);
-            json["stored_unix_ms"] = json!(milliseconds(kept.stored));
-            let event = Event::default().event("message").id(kept.sequence.to_string());
-            event.data(json.to_string())
-        }),
-        Err(error) => Some(failure(&error)),
+    let messages = bus.read_stream(name, read).filter_map(move |kept| {
+        ready(match kept {
+            Ok(kept) => message_json(&kept.message).map(|mut json| {
+                json["sequence"] = json!(kept.sequence);
+                json["stored_unix_ms"] = json!(milliseconds(kept.stored));
+                Event::default().event("message").id(made.id(kept.sequence)).data(json.to_string())
+            }),
+            Err(error) => Some(failure(&error.into())),
+        })
     });
-    Ok(answer(call, first.chain(messages).boxed()))
+    Ok(answer(call, first.chain(messages), pending()))
 }
 
 /// A message as JSON; nothing if it is on a subject that the store keeps for itself, which a
@@ -175,4 +248,23 @@ fn message_json(message: &Message) -> Option<Value> {
     let mut json = json!({"subject": message.subject.as_str(), "headers": headers});
     put_bytes(&mut json, "payload", &message.payload);
     Some(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_says_what_it_is_of_and_how_far() {
+        let made = Made::at(UNIX_EPOCH + Duration::from_nanos(0x1f));
+        assert_eq!(made.id(7), "1f-7");
+        assert_eq!(Seen::parse("1f-7"), Some(Seen { made: Some(made), number: 7 }));
+        assert_eq!(Seen::parse("7"), Some(Seen { made: None, number: 7 }));
+        for wrong in ["", "-", "-7", "1f-", "1f", "x-7", "1f-x", "+1", "1-+1", "1-2-3", " 7"] {
+            assert_eq!(Seen::parse(wrong), None, "{wrong}");
+        }
+        let is_elsewhere = |text: &str| Seen::parse(text).unwrap().is_elsewhere(made, 7);
+        assert!(!is_elsewhere("1f-7") && !is_elsewhere("7") && !is_elsewhere("0"));
+        assert!(is_elsewhere("1f-8") && is_elsewhere("8") && is_elsewhere("20-7"));
+    }
 }

@@ -96,7 +96,7 @@ pub(super) async fn put(mut call: Call) -> Answered {
     let most = call.api.body_bytes_max.min(store_most);
     let value = call.bytes(most).await?;
     let present = match condition.must_look() {
-        true => kv.get(&key, Read::Fresh).await?.map(|entry| entry.revision),
+        true => present(&*kv, &key).await?,
         false => None,
     };
     let mut opts = PutOpts::new().expect(condition.over(present)?);
@@ -111,15 +111,22 @@ pub(super) async fn put(mut call: Call) -> Answered {
     Ok(([(ETAG, etag(written.revision))], body).into_response())
 }
 
+async fn present(kv: &dyn Kv, key: &Key) -> Result<Option<Revision>, Refusal> {
+    Ok(kv.get(key, Read::Fresh).await?.map(|entry| entry.revision))
+}
+
 pub(super) async fn delete(call: Call) -> Answered {
     let (kv, key) = (open(&call).await?, key(&call)?);
     let condition = condition::of_write(&call.headers)?;
-    let present = match condition.must_look() {
-        true => kv.get(&key, Read::Fresh).await?.map(|entry| entry.revision),
+    let present = match condition.must_look_to_delete() {
+        true => present(&*kv, &key).await?,
         false => None,
     };
+    let Some(expect) = condition.over_deletion(present)? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
     let mut opts = DeleteOpts::new();
-    opts.expect = condition.over(present)?;
+    opts.expect = expect;
     if call.flag("purge") {
         opts = opts.with_history();
     }

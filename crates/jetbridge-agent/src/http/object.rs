@@ -19,7 +19,7 @@ use jetbridge_core::{
 };
 use serde_json::{Value, json};
 
-use super::call::{Call, too_large};
+use super::call::{Call, broken, too_large};
 use super::condition::{self, etag};
 use super::kv::{inert, milliseconds};
 use super::refusal::Refusal;
@@ -182,6 +182,7 @@ pub(super) async fn put(mut call: Call) -> Answered {
     let info =
         objects.put(&name, body.boxed(), opts).await.map_err(|error| match error.operation() {
             "http.body" if error.kind() == ErrorKind::LimitExceeded => too_large(most),
+            "http.body" => broken(&error),
             _ => Refusal::from(error),
         })?;
     Ok(([(ETAG, etag(info.revision))], Json(info_json(&info))).into_response())
@@ -194,12 +195,15 @@ async fn present(objects: &dyn Objects, name: &ObjectName) -> Result<Option<Revi
 pub(super) async fn delete(call: Call) -> Answered {
     let (objects, name) = (open(&call).await?, name(&call)?);
     let condition = condition::of_write(&call.headers)?;
-    let present = match condition.must_look() {
+    let present = match condition.must_look_to_delete() {
         true => present(&*objects, &name).await?,
         false => None,
     };
+    let Some(expect) = condition.over_deletion(present)? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
     let mut opts = DeleteOpts::new();
-    opts.expect = condition.over(present)?;
+    opts.expect = expect;
     objects.delete(&name, opts).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -35,7 +35,10 @@ pub(crate) fn of(table: &Table) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas(),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "password": {"type": "http", "scheme": "basic"},
+            },
         },
     })
 }
@@ -63,6 +66,7 @@ fn operation_json(operation: &Operation) -> Value {
         "responses": answers,
         "security": match operation.needs {
             Needs::Nothing => json!([]),
+            Needs::Whole => json!([{"token": []}, {"password": []}, {}]),
             _ => json!([{"token": []}, {}]),
         },
     });
@@ -90,7 +94,9 @@ fn parameter_json(parameter: &Parameter, place: &str) -> Value {
         }
         Shape::Word => json!({"type": "string", "pattern": WORD}),
         Shape::Flag => json!({"type": "string", "enum": ["1"]}),
-        Shape::Star => json!({"type": "string", "enum": ["*"]}),
+        Shape::EventId => {
+            json!({"type": "string", "pattern": "^([0-9a-f]{1,16}-)?[0-9]{1,19}$"})
+        }
         Shape::Tags => {
             let tag = r#"(W/)?"[!#-~]*""#;
             json!({"type": "string", "pattern": format!("^([*]|{tag}(, *{tag})*)$")})

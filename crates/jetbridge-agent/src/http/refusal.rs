@@ -9,6 +9,9 @@ use axum::response::{IntoResponse, Response};
 use jetbridge_core::{Error, ErrorKind, Outcome, Revision};
 use serde_json::{Value, json};
 
+use super::access::Shown;
+use super::condition::etag;
+
 /// In seconds: most of what cannot be had now is there soon.
 const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
@@ -57,11 +60,15 @@ impl Refusal {
     }
 
     /// 401: nobody knows who asks.
-    pub(crate) fn stranger() -> Self {
-        let message = "the bearer token is missing or wrong";
-        Self::new(StatusCode::UNAUTHORIZED, ErrorKind::PermissionDenied, message)
-            .hint("send `Authorization: Bearer TOKEN` with a token of the file's `http:`")
-            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    pub(crate) fn stranger(shown: Shown) -> Self {
+        let message = "the token is missing or wrong";
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, ErrorKind::PermissionDenied, message)
+            .hint("send `Authorization: Bearer TOKEN` with a token of the file's `http:`");
+        let challenge = match shown {
+            Shown::AsBearer => "Bearer",
+            Shown::AsPasswordToo => "Basic realm=\"Jetbridge: any name, and the token\", Bearer",
+        };
+        refusal.header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     /// 503: not now.
@@ -69,9 +76,19 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unavailable, message)
     }
 
-    /// Says which revision a condition met.
+    /// Says which revision a condition met. Stores call what is not there revision 0: it is none.
     pub(crate) fn over(mut self, present: Option<Revision>) -> Self {
-        self.0.revision = present;
+        self.0.revision = present.filter(|revision| revision.0 != 0);
+        self
+    }
+
+    /// 504: the write may have happened, though its answer did not come in time.
+    pub(crate) fn unknown(mut self) -> Self {
+        self.0.status = StatusCode::GATEWAY_TIMEOUT;
+        self.0.outcome = Outcome::Unknown;
+        if self.0.hint.is_none() {
+            self.0.hint = Some("see what is there before you write it again".to_owned());
+        }
         self
     }
 
@@ -118,11 +135,14 @@ impl From<&Error> for Refusal {
         };
         let mut refusal = Self::new(status, error.kind(), error.to_string());
         refusal.0.hint = error.hint_text().map(str::to_owned);
-        refusal.0.outcome = error.outcome();
         if error.kind() == ErrorKind::Conflict {
-            refusal.0.revision = error.present_revision();
+            refusal = refusal.over(error.present_revision());
         }
-        refusal
+        match error.outcome() {
+            // To come back and do it again is not what it asks for.
+            Outcome::Unknown => refusal.unknown(),
+            Outcome::NotApplied => refusal,
+        }
     }
 }
 
@@ -140,10 +160,8 @@ impl IntoResponse for Refusal {
         {
             headers.insert(RETRY_AFTER, RETRY_SOON);
         }
-        if let Some(revision) = self.0.revision
-            && let Ok(etag) = HeaderValue::try_from(format!("\"{revision}\""))
-        {
-            headers.insert(ETAG, etag);
+        if let Some(revision) = self.0.revision {
+            headers.insert(ETAG, etag(revision));
         }
         if let Some((name, value)) = self.0.header {
             headers.insert(name, value);

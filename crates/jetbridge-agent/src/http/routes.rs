@@ -26,18 +26,18 @@ const PREFIX: Parameter =
     Parameter { name: "prefix", summary: "Only what begins so.", shape: Shape::Text };
 const IF_MATCH: Parameter = Parameter {
     name: "If-Match",
-    summary: "Only if this revision is there, in quotes; `*`: only if any is.",
+    summary: "Only if one of these revisions is there, in quotes; `*`: only if any is.",
     shape: Shape::Tags,
 };
 const UNKNOWN: Parameter = Parameter {
     name: "If-None-Match",
-    summary: "304 if this revision is there.",
+    summary: "304 if one of these revisions is there.",
     shape: Shape::Tags,
 };
 const ABSENT: Parameter = Parameter {
     name: "If-None-Match",
-    summary: "Only if there is nothing; not together with `If-Match`.",
-    shape: Shape::Star,
+    summary: "Only if none of these revisions is there; `*`: only if there is nothing.",
+    shape: Shape::Tags,
 };
 
 fn process_operations() -> Vec<Operation> {
@@ -133,7 +133,7 @@ fn kv_operations() -> Vec<Operation> {
         Operation {
             needs: write,
             query: const { &[PURGE] },
-            headers: const { &[IF_MATCH] },
+            headers: const { &[IF_MATCH, ABSENT] },
             answers: const { &[GONE] },
             run: |call| kv::delete(call).boxed(),
             ..plain("kvDelete", Method::DELETE, KEY, "Deletes a key, if the condition holds.")
@@ -178,7 +178,7 @@ fn object_operations() -> Vec<Operation> {
         },
         Operation {
             needs: write,
-            headers: const { &[IF_MATCH] },
+            headers: const { &[IF_MATCH, ABSENT] },
             answers: const { &[GONE] },
             run: |call| object::delete(call).boxed(),
             ..plain("objectDelete", Method::DELETE, OBJECT, "Deletes an object.")
@@ -240,14 +240,17 @@ const LIMIT: Parameter =
     Parameter { name: "limit", summary: "Keys in the page, 1 to 10000.", shape: Shape::Page };
 const CURSOR: Parameter =
     Parameter { name: "cursor", summary: "`next` of the page before.", shape: Shape::Text };
-const AFTER: Parameter =
-    Parameter { name: "after", summary: "Only behind this revision.", shape: Shape::Natural };
+const AFTER: Parameter = Parameter {
+    name: "after",
+    summary: "Only behind this event or number.",
+    shape: Shape::EventId,
+};
 const KEYS_ONLY: Parameter =
     Parameter { name: "keys_only", summary: "Leave values out.", shape: Shape::Flag };
 const LAST_EVENT_ID: Parameter = Parameter {
     name: "Last-Event-ID",
     summary: "The id of the last event that was seen: go on behind it.",
-    shape: Shape::Natural,
+    shape: Shape::EventId,
 };
 const BY: Parameter =
     Parameter { name: "by", summary: "How much, 1 if left out.", shape: Shape::Integer };

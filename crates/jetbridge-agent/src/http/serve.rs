@@ -42,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `router` until `tasks` stop; each connection is one of them.
 pub(super) async fn serve(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     tls: Option<TlsAcceptor>,
     router: Router,
     tasks: Tasks,
@@ -82,7 +82,12 @@ async fn handle(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, sto
         return;
     }
     let Some(tls) = tls else { return speak(stream, router, stopping).await };
-    match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+    let agreed = tokio::select! {
+        // Nothing was asked yet that would have to be answered.
+        () = stopping.stopping() => return,
+        agreed = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => agreed,
+    };
+    match agreed {
         Ok(Ok(stream)) => speak(stream, router, stopping).await,
         Ok(Err(error)) => tracing::debug!(%error, "a client did not agree on encryption"),
         Err(_elapsed) => tracing::debug!("a client took too long to agree on encryption"),
@@ -204,9 +209,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use jetbridge_testkit::Certificates;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    use super::super::TlsSpec;
     use super::*;
+
+    /// A server that speaks TLS to whoever does.
+    async fn encrypted(tasks: &Tasks) -> std::net::SocketAddr {
+        let certificates = Certificates::new();
+        let file = |name: &str| certificates.dir().join(name);
+        let spec = TlsSpec::read(&file("server.pem"), &file("server-key.pem")).unwrap();
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        let acceptor = spec.acceptor().unwrap();
+        tasks.spawn(serve(listener, Some(acceptor), Router::new(), tasks.clone()));
+        address
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_hangs_does_not_hold_up_the_end() {
+        let tasks = Tasks::new();
+        let mut silent = TcpStream::connect(encrypted(&tasks).await).await.unwrap();
+        // The first bytes of a hello, and no more.
+        silent.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+        while tasks.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(tasks.stop(HANDSHAKE_TIMEOUT / 2).await, 0);
+        assert_eq!(silent.read(&mut [0]).await.unwrap_or_default(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_hangs_is_given_up() {
+        let tasks = Tasks::new();
+        let mut silent = TcpStream::connect(encrypted(&tasks).await).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(silent.read(&mut [0]).await.unwrap_or_default(), 0);
+        assert!(begun.elapsed() >= HANDSHAKE_TIMEOUT, "it ended before its time");
+        assert_eq!(tasks.stop(GRACE).await, 0);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_reads_nothing_is_given_up() {

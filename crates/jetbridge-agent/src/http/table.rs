@@ -70,8 +70,8 @@ pub(crate) enum Shape {
     Word,
     /// `*`, or revisions in quotes.
     Tags,
-    /// `*`.
-    Star,
+    /// What an event has as its id, or a revision or sequence alone.
+    EventId,
 }
 
 /// Keys in a page at most: an answer of about 10 MiB.

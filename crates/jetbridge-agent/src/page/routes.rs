@@ -1,30 +1,27 @@
 //! `GET /`, its events, and dead letters.
 //!
 //! A page is gathered at most once a second, however many look. What a browser may send (`POST`)
-//! must come from the page itself, and without a token the page answers only under names of this
-//! machine, so that no other page can reach it through its visitor's browser.
+//! must come from the page itself.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, LOCATION, ORIGIN,
-    REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
-use jetbridge_core::{Digest, Secret, StreamName, Tasks};
+use jetbridge_core::{StreamName, Tasks};
 use maud::{Markup, html};
 use serde::Deserialize;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -34,6 +31,7 @@ use super::frame::{Kept, POLICY, page as frame};
 use super::gather::{self, Desks};
 use super::letters_view::{Sent, letters as letters_view};
 use super::{letters, view};
+use crate::http::{Caller, Door, Refusal, Shown, kept_here, must_be_own};
 use crate::status::Overview;
 
 /// How old a page may be for the next one who looks.
@@ -48,7 +46,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(crate) struct PageState {
     overview: Overview,
     desks: Desks,
-    token: Option<Secret<String>>,
+    door: Door,
     /// Ends the events.
     tasks: Tasks,
     latest: Arc<Mutex<Option<Latest>>>,
@@ -63,10 +61,10 @@ struct Latest {
 }
 
 impl PageState {
-    pub(crate) fn new(overview: Overview, token: Option<Secret<String>>, tasks: Tasks) -> Self {
+    pub(crate) fn new(overview: Overview, door: Door, tasks: Tasks) -> Self {
         let desks = overview.desks.clone();
         let followers = Arc::new(Semaphore::new(FOLLOWERS_MAX));
-        Self { overview, desks, token, tasks, latest: Arc::default(), followers }
+        Self { overview, desks, door, tasks, latest: Arc::default(), followers }
     }
 
     /// What changes of the page, at most [`FRESH`] old.
@@ -99,26 +97,14 @@ pub(crate) fn routes<S>(state: PageState) -> Router<S> {
         .with_state(state)
 }
 
-/// Refuses what another page made a browser ask, and says what a browser may do with the answer.
+/// Refuses who may not look and what another page made a browser ask, and says what a browser may
+/// do with the answer.
 async fn guard(State(state): State<PageState>, request: Request, next: Next) -> Response {
-    let host = host(request.headers(), request.uri());
-    match &state.token {
-        Some(token) if !knows(request.headers(), token) => {
-            let asks = (WWW_AUTHENTICATE, "Basic realm=\"Jetbridge: any name, and the token\"");
-            return (StatusCode::UNAUTHORIZED, [asks], "the token is missing or wrong\n")
-                .into_response();
-        }
-        None if !is_local(&host) => {
-            let words = "without a token this page answers as localhost and 127.0.0.1 only\n";
-            return (StatusCode::MISDIRECTED_REQUEST, words).into_response();
-        }
-        _ => {}
-    }
-    if request.method() == axum::http::Method::POST && !is_own(request.headers(), &host) {
-        let words = "this can only be asked from the status page itself\n";
-        return (StatusCode::FORBIDDEN, words).into_response();
-    }
-    let mut answer = next.run(request).await;
+    let (parts, body) = request.into_parts();
+    let mut answer = match admit(&state.door, &parts) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(refusal) => refusal.into_response(),
+    };
     let headers = answer.headers_mut();
     let fixed = [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -131,47 +117,16 @@ async fn guard(State(state): State<PageState>, request: Request, next: Next) -> 
     if let Ok(policy) = POLICY.parse() {
         headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
-    answer
+    kept_here(answer)
 }
 
-/// The token as a program shows it, or as a browser does: as the password of any name.
-fn knows(headers: &HeaderMap, token: &Secret<String>) -> bool {
-    let said = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let password = match said.split_once(' ') {
-        Some(("Bearer", said)) => Some(said.as_bytes().to_vec()),
-        Some(("Basic", said)) => STANDARD.decode(said.trim()).ok().and_then(|said| {
-            let at = said.iter().position(|byte| *byte == b':')?;
-            Some(said[at + 1..].to_vec())
-        }),
-        _ => None,
+/// The page is for who may everything; a browser shows the token by itself, so that what it sends
+/// must come from the page.
+fn admit(door: &Door, request: &Parts) -> Result<(), Refusal> {
+    let Caller::Whole = door.admit(request, Shown::AsPasswordToo)? else {
+        return Err(Refusal::stranger(Shown::AsPasswordToo));
     };
-    // Digests, so that the time this takes says nothing about the token.
-    let token = Digest::of(token.expose().as_bytes());
-    password.is_some_and(|password| Digest::of(&password) == token)
-}
-
-fn host(headers: &HeaderMap, uri: &Uri) -> String {
-    let said = headers.get(HOST).and_then(|value| value.to_str().ok());
-    said.or_else(|| uri.authority().map(axum::http::uri::Authority::as_str))
-        .unwrap_or_default()
-        .to_owned()
-}
-
-/// An address, or `localhost`: names can be made to lead here by anybody.
-fn is_local(host: &str) -> bool {
-    let Ok(authority) = host.parse::<axum::http::uri::Authority>() else { return false };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
-}
-
-/// True if the browser says that the request comes from a page of this server.
-fn is_own(headers: &HeaderMap, host: &str) -> bool {
-    let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = said("sec-fetch-site") {
-        return site == "same-origin";
-    }
-    let origin = said(ORIGIN.as_str()).and_then(|origin| origin.split_once("://"));
-    origin.is_some_and(|(_, origin)| !host.is_empty() && origin.eq_ignore_ascii_case(host))
+    if request.method == Method::POST { must_be_own(request) } else { Ok(()) }
 }
 
 fn html_page(status: StatusCode, page: Markup) -> Response {
@@ -262,55 +217,4 @@ fn unknown() -> Response {
         p { a href="/" { "← all sections" } }
     };
     html_page(StatusCode::NOT_FOUND, frame("Not found – Jetbridge", Kept::Still, &main))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_local() {
-        for host in ["127.0.0.1:4280", "localhost:4280", "LOCALHOST", "[::1]:4280", "10.0.0.7"] {
-            assert!(is_local(host), "{host}");
-        }
-        for host in ["", "evil.example:4280", "localhost.evil.example", "127.0.0.1.evil.example"] {
-            assert!(!is_local(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn the_token_comes_as_a_bearer_or_as_a_password() {
-        let token = Secret::new("s3:cr3t".to_owned());
-        let shows = |said: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(AUTHORIZATION, said.parse().unwrap());
-            knows(&headers, &token)
-        };
-        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        assert!(
-            shows("Bearer s3:cr3t") && shows(&basic("me:s3:cr3t")) && shows(&basic(":s3:cr3t"))
-        );
-        for wrong in ["Bearer s3", "Basic !", "Basic", "s3:cr3t", &basic("s3:cr3t"), &basic("x")] {
-            assert!(!shows(wrong), "{wrong}");
-        }
-        assert!(!knows(&HeaderMap::new(), &token));
-    }
-
-    #[test]
-    fn a_request_is_own_if_the_browser_says_so() {
-        let headers = |pairs: &[(&'static str, &str)]| {
-            let mut headers = HeaderMap::new();
-            pairs.iter().for_each(|(name, value)| {
-                headers.insert(*name, value.parse().unwrap());
-            });
-            headers
-        };
-        let own = |pairs: &[(&'static str, &str)]| is_own(&headers(pairs), "127.0.0.1:4280");
-        assert!(own(&[("sec-fetch-site", "same-origin")]));
-        assert!(own(&[("origin", "http://127.0.0.1:4280")]));
-        assert!(!own(&[("sec-fetch-site", "cross-site"), ("origin", "http://127.0.0.1:4280")]));
-        assert!(!own(&[("sec-fetch-site", "same-site")]));
-        assert!(!own(&[("origin", "http://evil.example")]));
-        assert!(!own(&[("origin", "null")]) && !own(&[]));
-    }
 }

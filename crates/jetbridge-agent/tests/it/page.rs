@@ -2,13 +2,21 @@
 //! letters that are sent again.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use jetbridge_core::{BucketName, BucketSpec, Key, Open, PutOpts};
+use jetbridge_core::{Backend, BucketName, BucketSpec, Key, Open, PutOpts};
 use jetbridge_testkit::eventually;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use crate::api::on_every_store;
 use crate::rig::{Rig, WITHIN};
+
+on_every_store!(
+    a_browser_may_run_nothing_but_the_page_itself,
+    who_follows_sees_what_changes_and_does_not_hold_up_the_end,
+    a_dead_letter_is_looked_at_and_sent_again
+);
 
 /// All that a request is answered with; `more` are header fields.
 async fn ask(address: SocketAddr, method: &str, path: &str, more: &[&str]) -> String {
@@ -31,9 +39,10 @@ fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_may_run_nothing_but_the_page_itself() {
-    let rig = Rig::start(
+async fn a_browser_may_run_nothing_but_the_page_itself(backend: Arc<dyn Backend>) {
+    let rig = Rig::start_on(
+        backend,
+        tempfile::tempdir().unwrap(),
         "http: {listen: '127.0.0.1:0'}\nbuckets: {config: {max_bytes: 1MiB}}\n\
          limiters: {api: {period: 1h, burst: 3}}",
     )
@@ -93,13 +102,12 @@ async fn event(lines: &mut tokio::io::Lines<BufReader<TcpStream>>, words: &str) 
     tokio::time::timeout(WITHIN, heard).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_follows_sees_what_changes_and_does_not_hold_up_the_end() {
+async fn who_follows_sees_what_changes_and_does_not_hold_up_the_end(backend: Arc<dyn Backend>) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.t"), "v: (( nats \"kv:config/v\" || 1 ))\n").unwrap();
     let text = "http: {listen: '127.0.0.1:0'}\nbuckets: {config: {}}\n\
                 templates: [{from: a.t, to: a.yml, wait: '0s..0s'}]";
-    let rig = Rig::start_in(folder, text).await;
+    let rig = Rig::start_on(backend, folder, text).await;
     let mut stream = TcpStream::connect(rig.agent.http_address().unwrap()).await.unwrap();
     stream.write_all(b"GET /events/page HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut lines = BufReader::new(stream).lines();
@@ -114,9 +122,10 @@ async fn who_follows_sees_what_changes_and_does_not_hold_up_the_end() {
     while lines.next_line().await.is_ok_and(|line| line.is_some()) {}
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_is_looked_at_and_sent_again() {
-    let rig = Rig::start(
+async fn a_dead_letter_is_looked_at_and_sent_again(backend: Arc<dyn Backend>) {
+    let rig = Rig::start_on(
+        backend,
+        tempfile::tempdir().unwrap(),
         "http: {listen: '127.0.0.1:0'}\nhandlers: [{subject: 'j.>', stream: J, durable: d, \
          attempts: 1, run: [sh, -c, 'test -e mended && cat >> done || { echo no paper >&2; exit 1; }']}]",
     )

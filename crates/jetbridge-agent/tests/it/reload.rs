@@ -67,6 +67,39 @@ async fn an_address_that_is_taken_leaves_the_present_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_is_the_one_that_is_listened_on() {
+    let mut rig = Rig::start("http: {listen: '127.0.0.1:0'}").await;
+    let before = rig.agent.http_address().unwrap();
+    assert_eq!(rig.agent.http_url(), Some(format!("http://{before}")));
+    for (text, status) in [
+        // Other settings keep the port that was picked, and so does naming it.
+        ("http: {listen: '127.0.0.1:0', token: s}".to_owned(), 401),
+        (format!("http: {{listen: '{before}'}}"), 200),
+        (format!("http: {{listen: '{before}', token: s}}"), 401),
+        (format!("http: {{listen: '0.0.0.0:{}', token: s}}", before.port()), 401),
+        (format!("http: {{listen: '{before}', max_body: 1KiB}}"), 200),
+    ] {
+        rig.rewrite(&text);
+        rig.agent.reload().await.unwrap();
+        let (answered, _) = crate::http::get(before, "/v1/status", "").await;
+        assert_eq!(answered, status, "{text}");
+        let port = rig.agent.http_address().unwrap().port();
+        assert_eq!(port, before.port(), "{text}");
+    }
+    // What cannot be had leaves what is there, as it is.
+    let cannot = format!("http: {{listen: '203.0.113.1:{}', token: s}}", before.port());
+    rig.rewrite(&cannot);
+    assert_eq!(rig.agent.reload().await.unwrap_err().len(), 1);
+    assert_eq!(crate::http::get(before, "/v1/status", "").await.0, 200);
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    rig.rewrite(&format!("http: {{listen: '{other}'}}"));
+    rig.agent.reload().await.unwrap();
+    assert_eq!(rig.agent.http_address(), Some(other));
+    assert!(tokio::net::TcpStream::connect(before).await.is_err(), "nothing listens there");
+    assert!(rig.stop().await.0.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_that_is_cut_short_leaves_its_drain_to_the_end() {
     let text = |word: &str| {
         format!(

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use jetbridge_core::MemoryBackend;
 use jetbridge_testkit::certs::Certificates;
+use jetbridge_testkit::fault::{Fault, Faults};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -50,7 +52,22 @@ async fn an_answer_that_takes_too_long_is_given_up() {
     let mut answer = [0; 12];
     timeout(WITHIN, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 504");
+    let mut rest = String::new();
+    timeout(WITHIN, stream.read_to_string(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.contains("\"outcome\":\"unknown\""), "{rest}");
     assert_eq!(served.ask("GET", "/v1/kv/b/k", "", b"").await.status, 404);
+    assert!(served.rig.stop().await.0.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_acknowledgement_is_lost_is_no_failure() {
+    let faults = Faults::script([(0, Fault::AckLost)]).only(&["kv.put"]);
+    let served = Served::start(faults.around(Arc::new(MemoryBackend::new())), "").await;
+    let answer = served.ask("PUT", "/v1/kv/b/k", "", b"x").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (504, None), "{answer:?}");
+    let refusal = answer.json();
+    assert_eq!((&refusal["outcome"], &refusal["kind"]), (&json!("unknown"), &json!("unavailable")));
+    assert_eq!(served.ask("GET", "/v1/kv/b/k", "", b"").await.body, b"x", "it was written");
     assert!(served.rig.stop().await.0.is_clean());
 }
 
@@ -64,6 +81,9 @@ async fn tls_is_spoken_with_the_file_s_certificate() {
     );
     let rig = Rig::start(&text).await;
     let address = rig.agent.http_address().unwrap();
+    // One that only begins to agree stands in nobody's way.
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    silent.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificates.ca_pem().as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -85,5 +105,6 @@ async fn tls_is_spoken_with_the_file_s_certificate() {
     let mut answer = Vec::new();
     let ended = timeout(WITHIN, plain.read_to_end(&mut answer)).await.unwrap();
     assert!(ended.is_err() || !answer.starts_with(b"HTTP"), "{answer:?}");
+    assert_eq!(rig.agent.http_url(), Some(format!("https://{address}")));
     assert!(rig.stop().await.0.is_clean());
 }

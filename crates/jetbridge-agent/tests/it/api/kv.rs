@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use jetbridge_core::Backend;
+use jetbridge_core::{Backend, BucketKind, BucketName, BucketSpec, Key, Open, PutOpts};
 use jetbridge_testkit::eventually;
 use serde_json::json;
 
 use super::{Served, on_every_store};
 use crate::rig::WITHIN;
 
-on_every_store!(values_and_conditions, events_are_taken_up_again);
+on_every_store!(
+    values_and_conditions,
+    tags_mean_what_http_says,
+    events_are_taken_up_again,
+    a_bucket_made_anew_is_told_of
+);
 
 async fn values_and_conditions(backend: Arc<dyn Backend>) {
     let served = Served::start(backend, "").await;
@@ -77,6 +82,7 @@ async fn events_are_taken_up_again(backend: Arc<dyn Backend>) {
     let mut events = served.events("/v1/kv/b:watch?prefix=k/", &seen).await;
     assert_eq!(events.named("delete").await.data["key"], "k/1");
     events.named("caught_up").await;
+    // A number alone is what `revision` was: of this bucket, as far as anybody can tell.
     let mut ahead = served.events("/v1/kv/b:watch", "Last-Event-ID: 999999\r\n").await;
     ahead.named("reset").await;
     ahead.named("put").await;
@@ -84,4 +90,88 @@ async fn events_are_taken_up_again(backend: Arc<dyn Backend>) {
     let report = served.rig.stop().await.0;
     assert!(report.is_clean(), "{report:?}");
     assert!(events.next().await.is_none());
+}
+
+async fn tags_mean_what_http_says(backend: Arc<dyn Backend>) {
+    let served = Served::start(backend, "").await;
+    let status = async |method: &str, key: &str, head: &str| {
+        let head = format!("{head}\r\n");
+        served.ask(method, &format!("/v1/kv/b/{key}"), &head, b"x").await.status
+    };
+    // Nothing has no tag.
+    for head in ["If-Match: *", "If-Match: \"0\"", "If-Match: \"7\", \"8\"", "If-Match: \"x\""] {
+        assert_eq!(status("PUT", "none", head).await, 412, "{head}");
+        assert_eq!(status("DELETE", "none", head).await, 412, "{head}");
+        // A read without them would find nothing: that is the answer.
+        assert_eq!(status("GET", "none", head).await, 404, "{head}");
+    }
+    let absent = served.ask("PUT", "/v1/kv/b/none", "If-Match: \"7\"\r\n", b"x").await;
+    assert_eq!((absent.header("etag"), absent.json().get("revision")), (None, None), "{absent:?}");
+    assert_eq!(status("DELETE", "none", "If-None-Match: *").await, 204);
+
+    let put = served.ask("PUT", "/v1/kv/b/k", "", b"x").await;
+    let tag = put.header("etag").unwrap().to_owned();
+    for (head, read, written) in [
+        (format!("If-Match: \"x\", {tag}"), 200, true),
+        (format!("If-Match: W/{tag}"), 412, false),
+        (format!("If-Match: \"0{}", &tag[1..]), 412, false),
+        (format!("If-None-Match: {tag}"), 304, false),
+        (format!("If-None-Match: \"x\", W/{tag}"), 304, false),
+        ("If-None-Match: *".to_owned(), 304, false),
+        ("If-None-Match: \"x\"".to_owned(), 200, true),
+        (format!("If-Match: \"x\"\r\nIf-None-Match: {tag}"), 412, false),
+        (format!("If-Match: {tag}\r\nIf-None-Match: {tag}"), 304, false),
+        (format!("If-Match: {tag}\r\nIf-None-Match: \"x\""), 200, true),
+    ] {
+        assert_eq!(status("GET", "k", &head).await, read, "GET {head}");
+        assert_eq!(status("HEAD", "k", &head).await, read, "HEAD {head}");
+        if written {
+            continue;
+        }
+        assert_eq!(status("PUT", "k", &head).await, 412, "PUT {head}");
+        assert_eq!(status("DELETE", "k", &head).await, 412, "DELETE {head}");
+    }
+    assert_eq!(status("PUT", "k", "If-None-Match: \"x\"").await, 200);
+    let now = served.ask("HEAD", "/v1/kv/b/k", "", b"").await.header("etag").unwrap().to_owned();
+    let both = format!("If-Match: {now}\r\nIf-None-Match: {tag}");
+    assert_eq!(status("PUT", "k", &both).await, 200);
+    assert_eq!(status("PUT", "new", &format!("If-None-Match: {tag}")).await, 200);
+    assert_eq!(status("PUT", "k", "If-Match: 7").await, 400);
+    assert_eq!(status("GET", "k", "If-Match: \"7").await, 400);
+    assert!(served.rig.stop().await.0.is_clean());
+}
+
+async fn a_bucket_made_anew_is_told_of(backend: Arc<dyn Backend>) {
+    let served = Served::start(Arc::clone(&backend), "").await;
+    let mut events = served.events("/v1/kv/b:watch", "").await;
+    events.named("caught_up").await;
+    served.ask("PUT", "/v1/kv/b/old", "", b"x").await;
+    let seen = events.named("put").await.id.unwrap();
+    let (made, number) = seen.split_once('-').unwrap();
+    assert!(u64::from_str_radix(made, 16).is_ok() && number == "1", "{seen}");
+    drop(events);
+    let b = BucketName::parse("b").unwrap();
+    assert!(backend.delete_bucket(BucketKind::Kv, &b).await.unwrap());
+    let kv = backend.kv(&b, Open::ensure(BucketSpec::default())).await.unwrap();
+    // As many writes as were seen, and more: no number gives it away.
+    for key in ["a", "b"] {
+        kv.put(&Key::parse(key).unwrap(), "y".into(), PutOpts::new()).await.unwrap();
+    }
+    for path in ["/v1/kv/b:watch".to_owned(), format!("/v1/kv/b:watch?after={seen}")] {
+        let head = match path.contains('?') {
+            true => String::new(),
+            false => format!("Last-Event-ID: {seen}\r\n"),
+        };
+        let mut events = served.events(&path, &head).await;
+        events.named("reset").await;
+        assert_eq!(events.named("put").await.data["key"], "a");
+        assert_eq!(events.named("put").await.data["key"], "b");
+        let now = events.named("caught_up").await.id.unwrap();
+        assert!(!now.starts_with(made) && now.ends_with("-2"), "{now}");
+    }
+    for wrong in ["x", "-1", "1-", "1-2-3", "xyz-1", "+1", "1-+1"] {
+        let head = format!("Last-Event-ID: {wrong}\r\n");
+        assert_eq!(served.ask("GET", "/v1/kv/b:watch", &head, b"").await.status, 400, "{wrong}");
+    }
+    assert!(served.rig.stop().await.0.is_clean());
 }

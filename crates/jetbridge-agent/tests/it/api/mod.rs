@@ -142,10 +142,7 @@ impl Served {
     }
 
     pub(crate) async fn events(&self, path: &str, head: &str) -> Events {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        Events(BufReader::new(stream))
+        Events::of(self.address, path, head).await
     }
 }
 
@@ -160,6 +157,20 @@ pub(crate) struct Event {
 }
 
 impl Events {
+    pub(crate) async fn of(address: SocketAddr, path: &str, head: &str) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// Reads the first line of the answer.
+    pub(crate) async fn has_status(&mut self, status: u16) -> bool {
+        let mut line = String::new();
+        timeout(WITHIN, self.0.read_line(&mut line)).await.unwrap().unwrap();
+        line.starts_with(&format!("HTTP/1.1 {status} "))
+    }
+
     /// The next event, or nothing behind the last.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         let mut event = Event::default();

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use jetbridge_core::{Backend, BucketName, BucketSpec, Link, MemoryBackend, ObjectName, Open};
 use jetbridge_testkit::eventually;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::{Served, on_every_store};
 use crate::rig::WITHIN;
 
-on_every_store!(objects_come_whole_and_in_ranges);
+on_every_store!(objects_come_whole_and_in_ranges, half_an_upload_is_refused_and_not_stored);
 
 async fn objects_come_whole_and_in_ranges(backend: Arc<dyn Backend>) {
     let served = Served::start(backend, ", max_object: 2000000").await;
@@ -59,6 +60,28 @@ async fn objects_come_whole_and_in_ranges(backend: Arc<dyn Backend>) {
     let over = format!("If-Match: {etag}\r\n");
     assert_eq!(served.ask("DELETE", "/v1/objects/o/a/b", &over, b"").await.status, 204);
     assert_eq!(served.ask("GET", "/v1/objects/o/a/b", "", b"").await.status, 404);
+    assert!(served.rig.stop().await.0.is_clean());
+}
+
+async fn half_an_upload_is_refused_and_not_stored(backend: Arc<dyn Backend>) {
+    let served = Served::start(Arc::clone(&backend), "").await;
+    assert_eq!(served.ask("PUT", "/v1/objects/o/half", "", b"before").await.status, 200);
+    for length in ["Content-Length: 400000", "Transfer-Encoding: chunked"] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        let head =
+            format!("PUT /v1/objects/o/half HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        if length.ends_with("chunked") {
+            stream.write_all(b"30D40\r\n").await.unwrap();
+        }
+        stream.write_all(&[b'x'; 200_000]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        timeout(WITHIN, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"hint\""), "{answer}");
+        let kept = served.ask("GET", "/v1/objects/o/half", "", b"").await;
+        assert_eq!((kept.status, &*kept.body), (200, &b"before"[..]));
+    }
     assert!(served.rig.stop().await.0.is_clean());
 }
 
