@@ -139,7 +139,11 @@ impl Upkeep {
             if self.paused.is_some_and(|until| until > Instant::now()) {
                 continue;
             }
-            let mut done = Ok(());
+            let mut done = match self.uplink.is_up_to_date().await {
+                Ok(true) => Ok(()),
+                Ok(false) => continue,
+                Err(error) => Err(error),
+            };
             for (at, every) in self.options.levels.clone().iter().enumerate() {
                 let Some(level) = u8::try_from(at + 1).ok().and_then(Level::new) else { continue };
                 let crowded = at == 0 && self.unmerged() >= CAPTURED_MAX;

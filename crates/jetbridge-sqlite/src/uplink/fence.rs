@@ -3,9 +3,11 @@
 //! It is put over the revision that is known, so that of two writers one learns that there is
 //! another. It names the [`Pulse`] of its process, and holds as long as that beats: a rival that
 //! sees the pulse stand still for its whole TTL, on the rival's own monotonic clock, stops it and
-//! takes the place; the same writer, come back, does so at once. It keeps two replicators from
-//! working at cross purposes. That they cannot damage each other's files even so is for
-//! [`Replica::put`]: a file that is there is never written over.
+//! takes the place; the same writer, come back, does so at once. Takings are counted: a place may
+//! be lost and come back unnoticed by whoever is at rest meanwhile, and what was learnt of the
+//! replica under an earlier taking is not to be relied on under a later one. It keeps two
+//! replicators from working at cross purposes. That they cannot damage each other's files even so
+//! is for [`Replica::put`]: a file that is there is never written over.
 
 use std::fmt;
 use std::sync::Arc;
@@ -94,9 +96,15 @@ struct Shared {
     state: Mutex<State>,
 }
 
+/// Which of this writer's takings of the place: between two of them, others may have written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Taking(u64);
+
 #[derive(Debug, Default)]
 struct State {
     claimed: Option<Claimed>,
+    /// How often the place was taken.
+    takings: u64,
     following: bool,
     /// A rival's signs, and since when they stand. They outlive a call that was given up: taking
     /// a silent writer's place may take longer than any call.
@@ -130,13 +138,18 @@ impl Fence {
     ///
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) naming the other one, if there is one.
-    pub(super) async fn hold(&self) -> Result<()> {
+    pub(super) async fn hold(&self) -> Result<Taking> {
         let mut state = self.shared.hold().await?;
         if !state.following {
             state.following = true;
             self.tasks.spawn_until_stop(follow(Arc::clone(&self.shared)));
         }
-        Ok(())
+        Ok(Taking(state.takings))
+    }
+
+    /// Whether the place was taken and not found lost: who only tidies up does not take it.
+    pub(super) async fn is_taken(&self) -> bool {
+        self.shared.state.lock().await.claimed.is_some()
     }
 
     /// The files of the replica; of one among many, listed together with the others'.
@@ -183,9 +196,15 @@ impl Shared {
             match state.claimed {
                 Some(claimed) if claimed.count == count => return Ok(state),
                 Some(claimed) => self.claim_again(&mut state, claimed, count).await?,
-                None => state.claimed = Some(self.acquire(&mut state.stands, count).await?),
+                None => self.take(&mut state, count).await?,
             }
         }
+    }
+
+    async fn take(&self, state: &mut State, count: u64) -> Result<()> {
+        state.claimed = Some(self.acquire(&mut state.stands, count).await?);
+        state.takings += 1;
+        Ok(())
     }
 
     async fn claim_again(&self, state: &mut State, claimed: Claimed, count: u64) -> Result<()> {
@@ -202,8 +221,7 @@ impl Shared {
             return Err(rival(now, &self.replica));
         }
         // An answer of ours was lost.
-        state.claimed = Some(self.acquire(&mut state.stands, count).await?);
-        Ok(())
+        self.take(state, count).await
     }
 
     /// Whether a claim was made by this process.
