@@ -108,21 +108,25 @@ impl StoreUplink {
         self.still(listed).await
     }
 
-    /// Whether the files are those that the replica has: they are listed anew if others may have
-    /// written since. `false` before they were ever listed, and when the place was lost.
-    pub(crate) async fn is_up_to_date(&self) -> Result<bool> {
+    /// Whether the files were listed, and the place was not found lost since: who only tidies up
+    /// neither takes it nor takes it again.
+    pub(crate) async fn keeps_its_place(&self) -> bool {
         let listed = *self.listed();
-        if listed.is_none() || !self.fence.is_taken().await {
-            return Ok(false);
+        listed.is_some() && self.fence.is_taken().await
+    }
+
+    /// Lists the files anew if others may have written since.
+    pub(crate) async fn bring_up_to_date(&self) -> Result<()> {
+        let listed = *self.listed();
+        if Some(self.fence.hold().await?) == listed {
+            return Ok(());
         }
-        if Some(self.fence.hold().await?) != listed {
-            // Whoever ships looks too, and removes what nobody ships.
-            let mut head = self.head.lock().await;
-            *head = None;
-            let (plan, taking) = self.look().await?;
-            *head = Some(Known { head: plan.txid, taking });
-        }
-        Ok(true)
+        // Nobody ships meanwhile: what is half done and nobody's goes.
+        let mut head = self.head.lock().await;
+        *head = None;
+        let (plan, taking) = self.look().await?;
+        *head = Some(Known { head: plan.txid, taking });
+        Ok(())
     }
 
     fn listed(&self) -> MutexGuard<'_, Option<Taking>> {

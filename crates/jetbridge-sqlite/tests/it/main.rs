@@ -8,6 +8,7 @@ mod coverage;
 mod damage;
 mod faults;
 mod frozen;
+mod gate;
 mod history;
 mod interop;
 mod litestream;

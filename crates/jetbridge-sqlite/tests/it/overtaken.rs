@@ -1,19 +1,16 @@
 //! Writers whose place another took and gave back: what they planned before is not shipped on top
 //! of what came meanwhile.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
-use jetbridge_core::wrap::{Answer, Call, Layer, Layered};
-use jetbridge_core::{Body, ErrorKind, MemoryBackend, Result, Tasks};
+use jetbridge_core::{ErrorKind, Tasks};
 use jetbridge_sqlite::Txid;
 use jetbridge_sqlite::capture::{Delta, Pages, Scope, Uplink as _};
 use jetbridge_sqlite::uplink::StoreUplink;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
+use super::gate::Gate;
 use super::history::History;
 use super::rig::Rig;
 use super::uplink::{base, change, check, delta, held, pages, streamed, uplink};
@@ -108,65 +105,20 @@ pub(crate) async fn a_base_begun_before_the_place_was_taken_is_not_completed(rig
     assert!(rig.replica().manifest().await.unwrap().abandoned().is_empty());
 }
 
-/// Holds a put back until it is let go.
-#[derive(Clone, Debug, Default)]
-struct Gate {
-    reached: Arc<Notify>,
-    go: Arc<Notify>,
-}
-
-/// The change that is held back.
-const HELD_BACK: &str = "ltx/0/0000000000000004-";
-
-impl Layer for Gate {
-    async fn call<'a, T: Answer>(
-        &'a self,
-        call: Call<'a>,
-        mut run: impl FnMut() -> BoxFuture<'a, Result<T>> + Send + 'a,
-    ) -> Result<T> {
-        let is_it = call.name.is_some_and(|name| name.starts_with(HELD_BACK));
-        if call.operation == "object.put" && is_it {
-            self.reached.notify_one();
-            self.go.notified().await;
-        }
-        run().await
-    }
-
-    fn listing<T: Answer>(
-        &self,
-        _call: Call<'_>,
-        stream: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>> {
-        stream
-    }
-
-    fn body(&self, _call: Call<'_>, body: Body) -> Body {
-        body
-    }
-
-    fn watch<T: Answer>(
-        &self,
-        _call: Call<'_>,
-        stream: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>> {
-        stream
-    }
-}
-
 /// A process that stood still between its look at the fence and its put.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_arrives_when_the_place_was_taken_is_not_acknowledged() {
-    let gate = Gate::default();
-    let backend = Layered::new(Arc::new(MemoryBackend::new()), gate.clone());
-    let rig = Rig::over(Arc::new(backend), Box::new(())).await;
+    let gate = Gate::at("object.put", "ltx/0/0000000000000004-");
+    let rig = gate.rig().await;
+    gate.shut();
     let (mine, mut history, txid) = silent(&rig).await;
     history.step();
     let mut other = History::new(21, 40);
     other.step();
     let meanwhile = async {
-        gate.reached.notified().await;
+        gate.reached().await;
         let newest = rule(&rig, &mut other, txid, &[Scope::Base]).await;
-        gate.go.notify_one();
+        gate.open();
         newest
     };
     let late = mine.ship(change(&history, txid.next(), held));
