@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use jetbridge_core::{Digest, Error, ErrorKind, Result, Tasks};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::Txid;
 use crate::capture::{self, Capture};
 use crate::restore::{blocking, sync_directory};
 use crate::store::{Manifest, Replica, restorable};
-use crate::upkeep::{Upkeep, UpkeepOptions};
+use crate::upkeep::{Forgotten, Upkeep, UpkeepOptions};
 use crate::uplink::{FenceOptions, Pulse, StoreUplink};
 
 const OPERATION: &str = "sqlite.replicate";
@@ -29,7 +29,7 @@ const MACHINE_FILE: &str = "/etc/machine-id";
 pub struct Replication {
     capture: Capture,
     uplink: Arc<StoreUplink>,
-    upkeep: UpkeepOptions,
+    upkeep: Arc<Mutex<Upkeep>>,
     tasks: Tasks,
 }
 
@@ -76,8 +76,9 @@ impl Replication {
         let uplink = StoreUplink::new(replica, fence, tasks.clone());
         let uplink = Arc::new(uplink);
         let capture = Capture::start(options, Arc::clone(&uplink) as _).await?;
-        let keeper = Upkeep::new(Arc::clone(&uplink), upkeep.clone(), capture.rebase());
-        tasks.spawn_until_stop(keeper.run());
+        let upkeep = Upkeep::new(Arc::clone(&uplink), upkeep, capture.rebase());
+        let upkeep = Arc::new(Mutex::new(upkeep));
+        tasks.spawn_until_stop(Upkeep::run(Arc::clone(&upkeep)));
         Ok(Self { capture, uplink, upkeep, tasks })
     }
 
@@ -98,14 +99,18 @@ impl Replication {
         self.capture.sync().await
     }
 
-    /// Deletes what is older than it is to be kept, now.
+    /// Deletes what is older than it is to be kept, now: behind the round of upkeep that is under
+    /// way, and when the newest state, which replaces it, was read back as it was written.
     ///
     /// # Errors
     /// Those of the store, and [`Conflict`](ErrorKind::Conflict) if somebody else writes to the
     /// replica.
     pub async fn enforce_retention(&self) -> Result<()> {
-        let (uplink, options) = (Arc::clone(&self.uplink), self.upkeep.clone());
-        Upkeep::new(uplink, options, self.capture.rebase()).forget().await
+        loop {
+            let forgotten = self.upkeep.lock().await.forget().await?;
+            let Forgotten::Unproven(mut ended) = forgotten else { return Ok(()) };
+            while ended.changed().await.is_ok() {}
+        }
     }
 
     /// How the capture does now and from now on.

@@ -17,5 +17,6 @@ pub use level::Level;
 pub use manifest::{LtxFile, Manifest};
 pub use plan::{Plan, Target, plan, restorable};
 pub(crate) use plan::{reach, reach_from};
+pub(crate) use replica::is_file;
 pub use replica::{BASE_HEADER, Put, Replica, TIMESTAMP_HEADER};
 pub use words::{WORDS_OF_THE_PAGE, in_words_of_the_page};

@@ -7,6 +7,7 @@
 
 mod decide;
 mod merge;
+mod proof;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use jetbridge_core::{Backoff, Clock, Error, ErrorKind, Result, SystemClock};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use self::decide::{captured_to_delete, groups, snapshot_due, superseded};
 use self::merge::{Whole, is_sound, merge};
+use self::proof::Proof;
 use crate::capture::Rebase;
 use crate::restore::blocking;
 use crate::store::{Level, LtxFile, Manifest, Put, Replica, Target, reach};
@@ -106,12 +108,29 @@ pub(crate) struct Upkeep {
     broken: BTreeSet<Name>,
     /// The last transaction of the newest state that was read back as it was written.
     proven: Option<Txid>,
+    /// The newest state while it is read back.
+    proof: Option<Proof>,
     /// When files were first seen that were captured in the future.
     early: BTreeMap<Name, Instant>,
 }
 
 /// What names a file.
 type Name = (Level, TxidRange);
+
+/// When what is done every now and then was begun last.
+struct Begun {
+    merges: Vec<Instant>,
+    check: Instant,
+}
+
+/// How far what is not needed any more is gone.
+#[derive(Debug)]
+pub(crate) enum Forgotten {
+    /// All of it.
+    All,
+    /// What the newest state replaces is left until that is proven; the sender is dropped then.
+    Unproven(watch::Receiver<()>),
+}
 
 impl Upkeep {
     /// `rebase` asks the capture for a base.
@@ -125,55 +144,52 @@ impl Upkeep {
             backoff: Backoff::new(RETRY_FIRST, RETRY_LAST),
             broken: BTreeSet::new(),
             proven: None,
+            proof: None,
             early: BTreeMap::new(),
         }
     }
 
     /// Works until it is dropped. A failure is logged, and what is due then is tried again later.
-    pub(crate) async fn run(mut self) {
-        let began = Instant::now();
-        let mut merged_at = vec![began; self.options.levels.len()];
-        let mut checked_at = began;
+    /// Whoever else has something done waits for the end of a round: nothing goes while it is read.
+    pub(crate) async fn run(shared: Arc<Mutex<Self>>) {
+        let (uplink, options) = {
+            let upkeep = shared.lock().await;
+            (Arc::clone(&upkeep.uplink), upkeep.options.clone())
+        };
+        let now = Instant::now();
+        let mut begun = Begun { merges: vec![now; options.levels.len()], check: now };
+        let mut paused: Option<Instant> = None;
         loop {
-            self.until_there_is_work(&merged_at, checked_at).await;
-            if self.paused.is_some_and(|until| until > Instant::now()) {
-                continue;
+            until_there_is_work(&uplink, &options, &begun, paused).await;
+            if paused.is_none_or(|until| until <= Instant::now()) {
+                let mut upkeep = shared.lock().await;
+                let done = upkeep.round(&mut begun).await;
+                upkeep.report(done);
+                paused = upkeep.paused;
             }
-            let mut done = Ok(());
-            for (at, every) in self.options.levels.clone().iter().enumerate() {
-                let Some(level) = u8::try_from(at + 1).ok().and_then(Level::new) else { continue };
-                let crowded = at == 0 && self.unmerged() >= CAPTURED_MAX;
-                if merged_at[at].elapsed() >= *every || crowded {
-                    merged_at[at] = Instant::now();
-                    done = done.and(self.compact(level).await);
-                }
-            }
-            done = done.and(self.snapshot().await);
-            if checked_at.elapsed() >= self.options.captured_check {
-                checked_at = Instant::now();
-                done = done.and(self.forget().await);
-            }
-            self.report(done);
         }
     }
 
-    /// Of a thousand replicas, most are at rest: nobody looks before something is due.
-    async fn until_there_is_work(&self, merged_at: &[Instant], checked_at: Instant) {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let options = &self.options;
-        let merges =
-            merged_at.iter().zip(&options.levels).map(|(at, every)| at.checked_add(*every));
-        let others = [
-            checked_at.checked_add(options.captured_check),
-            Instant::now().checked_add(options.snapshot_interval),
-            self.paused,
-        ];
-        let changed = self.uplink.ledger().changed();
-        match merges.chain(others).flatten().min() {
-            // Neither is an error: one of them is what was waited for.
-            Some(due) => tokio::time::timeout_at(due, changed).await.unwrap_or_default(),
-            None => changed.await,
+    async fn round(&mut self, begun: &mut Begun) -> Result<()> {
+        if !self.uplink.keeps_its_place().await {
+            return Ok(());
         }
+        self.uplink.bring_up_to_date().await?;
+        let mut done = Ok(());
+        for (at, every) in self.options.levels.clone().iter().enumerate() {
+            let Some(level) = u8::try_from(at + 1).ok().and_then(Level::new) else { continue };
+            let crowded = at == 0 && self.unmerged() >= CAPTURED_MAX;
+            if begun.merges[at].elapsed() >= *every || crowded {
+                begun.merges[at] = Instant::now();
+                done = done.and(self.compact(level).await);
+            }
+        }
+        done = done.and(self.snapshot().await);
+        if begun.check.elapsed() >= self.options.captured_check {
+            begun.check = Instant::now();
+            done = done.and(self.forget().await.map(drop));
+        }
+        done
     }
 
     fn report(&mut self, done: Result<()>) {
@@ -210,9 +226,7 @@ impl Upkeep {
     /// is as old as we have known it.
     fn manifest(&mut self, now: SystemTime) -> Manifest {
         let mut manifest = self.uplink.ledger().read().clone();
-        for (level, range) in &self.broken {
-            manifest.remove(*level, *range);
-        }
+        self.broken.retain(|(level, range)| manifest.remove(*level, *range).is_some());
         let early: Vec<LtxFile> = manifest.files().filter(|it| it.time > now).cloned().collect();
         let mut seen = BTreeMap::new();
         for mut file in early {
@@ -322,37 +336,53 @@ impl Upkeep {
 
     /// Deletes files of level 0 that are merged and old enough, and what no restore needs that a
     /// newer snapshot or base has, once that was read back as it was written.
-    pub(crate) async fn forget(&mut self) -> Result<()> {
+    pub(crate) async fn forget(&mut self) -> Result<Forgotten> {
         if self.options.deletion == Deletion::Disabled {
-            return Ok(());
+            return Ok(Forgotten::All);
         }
+        self.uplink.bring_up_to_date().await?;
         let now = self.options.clock.now();
         let (captured, others) = (self.options.captured_retention, self.options.snapshot_retention);
         let manifest = self.manifest(now);
-        let mut old = superseded(&manifest, now, others);
-        if !old.is_empty() {
-            self.prove_newest(&manifest).await?;
-        }
+        let mut replaced = superseded(&manifest, now, others);
         if !captured.is_zero() {
-            old.extend(captured_to_delete(&manifest, now, captured));
+            let captured = captured_to_delete(&manifest, now, captured);
+            self.delete(captured.merged).await?;
+            replaced.extend(captured.passed_over);
         }
-        self.delete(old).await
+        if !replaced.is_empty()
+            && let Some(ended) = self.prove_newest(&manifest)?
+        {
+            return Ok(Forgotten::Unproven(ended));
+        }
+        self.delete(replaced).await?;
+        Ok(Forgotten::All)
     }
 
-    /// Reads the newest state: what it replaces goes only if it is there.
-    async fn prove_newest(&mut self, manifest: &Manifest) -> Result<()> {
-        let Some((end, files)) = decide::newest_state(manifest) else { return Ok(()) };
+    /// Reads the newest state: what it replaces goes only if it is there. While that goes on,
+    /// returns who tells of its end.
+    fn prove_newest(&mut self, manifest: &Manifest) -> Result<Option<watch::Receiver<()>>> {
+        let Some((end, files)) = decide::newest_state(manifest) else { return Ok(None) };
+        if let Some(mut proof) = self.proof.take_if(|proof| proof.end() == end) {
+            match proof.found() {
+                Some(Ok(())) => self.proven = Some(end),
+                Some(Err((file, error))) => {
+                    self.note(&file, &error);
+                    return Err(error);
+                }
+                None if proof.is_under_way() => {
+                    let ended = proof.ended();
+                    self.proof = Some(proof);
+                    return Ok(Some(ended));
+                }
+                None => {}
+            }
+        }
         if self.proven == Some(end) {
-            return Ok(());
+            return Ok(None);
         }
-        let replica = self.uplink.replica().clone();
-        for file in files {
-            let mut fetch = replica.fetch(&file)?;
-            // To its end, where the digest is compared; nothing of it is held.
-            while fetch.next().await.inspect_err(|error| self.note(&file, error))?.is_some() {}
-        }
-        self.proven = Some(end);
-        Ok(())
+        let proof = Proof::begin(self.uplink.replica().clone(), end, files);
+        Ok(Some(self.proof.insert(proof).ended()))
     }
 
     async fn delete(&self, files: Vec<LtxFile>) -> Result<()> {
@@ -362,6 +392,28 @@ impl Upkeep {
             self.uplink.ledger().remove(&file);
         }
         Ok(())
+    }
+}
+
+/// Of a thousand replicas, most are at rest: nobody looks before something is due.
+async fn until_there_is_work(
+    uplink: &StoreUplink,
+    options: &UpkeepOptions,
+    begun: &Begun,
+    paused: Option<Instant>,
+) {
+    tokio::time::sleep(LOOK_EVERY).await;
+    let merges = begun.merges.iter().zip(&options.levels).map(|(at, every)| at.checked_add(*every));
+    let others = [
+        begun.check.checked_add(options.captured_check),
+        Instant::now().checked_add(options.snapshot_interval),
+        paused,
+    ];
+    let changed = uplink.ledger().changed();
+    match merges.chain(others).flatten().min() {
+        // Neither is an error: one of them is what was waited for.
+        Some(due) => tokio::time::timeout_at(due, changed).await.unwrap_or_default(),
+        None => changed.await,
     }
 }
 

@@ -16,6 +16,7 @@ mod pulse;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ pub(crate) use ledger::Ledger;
 pub use pulse::Pulse;
 
 use self::encode::{Source, encode};
-use self::fence::Fence;
+use self::fence::{Fence, Taking};
 use crate::capture::{Delta, Head, Page, Pages, Progress, Scope, Touched, Uplink};
 use crate::ltx::{Decoder, HEADER_BYTES, Header, WalSpan};
 use crate::restore::{self, index};
@@ -51,9 +52,19 @@ pub struct StoreUplink {
     replica: Replica,
     ledger: Ledger,
     fence: Fence,
-    /// The newest transaction; `None` before it was looked at, and after a failure.
-    head: tokio::sync::Mutex<Option<Txid>>,
+    /// What was last listed; `None` before that, and after a failure.
+    head: tokio::sync::Mutex<Option<Known>>,
+    /// Under which taking of the place the files in the ledger were listed.
+    listed: Mutex<Option<Taking>>,
     part_bytes: u64,
+}
+
+/// What is known of the replica, for as long as nobody else can have written to it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// The newest transaction.
+    head: Txid,
+    taking: Taking,
 }
 
 impl StoreUplink {
@@ -64,6 +75,7 @@ impl StoreUplink {
             replica,
             ledger: Ledger::default(),
             head: tokio::sync::Mutex::new(None),
+            listed: Mutex::new(None),
             part_bytes: PART_BYTES,
         }
     }
@@ -90,9 +102,46 @@ impl StoreUplink {
         &self.replica
     }
 
-    /// Fails unless this is the only writer.
+    /// Fails unless this is the only writer, and was since the files were listed.
     pub(crate) async fn check_fence(&self) -> Result<()> {
-        self.fence.hold().await
+        let listed = *self.listed();
+        self.still(listed).await
+    }
+
+    /// Whether the files were listed, and the place was not found lost since: who only tidies up
+    /// neither takes it nor takes it again.
+    pub(crate) async fn keeps_its_place(&self) -> bool {
+        let listed = *self.listed();
+        listed.is_some() && self.fence.is_taken().await
+    }
+
+    /// Lists the files anew if others may have written since.
+    pub(crate) async fn bring_up_to_date(&self) -> Result<()> {
+        let listed = *self.listed();
+        if Some(self.fence.hold().await?) == listed {
+            return Ok(());
+        }
+        // Nobody ships meanwhile: what is half done and nobody's goes.
+        let mut head = self.head.lock().await;
+        *head = None;
+        let (plan, taking) = self.look().await?;
+        *head = Some(Known { head: plan.txid, taking });
+        Ok(())
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Option<Taking>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when this is the only writer, if nobody else can have been one since `taking`.
+    async fn still(&self, taking: impl Into<Option<Taking>>) -> Result<()> {
+        if Some(self.fence.hold().await.map_err(told)?) == taking.into() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unavailable, OPERATION)
+            .because("the place was lost meanwhile and taken again: others may have written")
+            .with("replica", &self.replica)
+            .hint("it is tried again when the files were listed anew"))
     }
 
     /// Gives the replica up, so that the next writer need not wait.
@@ -104,22 +153,22 @@ impl StoreUplink {
     }
 
     /// Looks at what is stored, and removes what an attempt before left half done.
-    async fn look(&self) -> Result<Plan> {
+    async fn look(&self) -> Result<(Plan, Taking)> {
         // Upkeep goes on meanwhile.
         for _ in 0..LISTINGS_MAX {
+            let taking = self.fence.hold().await?;
             let changes = self.ledger.changes();
             let mut manifest = self.fence.manifest().await?;
             for part in manifest.abandoned() {
-                tracing::info!(
-                    file = part.file_name(),
-                    "a part of a base that was never completed"
-                );
+                let file = part.file_name();
+                tracing::info!(file, "a part of a base that was never completed");
                 self.replica.delete(part.level, part.range).await?;
                 manifest.remove(part.level, part.range);
             }
             let plan = reach(&manifest, Target::Latest);
-            if self.ledger.replace(manifest, changes) {
-                return Ok(plan);
+            if self.fence.hold().await? == taking && self.ledger.replace(manifest, changes) {
+                *self.listed() = Some(taking);
+                return Ok((plan, taking));
             }
         }
         Err(Error::new(ErrorKind::Unavailable, OPERATION)
@@ -127,21 +176,31 @@ impl StoreUplink {
             .with("replica", &self.replica))
     }
 
-    async fn ship_fenced(&self, delta: Delta, head: Txid) -> Result<Txid> {
+    async fn ship_upon(&self, delta: Delta, known: Known) -> Result<Txid> {
+        let Known { head, taking } = known;
         let facts = Facts::of(&delta);
-        let follows = delta.txid == head.next() || (delta.txid == head && head.0 > 0);
         match (delta.scope, delta.pages) {
-            (Scope::Change, _) if !follows => Err(moved_on(delta.txid, head)),
             (Scope::Change, Pages::Held(pages)) => {
-                let wal = delta.wal.or(Some(NOWHERE_IN_THE_LOG));
                 let range = one(delta.txid)?;
-                self.ship_change(Header { wal, ..facts.header(range) }, &pages, &facts.progress)
-                    .await?;
+                if delta.txid != head.next() && !self.may_be_again(range, head) {
+                    return Err(moved_on(delta.txid, head));
+                }
+                let wal = delta.wal.or(Some(NOWHERE_IN_THE_LOG));
+                let header = Header { wal, ..facts.header(range) };
+                self.ship_change(header, &pages, &facts.progress).await?;
                 Ok(delta.txid)
             }
-            (Scope::Change, pages) => self.ship_parts(&facts, pages, head.next()).await,
-            (Scope::Base, pages) => self.ship_parts(&facts, pages, Txid(1)).await,
+            (Scope::Change, _) if delta.txid != head.next() => Err(moved_on(delta.txid, head)),
+            (Scope::Change, pages) => self.ship_parts(&facts, pages, (head.next(), taking)).await,
+            (Scope::Base, pages) => self.ship_parts(&facts, pages, (Txid(1), taking)).await,
         }
+    }
+
+    /// Whether a change of that number may be the newest there is, sent once more: then its own
+    /// file is there, and is compared. Without one, the number was used by something else.
+    fn may_be_again(&self, range: TxidRange, head: Txid) -> bool {
+        let is_it = |file: &LtxFile| file.range == range;
+        range.max() == head && self.ledger.read().level(Level::CAPTURED).any(is_it)
     }
 
     async fn ship_change(&self, header: Header, pages: &[Page], progress: &Progress) -> Result<()> {
@@ -154,7 +213,12 @@ impl StoreUplink {
 
     /// Stores what is large or a base. `lowest` is the first transaction of the file that leads
     /// to the parts: 1 for what stands on nothing.
-    async fn ship_parts(&self, facts: &Facts, pages: Pages, lowest: Txid) -> Result<Txid> {
+    async fn ship_parts(
+        &self,
+        facts: &Facts,
+        pages: Pages,
+        (lowest, taking): (Txid, Taking),
+    ) -> Result<Txid> {
         let part_pages = (self.part_bytes / u64::from(facts.page_size.get())).max(1);
         let parts = u64::from(facts.commit).div_ceil(part_pages);
         let bridge = self.ledger.read().files().map(|file| file.range.max()).max();
@@ -176,7 +240,7 @@ impl StoreUplink {
                 while next > bridge && source.has_more().await? {
                     let range = one(next)?;
                     let body = source.part(facts.header(range), part_pages)?;
-                    self.fence.hold().await.map_err(told)?;
+                    self.still(taking).await?;
                     let stored = self.replica.store(put(range), body).await;
                     // What fails while the database is read is none of the store's.
                     let stored = stored.map_err(|error| match source.has_failed() {
@@ -190,7 +254,7 @@ impl StoreUplink {
                 (range, encode(facts.header(range), &[])?)
             }
         };
-        self.fence.hold().await.map_err(told)?;
+        self.still(taking).await?;
         self.ledger.add(self.put(put(leading.0), leading.1, &facts.progress).await?);
         // Where Litestream takes its position from.
         let behind = last.next();
@@ -220,10 +284,9 @@ impl Uplink for StoreUplink {
     async fn head(&self) -> Result<Option<Head>> {
         let mut head = self.head.lock().await;
         *head = None;
-        self.fence.hold().await.map_err(told)?;
-        let plan = self.look().await.map_err(told)?;
+        let (plan, taking) = self.look().await.map_err(told)?;
         let newest = self.ledger.read().files().map(|file| file.range.max()).max();
-        *head = Some(plan.txid);
+        *head = Some(Known { head: plan.txid, taking });
         let Some(last) = plan.files.last() else { return Ok(None) };
         if newest > Some(plan.txid) {
             tracing::warn!(replica = %self.replica, reached = %plan.txid, newest = ?newest,
@@ -272,13 +335,18 @@ impl Uplink for StoreUplink {
 
     async fn ship(&self, delta: Delta) -> Result<Txid> {
         let mut head = self.head.lock().await;
-        self.fence.hold().await.map_err(told)?;
-        let before = match head.take() {
-            Some(txid) => txid,
-            None => self.look().await.map_err(told)?.txid,
+        let taking = self.fence.hold().await.map_err(told)?;
+        let known = match head.take().filter(|known| known.taking == taking) {
+            Some(known) => known,
+            None => {
+                let (plan, taking) = self.look().await.map_err(told)?;
+                Known { head: plan.txid, taking }
+            }
         };
-        let shipped = self.ship_fenced(delta, before).await?;
-        *head = Some(shipped);
+        let shipped = self.ship_upon(delta, known).await?;
+        // While it was sent, the place may have been another's, whose chain does not lead to it.
+        self.still(known.taking).await.map_err(Error::outcome_unknown)?;
+        *head = Some(Known { head: shipped, ..known });
         Ok(shipped)
     }
 }
@@ -345,4 +413,5 @@ fn moved_on(txid: Txid, head: Txid) -> Error {
         .because("the transaction does not follow the newest of the replica")
         .with("txid", txid)
         .with("head", head)
+        .hint("somebody else has written meanwhile: see who; started again, it takes that up")
 }

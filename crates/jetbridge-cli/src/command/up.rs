@@ -35,8 +35,8 @@ pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result
     printer.note(format_args!("store: {} ({})", place.location, place.origin));
     let environment = Environment::of_process();
     let agent = Agent::start(file, args.files.clone(), environment, store).await?;
-    if let Some(address) = agent.http_address() {
-        printer.note(format_args!("http: http://{address}"));
+    if let Some(url) = agent.http_url() {
+        printer.note(format_args!("http: {url}"));
     }
     let stop = interrupt.claim();
     match interrupt.guard(Box::pin(attend(agent, args, stop, printer))).await? {

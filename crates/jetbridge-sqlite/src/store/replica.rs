@@ -307,6 +307,15 @@ impl fmt::Display for Replica {
     }
 }
 
+/// Whether an object of that name is a file of any replica.
+pub(crate) fn is_file(name: &str) -> bool {
+    let mut parts = name.rsplitn(3, '/');
+    let (file, level) = (parts.next(), parts.next());
+    file.and_then(TxidRange::from_file_name).is_some()
+        && level.and_then(Level::from_name).is_some()
+        && parts.next().is_some_and(|path| path == "ltx" || path.ends_with("/ltx"))
+}
+
 pub(super) fn silent(operation: &'static str, what: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, operation)
         .because("the store is silent")

@@ -43,13 +43,24 @@ pub(super) fn span(files: &[LtxFile]) -> Option<TxidRange> {
     TxidRange::new(first, files.iter().map(|file| file.range.max()).max()?)
 }
 
-/// Files of level 0 that level 1 has, and that are older than `retention`: from the oldest up to
-/// the first that is not, and never the newest.
+/// Files of level 0 that may go.
+#[derive(Debug, Default)]
+pub(super) struct Captured {
+    /// One file of a higher level has all they have.
+    pub(super) merged: Vec<LtxFile>,
+    /// None has: they lie in a hole of the levels above, as a merge that was cut off or another
+    /// program leaves it. The newest state is behind them, and they may go once it is proven.
+    pub(super) passed_over: Vec<LtxFile>,
+}
+
+/// Files of level 0 that are older than `retention` and behind which level 1 has come: from the
+/// oldest up to the first that is not, and never the newest. What lies in a hole of the levels
+/// above leads to the newest state for as long as no snapshot and no base is behind it, and stays.
 pub(super) fn captured_to_delete(
     manifest: &Manifest,
     now: SystemTime,
     retention: Duration,
-) -> Vec<LtxFile> {
+) -> Captured {
     let merged = Level::new(1).and_then(|level| manifest.last_of(level)).unwrap_or_default();
     let newest = manifest.last_of(Level::CAPTURED);
     let is_old = |file: &&LtxFile| {
@@ -57,7 +68,27 @@ pub(super) fn captured_to_delete(
             && Some(file.range.max()) < newest
             && is_older(file, now, retention)
     };
-    manifest.level(Level::CAPTURED).take_while(is_old).cloned().collect()
+    let state = newest_state(manifest).map_or(Txid::NONE, |(end, _)| end);
+    let is_merged = |file: &&LtxFile| {
+        file.base.is_none() && file.level != Level::CAPTURED && file.level != Level::SNAPSHOT
+    };
+    let mut above: Vec<TxidRange> =
+        manifest.files().filter(is_merged).map(|file| file.range).collect();
+    above.sort_unstable();
+    let mut above = above.into_iter().peekable();
+    let mut reached = Txid::NONE;
+    let mut captured = Captured::default();
+    for file in manifest.level(Level::CAPTURED).take_while(is_old) {
+        while let Some(range) = above.next_if(|it| TxidRange::min(*it) <= file.range.min()) {
+            reached = reached.max(TxidRange::max(range));
+        }
+        if file.range.max() <= reached {
+            captured.merged.push(file.clone());
+        } else if file.range.max() <= state {
+            captured.passed_over.push(file.clone());
+        }
+    }
+    captured
 }
 
 /// True if there is something that no snapshot and no base has, and the newest of these is old.

@@ -46,17 +46,39 @@ fn what_is_too_large_together_becomes_several_files() {
     assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 8]);
 }
 
+/// What of level 0 goes because it is merged, and because a state is behind it.
+fn captured(manifest: &Manifest, now: u64) -> [Vec<(u8, u64)>; 2] {
+    let old = captured_to_delete(manifest, time(now), Duration::from_secs(60));
+    [ends(&old.merged), ends(&old.passed_over)]
+}
+
 #[test]
 fn files_of_level_0_go_when_they_are_merged_and_old() {
-    let minute = Duration::from_secs(60);
     let files = [(1, 1, 4, 4), (0, 1, 1, 1), (0, 2, 2, 2), (0, 3, 3, 90), (0, 4, 4, 4)];
-    let old = captured_to_delete(&manifest(&files), time(100), minute);
-    assert_eq!(ends(&old), [(0, 1), (0, 2)], "up to the first that is too new");
+    let merged = captured(&manifest(&files), 100);
+    assert_eq!(merged, [vec![(0, 1), (0, 2)], vec![]], "up to the first that is too new");
     let all = [(1, 1, 4, 4), (0, 3, 3, 3), (0, 4, 4, 4)];
-    assert_eq!(ends(&captured_to_delete(&manifest(&all), time(999), minute)), [(0, 3)]);
-    assert!(
-        captured_to_delete(&manifest(&[(0, 1, 1, 1), (0, 2, 2, 1)]), time(999), minute).is_empty()
-    );
+    assert_eq!(captured(&manifest(&all), 999), [vec![(0, 3)], vec![]]);
+    let unmerged = [(0, 1, 1, 1), (0, 2, 2, 1)];
+    assert_eq!(captured(&manifest(&unmerged), 999), [vec![], vec![]]);
+    // Level 1 let it go, and level 2 has it.
+    let higher = [(2, 1, 3, 1), (1, 4, 4, 1), (0, 2, 2, 1), (0, 5, 5, 1)];
+    assert_eq!(captured(&manifest(&higher), 999), [vec![(0, 2)], vec![]]);
+}
+
+#[test]
+fn files_of_level_0_in_a_hole_stay_until_the_newest_state_is_behind_them() {
+    let hole: Vec<_> = (1..=12).map(|txid| (0, txid, txid, 1)).collect();
+    let mut files = manifest(&[&hole[..], &[(1, 1, 4, 1), (1, 8, 10, 1)]].concat());
+    let outside = vec![(0, 1), (0, 2), (0, 3), (0, 4), (0, 8), (0, 9), (0, 10)];
+    assert_eq!(captured(&files, 999), [outside.clone(), vec![]]);
+    // A snapshot before the hole, and one within it.
+    for (end, behind) in [(4, vec![]), (6, vec![(0, 5), (0, 6)])] {
+        files.insert(manifest(&[(9, 1, end, 1)]).files().next().unwrap().clone());
+        assert_eq!(captured(&files, 999), [outside.clone(), behind]);
+    }
+    based(&mut files, (8, 10), 2);
+    assert_eq!(captured(&files, 999), [outside, vec![(0, 5), (0, 6), (0, 7)]], "the newest state");
 }
 
 #[test]

@@ -3,9 +3,11 @@
 //! It is put over the revision that is known, so that of two writers one learns that there is
 //! another. It names the [`Pulse`] of its process, and holds as long as that beats: a rival that
 //! sees the pulse stand still for its whole TTL, on the rival's own monotonic clock, stops it and
-//! takes the place; the same writer, come back, does so at once. It keeps two replicators from
-//! working at cross purposes. That they cannot damage each other's files even so is for
-//! [`Replica::put`]: a file that is there is never written over.
+//! takes the place; the same writer, come back, does so at once. Takings are counted: a place may
+//! be lost and come back unnoticed by whoever is at rest meanwhile, and what was learnt of the
+//! replica under an earlier taking is not to be relied on under a later one. It keeps two
+//! replicators from working at cross purposes. That they cannot damage each other's files even so
+//! is for [`Replica::put`]: a file that is there is never written over.
 
 use std::fmt;
 use std::sync::Arc;
@@ -94,9 +96,15 @@ struct Shared {
     state: Mutex<State>,
 }
 
+/// Which of this writer's takings of the place: between two of them, others may have written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Taking(u64);
+
 #[derive(Debug, Default)]
 struct State {
     claimed: Option<Claimed>,
+    /// How often the place was taken.
+    takings: u64,
     following: bool,
     /// A rival's signs, and since when they stand. They outlive a call that was given up: taking
     /// a silent writer's place may take longer than any call.
@@ -130,13 +138,18 @@ impl Fence {
     ///
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) naming the other one, if there is one.
-    pub(super) async fn hold(&self) -> Result<()> {
+    pub(super) async fn hold(&self) -> Result<Taking> {
         let mut state = self.shared.hold().await?;
         if !state.following {
             state.following = true;
             self.tasks.spawn_until_stop(follow(Arc::clone(&self.shared)));
         }
-        Ok(())
+        Ok(Taking(state.takings))
+    }
+
+    /// Whether the place was taken and not found lost: who only tidies up does not take it.
+    pub(super) async fn is_taken(&self) -> bool {
+        self.shared.state.lock().await.claimed.is_some()
     }
 
     /// The files of the replica; of one among many, listed together with the others'.
@@ -183,9 +196,15 @@ impl Shared {
             match state.claimed {
                 Some(claimed) if claimed.count == count => return Ok(state),
                 Some(claimed) => self.claim_again(&mut state, claimed, count).await?,
-                None => state.claimed = Some(self.acquire(&mut state.stands, count).await?),
+                None => self.take(&mut state, count).await?,
             }
         }
+    }
+
+    async fn take(&self, state: &mut State, count: u64) -> Result<()> {
+        state.claimed = Some(self.acquire(&mut state.stands, count).await?);
+        state.takings += 1;
+        Ok(())
     }
 
     async fn claim_again(&self, state: &mut State, claimed: Claimed, count: u64) -> Result<()> {
@@ -196,14 +215,13 @@ impl Shared {
                 return Ok(());
             }
         }
-        let found = self.note()?.read::<Claim>().await?;
+        let found = self.read().await?;
         let now = found.as_ref().map(|(claim, _)| claim);
         if !now.is_some_and(|now| self.is_own(now)) {
             return Err(rival(now, &self.replica));
         }
         // An answer of ours was lost.
-        state.claimed = Some(self.acquire(&mut state.stands, count).await?);
-        Ok(())
+        self.take(state, count).await
     }
 
     /// Whether a claim was made by this process.
@@ -213,7 +231,7 @@ impl Shared {
 
     async fn acquire(&self, stands: &mut Option<(Signs, Instant)>, count: u64) -> Result<Claimed> {
         loop {
-            let expect = match self.note()?.read::<Claim>().await? {
+            let expect = match self.read().await? {
                 None => Expect::Absent,
                 Some((claim, revision)) if claim.writer == self.writer => {
                     if let Some(former) = claim.pulse() {
@@ -235,7 +253,7 @@ impl Shared {
             *stands = None;
             return match settled {
                 Err(lost) if lost.kind() == ErrorKind::Conflict => {
-                    let (now, _) = self.note()?.read::<Claim>().await?.unzip();
+                    let (now, _) = self.read().await?.unzip();
                     Err(rival(now.as_ref(), &self.replica))
                 }
                 settled => settled,
@@ -279,6 +297,11 @@ impl Shared {
         }
     }
 
+    async fn read(&self) -> Result<Option<(Claim, Revision)>> {
+        let _turn = self.pulse.turn().await;
+        self.note()?.read().await
+    }
+
     async fn put(&self, expect: Expect, count: u64) -> Result<Claimed> {
         let pulse_ttl = u64::try_from(self.pulse.ttl().as_millis()).unwrap_or(u64::MAX);
         let claim = Claim {
@@ -287,6 +310,7 @@ impl Shared {
             put: jetbridge_core::random::name(),
             pulse: Some(Named { object: self.pulse.name().to_owned(), ttl_ms: pulse_ttl }),
         };
+        let _turn = self.pulse.turn().await;
         let written = self.note()?.put(&claim, expect).await?;
         Ok(Claimed { revision: written.revision, count })
     }
@@ -438,6 +462,22 @@ mod tests {
         assert_eq!(pulses[0].name.as_str(), second.name());
     }
 
+    #[tokio::test]
+    async fn claims_wait_for_their_turn() {
+        let objects = bucket().await;
+        let (pulse, _running) = pulse(&objects);
+        let [a, _] = fences(&objects, "first", &pulse);
+        let mut turns = Vec::new();
+        while let Ok(Some(turn)) = tokio::time::timeout(TTL / 12, pulse.turn()).await {
+            turns.push(turn);
+            assert!(turns.len() < 100, "no limit");
+        }
+        let mut holding = std::pin::pin!(a.hold());
+        assert!(tokio::time::timeout(TTL / 12, &mut holding).await.is_err());
+        drop(turns);
+        holding.await.unwrap();
+    }
+
     /// One that serves two replicas lives on when a stranger has the name it has at one of them.
     #[tokio::test]
     async fn what_else_a_former_life_claimed_is_waited_for() {
@@ -453,6 +493,24 @@ mod tests {
         let at_once = tokio::time::timeout(TTL / 4, stranger.hold()).await;
         assert!(at_once.is_err(), "{at_once:?}");
         b.hold().await.unwrap();
+    }
+
+    /// Two copies of a machine: both have the name, and each is told when the other takes over.
+    #[tokio::test]
+    async fn whoever_has_the_same_name_takes_the_place_over_again_and_again_and_never_unnoticed() {
+        let objects = bucket().await;
+        let pulses = [pulse(&objects), pulse(&objects)];
+        let [[first, _], [second, _]] =
+            [0, 1].map(|at: usize| fences(&objects, "same", &pulses[at].0));
+        let mut before = first.hold().await.unwrap();
+        let (mut losing, mut taking) = (&first, &second);
+        for _ in 0..4 {
+            let taken = taking.hold().await.unwrap();
+            // It may have taken it again by itself.
+            let told = async || (losing.hold().await.ok() != Some(before)).then_some(());
+            jetbridge_testkit::eventually("it is told", TTL * 10, told).await;
+            (losing, taking, before) = (taking, losing, taken);
+        }
     }
 
     /// What was stored before there were pulses.

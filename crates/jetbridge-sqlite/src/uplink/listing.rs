@@ -11,7 +11,8 @@ use futures_util::TryStreamExt as _;
 use jetbridge_core::{ObjectInfo, Result, Scope};
 use tokio::sync::Mutex;
 
-use crate::store::{Manifest, Replica};
+use super::pulse::DIRECTORY;
+use crate::store::{Manifest, Replica, is_file};
 
 /// Lists of a bucket.
 #[derive(Debug, Default)]
@@ -27,6 +28,17 @@ pub(super) struct Listings {
 impl Listings {
     /// The files of a replica, as of a list that was begun after this call.
     pub(super) async fn manifest(&self, replica: &Replica) -> Result<Manifest> {
+        let objects = self.objects(replica).await?;
+        let mut manifest = Manifest::default();
+        for file in objects.iter().filter_map(|info| replica.file_of(info)) {
+            manifest.insert(file);
+        }
+        Ok(manifest)
+    }
+
+    /// The files of all replicas, and what lies beside them, as of a list that was begun after
+    /// this call. What else is in the bucket is not held.
+    pub(super) async fn objects(&self, replica: &Replica) -> Result<Arc<[ObjectInfo]>> {
         let asks = Asks::new(&self.asking);
         let earliest = self.begun.load(Ordering::SeqCst);
         let mut last = self.last.lock().await;
@@ -44,12 +56,7 @@ impl Listings {
         if self.asking.load(Ordering::SeqCst) == 0 {
             *last = None;
         }
-        drop(last);
-        let mut manifest = Manifest::default();
-        for file in objects.iter().filter_map(|info| replica.file_of(info)) {
-            manifest.insert(file);
-        }
-        Ok(manifest)
+        Ok(objects)
     }
 }
 
@@ -57,7 +64,10 @@ async fn list(replica: &Replica) -> Result<Arc<[ObjectInfo]>> {
     let mut listing = replica.objects().list(Scope::All);
     let mut objects = Vec::new();
     while let Some(info) = replica.in_time("sqlite.list", listing.try_next()).await? {
-        objects.push(info);
+        let name = info.name.as_str();
+        if name.starts_with(DIRECTORY) || is_file(name) {
+            objects.push(info);
+        }
     }
     Ok(objects.into())
 }

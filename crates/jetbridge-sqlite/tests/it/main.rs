@@ -8,10 +8,12 @@ mod coverage;
 mod damage;
 mod faults;
 mod frozen;
+mod gate;
 mod history;
 mod interop;
 mod litestream;
 mod orphans;
+mod overtaken;
 mod restore;
 mod rig;
 mod trouble;
@@ -33,6 +35,9 @@ macro_rules! row {
                 a_delta_sent_twice_is_acknowledged_twice,
                 what_is_held_tells_that_it_gets_on, what_was_touched_since_is_told,
                 one_of_two_writers_wins_and_the_other_says_so);
+            row!(@cases $row, overtaken:
+                a_change_planned_before_the_place_was_taken_is_not_shipped,
+                a_base_begun_before_the_place_was_taken_is_not_completed);
             row!(@cases $row, captures: what_is_committed_is_restored,
                 a_writer_that_was_overtaken_says_so);
         }

@@ -23,7 +23,7 @@ pub(crate) fn uplink(rig: &Rig, writer: &str, tasks: &Tasks) -> StoreUplink {
     StoreUplink::new(rig.replica(), fence, tasks.clone()).part_bytes(part_bytes)
 }
 
-fn pages(list: impl IntoIterator<Item = (Pgno, Vec<u8>)>) -> Vec<Page> {
+pub(crate) fn pages(list: impl IntoIterator<Item = (Pgno, Vec<u8>)>) -> Vec<Page> {
     list.into_iter().map(|(pgno, data)| Page { pgno, data: data.into() }).collect()
 }
 
@@ -51,14 +51,14 @@ pub(crate) fn delta(txid: Txid, commit: usize, scope: Scope, pages: Pages) -> De
 }
 
 /// The newest state as a base.
-fn base(history: &History, txid: Txid, pages_of: fn(Vec<Page>) -> Pages) -> Delta {
+pub(crate) fn base(history: &History, txid: Txid, pages_of: fn(Vec<Page>) -> Pages) -> Delta {
     let state = history.states.last().unwrap();
     let all = (1..).zip(state.iter().cloned());
     delta(txid, state.len(), Scope::Base, pages_of(pages(all)))
 }
 
 /// What the newest state changed.
-fn change(history: &History, txid: Txid, pages_of: fn(Vec<Page>) -> Pages) -> Delta {
+pub(crate) fn change(history: &History, txid: Txid, pages_of: fn(Vec<Page>) -> Pages) -> Delta {
     let range = jetbridge_sqlite::TxidRange::one(history.txid()).unwrap();
     let commit = history.states.last().unwrap().len();
     delta(txid, commit, Scope::Change, pages_of(pages(history.changes(range))))
@@ -71,7 +71,7 @@ pub(crate) async fn newest(rig: &Rig) -> jetbridge_core::Result<(Txid, Vec<u8>)>
     Ok((done.txid, std::fs::read(&options.output).unwrap()))
 }
 
-async fn check(rig: &Rig, history: &History, txid: Txid) {
+pub(crate) async fn check(rig: &Rig, history: &History, txid: Txid) {
     let (restored, bytes) = newest(rig).await.unwrap();
     assert_eq!(restored, txid);
     assert!(bytes == history.bytes(history.txid()), "the state at {txid} is another");
