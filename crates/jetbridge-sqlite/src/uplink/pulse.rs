@@ -212,7 +212,7 @@ impl Pulse {
 
 /// Removes what processes that died have left. What cannot be removed only takes room.
 async fn sweep(shared: Arc<Shared>) {
-    if let Err(error) = shared.sweep(SystemTime::now()).await {
+    if let Err(error) = shared.sweep().await {
         tracing::debug!(bucket = %shared.bucket, %error, "signs of life of the dead are left");
     }
 }
@@ -284,8 +284,12 @@ impl Shared {
         Ok(())
     }
 
-    async fn sweep(&self, now: SystemTime) -> Result<()> {
+    /// Age is told by the store's clock alone: against our own sign of life, which has just been
+    /// given.
+    async fn sweep(&self) -> Result<()> {
         let objects = self.listings.objects(&self.bucket).await?;
+        let ours = objects.iter().find(|info| info.name.as_str() == self.name);
+        let Some(now) = ours.map(|ours| ours.modified) else { return Ok(()) };
         for orphan in objects.iter().filter(|info| self.is_orphan(info, now)).take(ORPHANS_MAX) {
             let name = orphan.name.as_str();
             // Unless it has beaten since.
@@ -318,8 +322,8 @@ impl fmt::Debug for Pulse {
 mod tests {
     use futures_util::TryStreamExt as _;
     use jetbridge_core::{
-        Backend, BucketName, BucketSpec, MemoryBackend, ObjectName, ObjectPut, ObjectsExt as _,
-        Open, Scope,
+        Backend, BucketName, BucketSpec, ManualClock, MemoryBackend, ObjectName, ObjectPut,
+        ObjectsExt as _, Open, Scope,
     };
     use jetbridge_testkit::{Fault, Faults};
 
@@ -351,22 +355,28 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_dead_have_left_is_removed_and_what_lives_is_not() {
-        let objects = bucket(&MemoryBackend::new()).await;
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH);
+        let objects = bucket(&MemoryBackend::with_clock(Arc::new(clock.clone()))).await;
         let [dead, living] = [1, 2].map(|_| Pulse::new(Arc::clone(&objects)));
-        for pulse in [&dead, &living] {
+        let beat = async |pulse: &Pulse| {
             pulse.shared.beat(&mut *pulse.shared.state.lock().await).await.unwrap();
-        }
+        };
+        beat(&dead).await;
+        beat(&living).await;
         let other = ObjectName::parse("ltx/0/old").unwrap();
         objects.put_bytes(&other, "1", ObjectPut::new()).await.unwrap();
         let count = async || objects.list(Scope::All).try_collect::<Vec<_>>().await.unwrap().len();
-        living.shared.sweep(SystemTime::now()).await.unwrap();
+        clock.advance(ORPHANED_AFTER);
+        beat(&living).await;
+        living.shared.sweep().await.unwrap();
         assert_eq!(count().await, 3);
-        let later = SystemTime::now() + ORPHANED_AFTER + Duration::from_secs(60);
-        living.shared.sweep(later).await.unwrap();
+        clock.advance(Duration::from_secs(60));
+        beat(&living).await;
+        living.shared.sweep().await.unwrap();
         assert_eq!((count().await, dead.other(dead.name()).await.unwrap()), (2, None));
         // It lives after all, and is only begun anew.
         let count = *dead.shared.count.borrow();
-        dead.shared.beat(&mut *dead.shared.state.lock().await).await.unwrap();
+        beat(&dead).await;
         assert_eq!(*dead.shared.count.borrow(), count + 1);
     }
 
