@@ -13,6 +13,9 @@ use crate::tree::{Node, Value, shown};
 /// Levels of parentheses at most.
 const NESTING_MAX: usize = 64;
 
+/// Infix operators in one text at most: a chain of them is a tree as deep as it is long.
+const INFIXES_MAX: usize = 256;
+
 /// One segment of a reference.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Segment {
@@ -173,11 +176,12 @@ struct Parser<'a> {
     lexer: Lexer<'a>,
     body: &'a str,
     depth: usize,
+    infixes: usize,
 }
 
 impl<'a> Parser<'a> {
     fn new(body: &'a str) -> Result<Self, String> {
-        Ok(Self { lexer: Lexer::new(body)?, body, depth: 0 })
+        Ok(Self { lexer: Lexer::new(body)?, body, depth: 0, infixes: 0 })
     }
 
     fn peek(&self) -> &Token {
@@ -274,6 +278,10 @@ impl<'a> Parser<'a> {
                         break;
                     }
                     self.next();
+                    self.infixes += 1;
+                    if self.infixes > INFIXES_MAX {
+                        return Err(format!("more than {INFIXES_MAX} infix operators"));
+                    }
                     let right = self.expression(power)?;
                     left = Expr::Infix(infix, Box::new(left), Box::new(right));
                 }

@@ -260,7 +260,12 @@ impl<'a> Builder<'a> {
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(id) => {
                 let node = self.anchors.get(&id).cloned().unwrap_or_default();
-                self.alias_nodes += node.measure().0;
+                let (nodes, depth) = node.measure();
+                // Each copy may hold others: what was written flat may be deep.
+                if self.stack.len() + depth > DEPTH_MAX {
+                    return Err(too_deep(at));
+                }
+                self.alias_nodes += nodes;
                 if self.alias_nodes > ALIAS_NODES_MAX {
                     let message = format!("aliases stand for more than {ALIAS_NODES_MAX} values");
                     return Err(Fault { message, at });
@@ -382,8 +387,7 @@ impl<'a> Builder<'a> {
         column: Option<usize>,
     ) -> Result<(), Fault> {
         if self.stack.len() >= DEPTH_MAX {
-            let message = format!("exceeded max depth: nested more than {DEPTH_MAX} levels");
-            return Err(Fault { message, at });
+            return Err(too_deep(at));
         }
         let layout = if style == StructureStyle::Flow { Layout::Flow } else { Layout::Block };
         let mut node = Node { at, layout, ..node };
@@ -529,6 +533,11 @@ fn reads_back(text: &str, style: ScalarStyle, value: &Value) -> bool {
 
 fn scalar_quotes_needed(text: &str) -> bool {
     !scalar::is_plain_safe(text)
+}
+
+fn too_deep(at: At) -> Fault {
+    let message = format!("exceeded max depth: nested more than {DEPTH_MAX} levels");
+    Fault { message, at }
 }
 
 fn duplicate(key: &str, first: At, second: At) -> Fault {
