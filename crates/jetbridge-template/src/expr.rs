@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::lex::{Lexer, Token};
+use crate::lex::{Brackets, Lexer, Token, unquoted};
 use crate::op::{self, Operator};
 use crate::tree::{Node, Value, shown};
 
@@ -352,6 +352,9 @@ impl<'a> Parser<'a> {
             if self.next() != Token::Colon {
                 return Err(self.syntax());
             }
+            if entries.iter().any(|(known, _)| *known == key) {
+                return Err(format!("the key `{key}` stands twice in a map"));
+            }
             entries.push((key, self.expression(0)?));
         }
     }
@@ -417,14 +420,10 @@ fn segments(text: &str, depth: usize) -> Result<Vec<Segment>, &'static str> {
 }
 
 fn bracket_end(inner: &str) -> Option<usize> {
-    let mut open = 1_usize;
-    for (index, byte) in inner.bytes().enumerate() {
-        match byte {
-            b'[' => open += 1,
-            b']' => open -= 1,
-            _ => {}
-        }
-        if open == 0 {
+    let mut brackets = Brackets::opened();
+    for (index, c) in inner.char_indices() {
+        brackets.take(c);
+        if brackets.is_closed() {
             return Some(index);
         }
     }
@@ -433,11 +432,11 @@ fn bracket_end(inner: &str) -> Option<usize> {
 
 fn bracket(inside: &str, depth: usize) -> Result<Segment, &'static str> {
     let inside = inside.trim();
-    let unquoted = ['"', '\'']
-        .into_iter()
-        .find_map(|quote| inside.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)));
-    if let Some(name) = unquoted {
-        return Ok(Segment::Name(name.into()));
+    if inside.starts_with(['"', '\'']) {
+        return match unquoted(inside) {
+            Some((name, length)) if length == inside.len() => Ok(Segment::Name(name.into())),
+            _ => Err("something stands beside a name in quotes"),
+        };
     }
     if inside.bytes().all(|b| b.is_ascii_digit()) && !inside.is_empty() {
         return Ok(Segment::Name(inside.into()));

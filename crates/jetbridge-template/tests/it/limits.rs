@@ -47,8 +47,7 @@ fn aliases_that_nest_too_deep_are_refused() {
 fn a_patch_that_goes_too_deep_is_refused() {
     let mut options = Options::default();
     options.go_patch = true;
-    let patch =
-        format!("- {{type: replace, path: /a?{}, value: [1]}}\n", "/a".repeat(100_000));
+    let patch = format!("- {{type: replace, path: /a?{}, value: [1]}}\n", "/a".repeat(100_000));
     let inputs = vec![Input::new("a.yml", "b: 1\n"), Input::new("patch.yml", patch)];
     let failure = merge(inputs, &options).unwrap_err().to_string();
     assert!(failure.contains("operation 0 goes deeper than 256 levels"), "{failure}");
@@ -57,7 +56,10 @@ fn a_patch_that_goes_too_deep_is_refused() {
 #[test]
 fn calculations_and_chains_without_end_are_refused() {
     for part in ["1 == 1 ? ", "1 == 2 ? 1 : ", "(", "-", "floor("] {
-        fails(format!("a: (( calc \"{}1\" ))\n", part.repeat(100_000)), "nested more than 64 levels");
+        fails(
+            format!("a: (( calc \"{}1\" ))\n", part.repeat(100_000)),
+            "nested more than 64 levels",
+        );
     }
     for infix in ["+", "||", "&&", "==", "*"] {
         let chain = format!("a: (( 1{} ))\n", format!(" {infix} 1").repeat(100_000));
