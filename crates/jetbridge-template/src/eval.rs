@@ -20,6 +20,7 @@ use crate::plan::{Ground, Index, Walk};
 use crate::scalar;
 use crate::scan::Found;
 use crate::stamp::{self, Stamp};
+use crate::tag;
 use crate::tree::{At, DEPTH_MAX, Node, Step, Value, named, path_text, shown};
 use crate::{Missing, Options};
 
@@ -238,6 +239,7 @@ impl<'a> Machine<'a> {
         let outer_secret = std::mem::take(&mut self.secret);
         self.here.push(site);
         let result = self.eval(&expr).and_then(|item| self.bounded(item.node));
+        let result = result.and_then(|node| self.tagged(site, node));
         self.here.pop();
         let secret = std::mem::replace(&mut self.secret, outer_secret);
         let at = self.sites[site].at;
@@ -248,7 +250,7 @@ impl<'a> Machine<'a> {
                     self.remember_secret(&node);
                 }
                 let path = Arc::clone(&self.sites[site].path);
-                if matches!(&*expr, Expr::Call(call) if call.op.name == "inject") {
+                if expr.is_call_of("inject") {
                     self.inject(&path, node);
                 } else if let Some(place) = self.root.at_path_mut(&path) {
                     let mut old = place.extras.take();
@@ -272,6 +274,16 @@ impl<'a> Machine<'a> {
         };
     }
 
+    /// The outcome with the tag that stands before the operator.
+    fn tagged(&self, site: usize, node: Node) -> Result<Node, Fault> {
+        let site = &self.sites[site];
+        match self.node(&site.path).and_then(Node::tag) {
+            // What is injected stands beside it.
+            Some(tag) if !site.expr.is_call_of("inject") => Ok(tag::apply(tag, node)?),
+            _ => Ok(node),
+        }
+    }
+
     /// Leaves the operator as it stands, or null in its place, as the options say.
     fn keep_or_null(&mut self, site: usize) {
         let path = &self.sites[site].path;
@@ -280,6 +292,10 @@ impl<'a> Machine<'a> {
         {
             place.value = Value::Null;
             place.raw = None;
+            if let Some(extras) = &mut place.extras {
+                // A tag of YAML itself says what the value would have been.
+                extras.tag = extras.tag.take().filter(|tag| !tag.starts_with("!!"));
+            }
         }
     }
 

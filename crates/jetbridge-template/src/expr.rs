@@ -87,6 +87,11 @@ pub(crate) enum Expr {
 }
 
 impl Expr {
+    /// True if all of it is a call of that operator.
+    pub(crate) fn is_call_of(&self, name: &str) -> bool {
+        matches!(self, Self::Call(call) if call.op.name == name)
+    }
+
     /// A literal that keeps what stands behind its `||` from ever being looked at.
     pub(crate) fn short_circuit(&self) -> Option<String> {
         match self {
