@@ -4,29 +4,28 @@
 //! another operator computes, is evaluated on demand. Nothing here waits: a value of a store that
 //! is not there yet is asked for, and its operator stands aside until the next pass.
 
-use std::borrow::Cow;
+mod resolve;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Diagnostic;
-use crate::expr::{Call, Expr, Infix, Reference, Segment};
+use crate::expr::{Call, Expr, Infix};
 use crate::fetch::{Fetched, Request};
 use crate::infix;
 use crate::op::Phase;
-use crate::plan::{self, Ground, Index, Walk};
+use crate::plan::{Ground, Index, Walk};
 use crate::scalar;
 use crate::scan::Found;
 use crate::stamp::{self, Stamp};
+use crate::tag;
 use crate::tree::{At, DEPTH_MAX, Node, Step, Value, named, path_text, shown};
 use crate::{Missing, Options};
 
 /// Values that operators may copy in one evaluation: a bomb of nested grabs ends here.
 const COPIES_MAX: usize = 10_000_000;
-
-/// Operators that wait for one another on demand, beyond the planned order.
-const ON_DEMAND_MAX: usize = 32;
 
 /// Why an operator has no value.
 #[derive(Debug)]
@@ -72,9 +71,6 @@ pub(crate) struct Site {
     pub(crate) expr: Arc<Expr>,
     pub(crate) state: State,
 }
-
-/// A segment of a reference, once it is known.
-type Name<'s> = Cow<'s, str>;
 
 /// An argument's value, and the reference it came from.
 #[derive(Debug)]
@@ -243,6 +239,7 @@ impl<'a> Machine<'a> {
         let outer_secret = std::mem::take(&mut self.secret);
         self.here.push(site);
         let result = self.eval(&expr).and_then(|item| self.bounded(item.node));
+        let result = result.and_then(|node| self.tagged(site, node));
         self.here.pop();
         let secret = std::mem::replace(&mut self.secret, outer_secret);
         let at = self.sites[site].at;
@@ -253,7 +250,7 @@ impl<'a> Machine<'a> {
                     self.remember_secret(&node);
                 }
                 let path = Arc::clone(&self.sites[site].path);
-                if matches!(&*expr, Expr::Call(call) if call.op.name == "inject") {
+                if expr.is_call_of("inject") {
                     self.inject(&path, node);
                 } else if let Some(place) = self.root.at_path_mut(&path) {
                     let mut old = place.extras.take();
@@ -277,6 +274,16 @@ impl<'a> Machine<'a> {
         };
     }
 
+    /// The outcome with the tag that stands before the operator.
+    fn tagged(&self, site: usize, node: Node) -> Result<Node, Fault> {
+        let site = &self.sites[site];
+        match self.node(&site.path).and_then(Node::tag) {
+            // What is injected stands beside it.
+            Some(tag) if !site.expr.is_call_of("inject") => Ok(tag::apply(tag, node)?),
+            _ => Ok(node),
+        }
+    }
+
     /// Leaves the operator as it stands, or null in its place, as the options say.
     fn keep_or_null(&mut self, site: usize) {
         let path = &self.sites[site].path;
@@ -285,6 +292,10 @@ impl<'a> Machine<'a> {
         {
             place.value = Value::Null;
             place.raw = None;
+            if let Some(extras) = &mut place.extras {
+                // A tag of YAML itself says what the value would have been.
+                extras.tag = extras.tag.take().filter(|tag| !tag.starts_with("!!"));
+            }
         }
     }
 
@@ -380,7 +391,9 @@ impl<'a> Machine<'a> {
                 if node.has_secret() {
                     self.secret = true;
                 }
-                return Ok(Item { node, reference: Some(Arc::clone(&reference.text)) });
+                let reference = Some(Arc::clone(&reference.text));
+                // Its key and its comments belong to where it stands, not to where it is put.
+                return Ok(Item { node: node.undressed(), reference });
             }
             Expr::Call(call) => {
                 let node = (call.op.run)(self, call)?;
@@ -448,146 +461,6 @@ impl<'a> Machine<'a> {
             Some(text) if !text.is_empty() => Ok(text),
             _ => Err(Fault::Failed(format!("Environment variable ${name} is not set"))),
         }
-    }
-
-    pub(crate) fn node(&self, path: &[Step]) -> Option<&Node> {
-        path.iter().try_fold(&self.root, |node, step| node.step(step))
-    }
-
-    /// Where `reference` leads, with everything there evaluated.
-    pub(crate) fn resolve(&mut self, reference: &Reference) -> Result<Vec<Step>, Fault> {
-        let (path, branch) = self.lead(reference)?;
-        if let Some(branch) = branch {
-            for site in self.index.under(branch) {
-                self.demand(site)?;
-            }
-        }
-        Ok(path)
-    }
-
-    /// Where `reference` leads, with everything on the way evaluated.
-    pub(crate) fn reach(&mut self, reference: &Reference) -> Result<Vec<Step>, Fault> {
-        self.lead(reference).map(|(path, _)| path)
-    }
-
-    /// As [`Machine::reach`], with the branch of the index that is there.
-    fn lead(&mut self, reference: &Reference) -> Result<(Vec<Step>, Option<usize>), Fault> {
-        let names = self.names(&reference.segments)?;
-        let scope = plan::scope(&self.root, self.here(), reference.rooted, &names[0]);
-        let (path, branch) = self.walk(scope, &names).map_err(|fault| match fault {
-            Fault::Failed(why) => {
-                Fault::Failed(format!("unable to resolve `{}`: {why}", reference.text))
-            }
-            other => other,
-        })?;
-        if self.trace.is_some() {
-            let reader = self.here().to_vec();
-            self.trace.get_or_insert_default().references.push((reader, path.clone()));
-        }
-        Ok((path, branch))
-    }
-
-    /// Remembers, if it is traced, that the operator that runs reads a value of a store.
-    pub(crate) fn note_read(&mut self, request: &Request) {
-        if self.trace.is_some() {
-            let reader = self.here().to_vec();
-            self.trace.get_or_insert_default().values.push((reader, request.clone()));
-        }
-    }
-
-    /// The path that `text` writes, as a string that was computed.
-    pub(crate) fn resolve_text(&mut self, text: &str) -> Result<Vec<Step>, Fault> {
-        let reference = crate::expr::reference(text)?;
-        self.resolve(&reference)
-    }
-
-    fn walk(
-        &mut self,
-        scope: Vec<Step>,
-        names: &[Name<'_>],
-    ) -> Result<(Vec<Step>, Option<usize>), Fault> {
-        let mut path = scope;
-        let mut branch = self.index.find(&path);
-        for name in names {
-            if let Some(site) = branch.and_then(|branch| self.index.site(branch)) {
-                self.demand(site)?;
-            }
-            let node = self.node(&path);
-            let Some((step, _)) = node.and_then(|node| node.child(name)) else {
-                let scalar =
-                    node.is_some_and(|node| node.as_map().is_none() && node.as_list().is_none());
-                let message = if self.secret {
-                    // A name on the way may be a part of a secret, which no mask would know.
-                    "it could not be found in the datastructure".to_owned()
-                } else if scalar && !path.is_empty() {
-                    format!("`{}` is a scalar (not a map or a list)", path_text(&path))
-                } else {
-                    let place = path_text(&path);
-                    format!("`{place}.{name}` could not be found in the datastructure")
-                };
-                return Err(Fault::Failed(message));
-            };
-            branch = branch.and_then(|branch| self.index.child(branch, &step));
-            path.push(step);
-        }
-        if let Some(site) = branch.and_then(|branch| self.index.site(branch)) {
-            self.demand(site)?;
-        }
-        Ok((path, branch))
-    }
-
-    fn demand(&mut self, site: usize) -> Result<(), Fault> {
-        match self.sites[site].state {
-            State::Todo => {
-                if self.here.len() > ON_DEMAND_MAX {
-                    return Err(Fault::Hard(format!(
-                        "more than {ON_DEMAND_MAX} computed references depend on one another"
-                    )));
-                }
-                self.run_site(site);
-                self.demand(site)
-            }
-            State::Done => Ok(()),
-            State::Waiting => Err(Fault::Waiting),
-            State::Failed => Err(Fault::Quiet),
-            State::Running => {
-                let start = self.here.iter().position(|running| *running == site).unwrap_or(0);
-                Err(Fault::Hard(self.cycle_text(&self.here[start..])))
-            }
-        }
-    }
-
-    fn names<'s>(&mut self, segments: &'s [Segment]) -> Result<Vec<Name<'s>>, Fault> {
-        let mut names = Vec::with_capacity(segments.len());
-        for segment in segments {
-            names.push(match segment {
-                Segment::Name(name) => Name::Borrowed(name),
-                Segment::Env(variable) => Name::Owned(self.raw_variable(variable)?.to_owned()),
-                Segment::Dynamic(text, segments) => {
-                    let reference = Reference::in_brackets(text, segments);
-                    match self.resolve(&reference) {
-                        Ok(path) => match self.node(&path) {
-                            Some(node) if node.as_map().is_none() && node.as_list().is_none() => {
-                                let (name, secret) = (shown(node), node.secret);
-                                self.secret |= secret;
-                                Name::Owned(name)
-                            }
-                            _ => {
-                                return Err(Fault::Failed(format!(
-                                    "`{text}` in brackets is not a scalar"
-                                )));
-                            }
-                        },
-                        Err(Fault::Failed(_)) => Name::Borrowed(text),
-                        Err(fault) => return Err(fault),
-                    }
-                }
-            });
-        }
-        if names.is_empty() {
-            return Err(Fault::Failed("a reference names nothing".to_owned()));
-        }
-        Ok(names)
     }
 
     /// What is wrong so far, with paths and places.

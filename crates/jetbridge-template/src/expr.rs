@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
-use crate::lex::{Lexer, Token};
+use crate::lex::{Brackets, Lexer, Token, unquoted};
 use crate::op::{self, Operator};
 use crate::tree::{Node, Value, shown};
 
 /// Levels of parentheses at most.
 const NESTING_MAX: usize = 64;
+
+/// Infix operators in one text at most: a chain of them is a tree as deep as it is long.
+const INFIXES_MAX: usize = 256;
 
 /// One segment of a reference.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +87,11 @@ pub(crate) enum Expr {
 }
 
 impl Expr {
+    /// True if all of it is a call of that operator.
+    pub(crate) fn is_call_of(&self, name: &str) -> bool {
+        matches!(self, Self::Call(call) if call.op.name == name)
+    }
+
     /// A literal that keeps what stands behind its `||` from ever being looked at.
     pub(crate) fn short_circuit(&self) -> Option<String> {
         match self {
@@ -173,11 +181,12 @@ struct Parser<'a> {
     lexer: Lexer<'a>,
     body: &'a str,
     depth: usize,
+    infixes: usize,
 }
 
 impl<'a> Parser<'a> {
     fn new(body: &'a str) -> Result<Self, String> {
-        Ok(Self { lexer: Lexer::new(body)?, body, depth: 0 })
+        Ok(Self { lexer: Lexer::new(body)?, body, depth: 0, infixes: 0 })
     }
 
     fn peek(&self) -> &Token {
@@ -274,6 +283,10 @@ impl<'a> Parser<'a> {
                         break;
                     }
                     self.next();
+                    self.infixes += 1;
+                    if self.infixes > INFIXES_MAX {
+                        return Err(format!("more than {INFIXES_MAX} infix operators"));
+                    }
                     let right = self.expression(power)?;
                     left = Expr::Infix(infix, Box::new(left), Box::new(right));
                 }
@@ -344,6 +357,9 @@ impl<'a> Parser<'a> {
             if self.next() != Token::Colon {
                 return Err(self.syntax());
             }
+            if entries.iter().any(|(known, _)| *known == key) {
+                return Err(format!("the key `{key}` stands twice in a map"));
+            }
             entries.push((key, self.expression(0)?));
         }
     }
@@ -409,14 +425,10 @@ fn segments(text: &str, depth: usize) -> Result<Vec<Segment>, &'static str> {
 }
 
 fn bracket_end(inner: &str) -> Option<usize> {
-    let mut open = 1_usize;
-    for (index, byte) in inner.bytes().enumerate() {
-        match byte {
-            b'[' => open += 1,
-            b']' => open -= 1,
-            _ => {}
-        }
-        if open == 0 {
+    let mut brackets = Brackets::opened();
+    for (index, c) in inner.char_indices() {
+        brackets.take(c);
+        if brackets.is_closed() {
             return Some(index);
         }
     }
@@ -425,11 +437,11 @@ fn bracket_end(inner: &str) -> Option<usize> {
 
 fn bracket(inside: &str, depth: usize) -> Result<Segment, &'static str> {
     let inside = inside.trim();
-    let unquoted = ['"', '\'']
-        .into_iter()
-        .find_map(|quote| inside.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)));
-    if let Some(name) = unquoted {
-        return Ok(Segment::Name(name.into()));
+    if inside.starts_with(['"', '\'']) {
+        return match unquoted(inside) {
+            Some((name, length)) if length == inside.len() => Ok(Segment::Name(name.into())),
+            _ => Err("something stands beside a name in quotes"),
+        };
     }
     if inside.bytes().all(|b| b.is_ascii_digit()) && !inside.is_empty() {
         return Ok(Segment::Name(inside.into()));

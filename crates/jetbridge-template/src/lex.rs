@@ -82,7 +82,7 @@ impl<'a> Lexer<'a> {
             ',' => one(Token::Comma),
             '?' => one(Token::Question),
             ':' => one(Token::Colon),
-            '"' | '\'' => self.quoted(first).map(Some),
+            '"' | '\'' => self.text_literal(rest).map(Some),
             '@' if glued => {
                 let length = word_length(&rest[1..]);
                 Ok(Some((Token::Target(rest[1..=length].to_owned()), length + 1)))
@@ -129,54 +129,107 @@ impl<'a> Lexer<'a> {
         if length == 0 {
             return Err(format!("syntax error near: {}", self.text));
         }
+        if rest[length..].starts_with(['"', '\'']) {
+            return Err(self.touching());
+        }
         Ok((word(&rest[..length]), length))
     }
 
-    fn quoted(&self, quote: char) -> Result<(Token, usize), String> {
-        let mut text = String::new();
-        let mut chars = self.rest().char_indices().skip(1);
-        while let Some((index, c)) = chars.next() {
-            match c {
-                '\\' if quote == '"' => match chars.next() {
-                    Some((_, 'n')) => text.push('\n'),
-                    Some((_, 'r')) => text.push('\r'),
-                    Some((_, 't')) => text.push('\t'),
-                    Some((_, other)) => text.push(other),
-                    None => break,
-                },
-                c if c == quote => return Ok((Token::Literal(Node::text(text)), index + 1)),
-                c => text.push(c),
-            }
+    fn text_literal(&self, rest: &str) -> Result<(Token, usize), String> {
+        let Some((text, length)) = unquoted(rest) else {
+            return Err(format!("a quoted text is not closed in: {}", self.text));
+        };
+        if rest[length..].starts_with(|c: char| c.is_alphanumeric() || "\"'_$".contains(c)) {
+            return Err(self.touching());
         }
-        Err(format!("a quoted text is not closed in: {}", self.text))
+        Ok((Token::Literal(Node::text(text)), length))
+    }
+
+    /// Two arguments would be read where one was meant.
+    fn touching(&self) -> String {
+        format!(
+            "a name in quotes stands in brackets, as a[\"b.c\"], and a text stands alone; not so \
+             in: {}",
+            self.text
+        )
+    }
+}
+
+/// The text in the quotes that `source` starts with, and the bytes of all of it; `None` if they
+/// are not closed.
+pub(crate) fn unquoted(source: &str) -> Option<(String, usize)> {
+    let mut text = String::new();
+    let mut chars = source.char_indices();
+    let (_, quote) = chars.next()?;
+    while let Some((index, c)) = chars.next() {
+        match c {
+            '\\' if quote == '"' => match chars.next()?.1 {
+                'n' => text.push('\n'),
+                'r' => text.push('\r'),
+                't' => text.push('\t'),
+                other => text.push(other),
+            },
+            c if c == quote => return Some((text, index + 1)),
+            c => text.push(c),
+        }
+    }
+    None
+}
+
+/// Where a reader of a reference is: in brackets, and in quotes there, nothing ends it.
+#[derive(Default)]
+pub(crate) struct Brackets {
+    open: usize,
+    quote: Option<char>,
+    escaped: bool,
+}
+
+impl Brackets {
+    /// Behind the first bracket.
+    pub(crate) fn opened() -> Self {
+        Self { open: 1, ..Self::default() }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Takes the next character; true if it is one of the brackets, or in them.
+    pub(crate) fn take(&mut self, c: char) -> bool {
+        match (self.quote, c) {
+            (Some(_), _) if std::mem::take(&mut self.escaped) => true,
+            (Some('"'), '\\') => {
+                self.escaped = true;
+                true
+            }
+            (Some(quote), _) => {
+                self.quote = self.quote.filter(|_| c != quote);
+                true
+            }
+            (None, '[') => {
+                self.open += 1;
+                true
+            }
+            (None, ']') => {
+                self.open = self.open.saturating_sub(1);
+                true
+            }
+            (None, '"' | '\'') => {
+                self.quote = (self.open > 0).then_some(c);
+                self.open > 0
+            }
+            (None, _) => self.open > 0,
+        }
     }
 }
 
 /// Bytes of the name, reference or number that `text` starts with.
 fn word_length(text: &str) -> usize {
-    let mut open = 0_usize;
-    let mut quote = None;
+    let mut brackets = Brackets::default();
     for (index, c) in text.char_indices() {
         let next = text[index + c.len_utf8()..].chars().next();
         let ends = match c {
-            c if quote == Some(c) => {
-                quote = None;
-                false
-            }
-            _ if quote.is_some() => false,
-            '"' | '\'' if open > 0 => {
-                quote = Some(c);
-                false
-            }
-            '[' => {
-                open += 1;
-                false
-            }
-            ']' => {
-                open = open.saturating_sub(1);
-                false
-            }
-            _ if open > 0 => false,
+            c if brackets.take(c) => false,
             // A colon ends a word where a blank, or nothing, follows it.
             ':' => next.is_none_or(char::is_whitespace),
             c => c.is_whitespace() || "(){},\"'|&=<>!?*%@".contains(c),

@@ -41,6 +41,7 @@ mod scalar;
 mod scan;
 mod snippet;
 mod stamp;
+mod tag;
 mod tree;
 mod typing;
 mod wording;

@@ -11,8 +11,10 @@ use foldhash::HashMap;
 use granit_parser::{Event, Parser, Placement, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 use crate::error::{Diagnostic, Place};
+use crate::merge::body_of;
 use crate::prescan;
 use crate::scalar;
+use crate::tag;
 use crate::tree::{At, DEPTH_MAX, Indent, Layout, Map, Node, Value, shown};
 use crate::written;
 
@@ -260,7 +262,12 @@ impl<'a> Builder<'a> {
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(id) => {
                 let node = self.anchors.get(&id).cloned().unwrap_or_default();
-                self.alias_nodes += node.measure().0;
+                let (nodes, depth) = node.measure();
+                // Each copy may hold others: what was written flat may be deep.
+                if self.stack.len() + depth > DEPTH_MAX {
+                    return Err(too_deep(at));
+                }
+                self.alias_nodes += nodes;
                 if self.alias_nodes > ALIAS_NODES_MAX {
                     let message = format!("aliases stand for more than {ALIAS_NODES_MAX} values");
                     return Err(Fault { message, at });
@@ -328,12 +335,12 @@ impl<'a> Builder<'a> {
             let source = &self.text[range];
             let folded = source.lines().map(str::trim).collect::<Vec<_>>().join(" ");
             let raw = self.lexeme(source);
-            return Ok(Node { at, raw, ..Node::text(folded) });
+            return Ok(tagged(Node { at, raw, ..Node::text(folded) }, tag));
         }
-        let core = tag.and_then(Tag::core_suffix);
+        // The tag of an operator is for what comes out, and what is left as it is has its own.
+        let core = tag.filter(|_| body_of(text).is_none()).and_then(Tag::core_suffix);
         let value = match core {
-            Some("str" | "binary") => Value::Str(text.into()),
-            Some("int" | "float" | "bool" | "null") => scalar::resolve(text),
+            Some(kind) => tag::value(kind, text).map_err(|message| Fault { message, at })?,
             None if tag.is_none() && style == ScalarStyle::Plain => scalar::resolve(text),
             _ => Value::Str(text.into()),
         };
@@ -348,12 +355,10 @@ impl<'a> Builder<'a> {
         };
         // YAML's own tags are in the value: what means something else without one is written anew.
         let raw = raw.filter(|_| core.is_none() || reads_back(text, style, &value));
+        let raw = raw.or_else(|| core.and(tag::float_lexeme(&value)));
         // A float that went through an integer's overflow, say, still prints as written.
-        let mut node = Node { value, raw, at, ..Node::default() };
-        if let Some(tag) = tag.filter(|_| core.is_none()) {
-            node.extras_mut().tag = Some(written::tag(tag).into());
-        }
-        Ok(node)
+        let node = Node { value, raw, at, ..Node::default() };
+        Ok(tagged(node, tag.filter(|_| core.is_none())))
     }
 
     /// A scalar as it was written, its lines after the first moved to the container's column.
@@ -382,14 +387,11 @@ impl<'a> Builder<'a> {
         column: Option<usize>,
     ) -> Result<(), Fault> {
         if self.stack.len() >= DEPTH_MAX {
-            let message = format!("exceeded max depth: nested more than {DEPTH_MAX} levels");
-            return Err(Fault { message, at });
+            return Err(too_deep(at));
         }
         let layout = if style == StructureStyle::Flow { Layout::Flow } else { Layout::Block };
-        let mut node = Node { at, layout, ..node };
-        if let Some(tag) = tag.filter(|tag| tag.core_suffix().is_none()) {
-            node.extras_mut().tag = Some(written::tag(tag).into());
-        }
+        let node = Node { at, layout, ..node };
+        let node = tagged(node, tag.filter(|tag| tag.core_suffix().is_none()));
         // Comments above a container that is an element or a document stand above all of it.
         let above_all = match self.stack.last() {
             Some(frame) if frame.key.is_none() => {
@@ -518,6 +520,14 @@ fn key_of(node: &Node) -> Result<KeyParts, Fault> {
     Ok((text, lexeme, node.at))
 }
 
+/// `node` with the tag that is written before it.
+fn tagged(mut node: Node, tag: Option<&Tag>) -> Node {
+    if let Some(tag) = tag {
+        node.extras_mut().tag = Some(written::tag(tag).into());
+    }
+    node
+}
+
 /// True if the scalar means `value` without its tag too.
 fn reads_back(text: &str, style: ScalarStyle, value: &Value) -> bool {
     let untagged = match style {
@@ -529,6 +539,11 @@ fn reads_back(text: &str, style: ScalarStyle, value: &Value) -> bool {
 
 fn scalar_quotes_needed(text: &str) -> bool {
     !scalar::is_plain_safe(text)
+}
+
+fn too_deep(at: At) -> Fault {
+    let message = format!("exceeded max depth: nested more than {DEPTH_MAX} levels");
+    Fault { message, at }
 }
 
 fn duplicate(key: &str, first: At, second: At) -> Fault {

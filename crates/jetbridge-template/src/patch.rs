@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::tree::{Map, Node, Value};
+use crate::tree::{DEPTH_MAX, Map, Node, Value};
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +92,16 @@ fn operation(number: usize, node: &Node) -> Result<Operation, String> {
             ));
         }
     };
-    Ok(Operation { path: path.to_owned(), steps: steps(path)?, change })
+    let steps = steps(path)?;
+    // Steps that ask for it make what is not there.
+    let depth = match &change {
+        Change::Replace(value) => steps.len() + value.measure().1,
+        Change::Remove | Change::Test(_) => steps.len(),
+    };
+    if depth > DEPTH_MAX {
+        return Err(format!("operation {number} goes deeper than {DEPTH_MAX} levels"));
+    }
+    Ok(Operation { path: path.to_owned(), steps, change })
 }
 
 fn steps(path: &str) -> Result<Vec<Step>, String> {

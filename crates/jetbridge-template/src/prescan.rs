@@ -78,7 +78,7 @@ impl Scan<'_> {
                 b'#' => self.skip_line(),
                 b'"' | b'\'' => self.quoted(),
                 b'(' if self.peek(1) == b'(' => self.operator(),
-                b'&' | b'!' if self.flow == 0 => self.word(),
+                b'&' | b'!' => self.word(),
                 b'[' | b'{' => {
                     self.flow += 1;
                     self.at += 1;
@@ -105,9 +105,15 @@ impl Scan<'_> {
         self.at += 1;
     }
 
+    /// A tag or an anchor.
     fn word(&mut self) {
-        while !matches!(self.peek(0), b' ' | b'\t' | b'\n') {
-            self.at += 1;
+        let verbatim = self.peek(1) == b'<';
+        loop {
+            match self.peek(0) {
+                b' ' | b'\t' | b'\n' => return,
+                b',' | b'[' | b']' | b'{' | b'}' if self.flow > 0 && !verbatim => return,
+                _ => self.at += 1,
+            }
         }
     }
 
@@ -231,6 +237,7 @@ mod tests {
         check("a: (( grab b ))\n", &["(( grab b ))"]);
         check("- a: (( x )) # why\n- (( y ))", &["(( x ))", "(( y ))"]);
         check("a: {b: (( x )), c: (( y ))}", &["(( x ))", "(( y ))"]);
+        check("a: {b: !x (( y, z )), c: [&d !<e,f> (( z ))], g: !h}", &["(( y, z ))", "(( z ))"]);
         check("a: (( x )) and more", &[]);
         check("# a: (( x ))\na: '(( y ))'\n", &[]);
         check("a: |\n  b: (( x ))\nc: (( y ))", &["(( y ))"]);

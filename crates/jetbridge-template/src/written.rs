@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use granit_parser::Tag;
 
+use crate::scalar;
+
 /// A comment line with its column from 0, or a blank line.
 pub(crate) type Line = (usize, Box<str>);
 
@@ -58,10 +60,10 @@ pub(crate) fn blank_lines_before(text: &str, start: usize) -> usize {
 const ENTRIES_MAX: usize = 1 << 18;
 
 /// About how many entries the map at the start of `text` has, if it is a whole document: lines
-/// that begin without a blank, up to the next document.
+/// that begin without a blank, up to its end or the next document.
 pub(crate) fn entries(text: &str) -> usize {
     let begins = |line: &&str| !line.starts_with([' ', '#', '-', '\r']) && !line.is_empty();
-    let lines = text.split('\n').take_while(|line| !line.starts_with("---"));
+    let lines = text.split('\n').take_while(|line| !scalar::is_marker(line));
     lines.filter(begins).take(ENTRIES_MAX).count()
 }
 
@@ -126,4 +128,20 @@ pub(crate) fn block<'a>(text: &'a str, range: &Range<usize>, value: &str) -> Opt
     }
     let clean = source.lines().all(|line| line.is_empty() || !line.trim().is_empty());
     (clean && source.contains('\n')).then_some(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_counted_to_the_end_of_their_document() {
+        for (text, expected) in [
+            ("a: 1\nb:\n  c: 2\n# no\nd: 3\n", 3),
+            ("a: 1\n---\nb: 2\n", 1),
+            ("a: 1\n...\nb: 2\nc: 3\n", 1),
+        ] {
+            assert_eq!(entries(text), expected, "{text}");
+        }
+    }
 }

@@ -122,8 +122,13 @@ impl Calc<'_, '_> {
         if self.depth > NESTING_MAX {
             return Err(Fault::Failed(format!("nested more than {NESTING_MAX} levels")));
         }
-        let condition = self.binary(0)?;
+        let value = self.choice()?;
         self.depth -= 1;
+        Ok(value)
+    }
+
+    fn choice(&mut self) -> Result<Number, Fault> {
+        let condition = self.binary(0)?;
         if !self.take("?") {
             return Ok(condition);
         }

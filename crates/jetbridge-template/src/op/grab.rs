@@ -36,7 +36,7 @@ fn dereference(machine: &mut Machine<'_>, arg: &Expr, node: Node) -> Result<Node
     match node.as_str() {
         Some(text) if computed => {
             let path = machine.resolve_text(text)?;
-            let found = machine.node(&path).cloned().unwrap_or_default();
+            let found = machine.node(&path).cloned().unwrap_or_default().undressed();
             if found.has_secret() {
                 machine.taint("");
             }

@@ -27,6 +27,52 @@ fn a_bomb_of_aliases_is_refused() {
 }
 
 #[test]
+fn aliases_that_nest_too_deep_are_refused() {
+    for (open, close) in [("{x: ", "}"), ("[", "]")] {
+        let mut text = "a0: &a0 [1]\n".to_owned();
+        for n in 1..1_400 {
+            text += &format!("a{n}: &a{n} {open}*a{}{close}\n", n - 1);
+        }
+        fails(text, "exceeded max depth: nested more than 256 levels");
+    }
+    let merged: String = (1..1_400).map(|n| format!("a{n}: &a{n}\n  <<: *a{}\n", n - 1)).collect();
+    let rendered = merge(
+        vec![Input::new("flat.yml", "a0: &a0 {x: 1}\n".to_owned() + &merged)],
+        &Options::default(),
+    );
+    assert!(rendered.unwrap().text.ends_with("a1399:\n  x: 1\n"));
+}
+
+#[test]
+fn a_patch_that_goes_too_deep_is_refused() {
+    let mut options = Options::default();
+    options.go_patch = true;
+    let patch = format!("- {{type: replace, path: /a?{}, value: [1]}}\n", "/a".repeat(100_000));
+    let inputs = vec![Input::new("a.yml", "b: 1\n"), Input::new("patch.yml", patch)];
+    let failure = merge(inputs, &options).unwrap_err().to_string();
+    assert!(failure.contains("operation 0 goes deeper than 256 levels"), "{failure}");
+}
+
+#[test]
+fn calculations_and_chains_without_end_are_refused() {
+    for part in ["1 == 1 ? ", "1 == 2 ? 1 : ", "(", "-", "floor("] {
+        fails(
+            format!("a: (( calc \"{}1\" ))\n", part.repeat(100_000)),
+            "nested more than 64 levels",
+        );
+    }
+    for infix in ["+", "||", "&&", "==", "*"] {
+        let chain = format!("a: (( 1{} ))\n", format!(" {infix} 1").repeat(100_000));
+        fails(chain, "more than 256 infix operators");
+    }
+    let calls = format!("a: (( concat \"a\" (1 + 1){} ))\n", " (1 + 1)".repeat(300));
+    fails(calls, "more than 256 infix operators");
+    let longest = format!("a: (( 1{} ))\n", " + 1".repeat(256));
+    let rendered = merge(vec![Input::new("long.yml", longest)], &Options::default()).unwrap();
+    assert_eq!(rendered.text, "a: 257\n");
+}
+
+#[test]
 fn a_bomb_of_grabs_is_refused() {
     let mut text = "a0: [1, 2, 3, 4, 5, 6, 7, 8]\n".to_owned();
     for n in 1..12 {
