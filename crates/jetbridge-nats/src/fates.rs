@@ -30,6 +30,9 @@ struct Inner {
     dead_order: VecDeque<Revision>,
 }
 
+/// A key's revision, and when it was to go.
+pub(crate) type Expired = (Key, Revision, SystemTime);
+
 impl Fates {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,17 +82,26 @@ impl Fates {
         self.lock().order.is_empty()
     }
 
+    /// `revision` of `key`, which has expired, was not cleaned up after all.
+    pub(crate) fn stays(&self, key: Key, revision: Revision, due: SystemTime) {
+        let mut inner = self.lock();
+        if !inner.due.contains_key(&key) && inner.due.len() < DUE_MAX {
+            inner.due.insert(key.clone(), (revision, due));
+            inner.order.insert((due, revision, key));
+        }
+    }
+
     /// Takes out what has expired at `now`, and says when the next will.
-    pub(crate) fn expired(&self, now: StoreTime) -> (Vec<(Key, Revision)>, Option<SystemTime>) {
+    pub(crate) fn expired(&self, now: StoreTime) -> (Vec<Expired>, Option<SystemTime>) {
         let mut inner = self.lock();
         let mut found = Vec::new();
         while let Some((due, _, _)) = inner.order.first() {
             if !has_passed(*due, now) {
                 return (found, Some(*due));
             }
-            if let Some((_, revision, key)) = inner.order.pop_first() {
+            if let Some((due, revision, key)) = inner.order.pop_first() {
                 inner.due.remove(&key);
-                found.push((key, revision));
+                found.push((key, revision, due));
             }
         }
         (found, None)
@@ -140,7 +152,19 @@ mod tests {
         fates.lives(&key("b"), Revision(2), Some(from_unix_ms(20)));
         fates.lives(&key("a"), Revision(3), None);
         assert_eq!(fates.expired(at(15)), (Vec::new(), Some(from_unix_ms(20))));
-        assert_eq!(fates.expired(at(25)), (vec![(key("b"), Revision(2))], None));
+        let expired = (key("b"), Revision(2), from_unix_ms(20));
+        assert_eq!(fates.expired(at(25)), (vec![expired], None));
+    }
+
+    #[test]
+    fn what_stays_expires_again_unless_it_was_overwritten() {
+        let fates = Fates::default();
+        let stays = |name| fates.stays(key(name), Revision(1), from_unix_ms(20));
+        stays("a");
+        fates.lives(&key("b"), Revision(3), Some(from_unix_ms(90)));
+        stays("b");
+        let expired = (key("a"), Revision(1), from_unix_ms(20));
+        assert_eq!(fates.expired(at(25)), (vec![expired], Some(from_unix_ms(90))));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod cache;
 mod clock;
+mod engine;
 mod handler;
 mod limits;
 mod program;

@@ -26,6 +26,7 @@ impl Version {
         })?;
         let mut opts = HostOpts::default();
         (opts.limits, opts.cache) = (spec.limits, spec.environment.cache_directory());
+        opts.reuse = spec.route.is_some();
         let host = Host::new(opts)?;
         let name = spec.name.clone();
         let compiled = tokio::task::spawn_blocking(move || {

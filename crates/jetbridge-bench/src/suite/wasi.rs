@@ -60,6 +60,7 @@ impl Guest {
         let (name, properties) = Links::default_link();
         links.add(name, &properties).await?;
         let mut opts = HostOpts::default();
+        opts.reuse = true;
         opts.cache = Environment::of_process().cache_directory();
         let host = Host::new(opts)?;
         let program = host.load("guest", component)?;

@@ -36,11 +36,9 @@ struct Loaded {
 }
 
 /// Compiles the component, or finds it compiled.
-async fn load(guest: &Guest, limits: Limits) -> Result<Loaded> {
+async fn load(guest: &Guest, mut opts: HostOpts) -> Result<Loaded> {
     let path = &guest.component;
     let wasm = tokio::fs::read(path).await.map_err(|error| file_error("wasi.load", path, error))?;
-    let mut opts = HostOpts::default();
-    opts.limits = limits;
     opts.cache = Environment::of_process().cache_directory();
     let name = path.display().to_string();
     // Compiling may take minutes, and a signal ends the wait for it.
@@ -63,6 +61,13 @@ fn explain(error: Error, wasm: &[u8]) -> Error {
         );
     }
     error
+}
+
+/// A host with these limits.
+fn within(limits: Limits) -> HostOpts {
+    let mut opts = HostOpts::default();
+    opts.limits = limits;
+    opts
 }
 
 /// The limits as the user wrote them.

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use jetbridge_core::{Key, Result, Revision};
+use jetbridge_core::{ErrorKind, Key, Result, Revision};
 
 use super::NatsKv;
 use crate::facts::Facts;
@@ -19,6 +19,8 @@ use crate::request::{Call, Repeat, may_not_ask};
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Shortest pause.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Until what could not be cleaned up is tried again.
+const PAUSE_AGAIN: Duration = Duration::from_secs(1);
 /// How long one clean-up may take.
 const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 const OPERATION: &str = "kv.clean_up";
@@ -63,14 +65,18 @@ impl NatsKv {
     async fn clean_up(&self) {
         loop {
             let (expired, next) = self.bucket.fates.expired(self.bucket.now());
-            for (key, revision) in expired {
-                if let Err(error) = self.remove_expired(&key, revision).await {
-                    tracing::debug!(bucket = %self.bucket.name, %key, %error,
-                        "an expired value stays for now");
+            let mut again = None;
+            for (key, revision, due) in expired {
+                let Err(error) = self.remove_expired(&key, revision).await else { continue };
+                tracing::debug!(bucket = %self.bucket.name, %key, %error,
+                    "an expired value stays for now");
+                if error.kind() == ErrorKind::Unavailable {
+                    self.bucket.fates.stays(key, revision, due);
+                    again = Some(PAUSE_AGAIN);
                 }
             }
-            match next {
-                Some(due) => tokio::time::sleep(self.pause(due)).await,
+            match again.or_else(|| next.map(|due| self.pause(due))) {
+                Some(pause) => tokio::time::sleep(pause).await,
                 None => return,
             }
         }

@@ -23,7 +23,7 @@ use crate::KeyvalueCtx;
 
 /// Requests that one component answers at once, each of which may use the whole of its memory
 /// limit.
-const GUESTS_MAX: usize = 256;
+pub(super) const GUESTS_MAX: usize = 256;
 /// How long a request waits for another to end when there is no room: longer than a burst takes.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
@@ -189,6 +189,10 @@ mod tests {
     /// Long enough for a slow machine; nothing waits for it to pass.
     const WITHIN: Duration = Duration::from_secs(60);
 
+    fn serving() -> HostOpts {
+        HostOpts { reuse: true, ..HostOpts::default() }
+    }
+
     fn handler(host: &Host, tasks: &Tasks) -> Handler {
         let program = host.load("http", &guest::http()).unwrap();
         let ctx = KeyvalueCtx::new(Stores::over(Arc::new(MemoryBackend::new())).unwrap());
@@ -209,7 +213,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_request_without_a_host_is_the_clients_mistake() {
-        let (host, tasks) = (Host::new(HostOpts::default()).unwrap(), Tasks::new());
+        let (host, tasks) = (Host::new(serving()).unwrap(), Tasks::new());
         let handler = handler(&host, &tasks);
         let nobodys = |host: Option<&[u8]>| {
             let mut request = Request::get("/a").body(Full::<Bytes>::default()).unwrap();
@@ -230,7 +234,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn requests_beyond_the_bound_are_refused_until_there_is_room() {
-        let (host, tasks) = (Host::new(HostOpts::default()).unwrap(), Tasks::new());
+        let (host, tasks) = (Host::new(serving()).unwrap(), Tasks::new());
         let handler = handler(&host, &tasks);
         let others = u32::try_from(GUESTS_MAX).unwrap();
         let others = Arc::clone(&handler.room).acquire_many_owned(others).await.unwrap();
@@ -246,7 +250,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_guest_whose_client_is_gone_is_ended() {
-        let (host, tasks) = (Host::new(HostOpts::default()).unwrap(), Tasks::new());
+        let (host, tasks) = (Host::new(serving()).unwrap(), Tasks::new());
         let handler = handler(&host, &tasks);
         tokio::select! {
             _ = handler.answer(get("/loop")) => panic!("a loop has no end"),
@@ -260,7 +264,7 @@ mod tests {
     /// One guest for each thread of the runtime, which nothing but the clock gets back.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn guests_that_compute_end_when_their_host_closes() {
-        let (host, tasks) = (Host::new(HostOpts::default()).unwrap(), Tasks::new());
+        let (host, tasks) = (Host::new(serving()).unwrap(), Tasks::new());
         let handler = handler(&host, &tasks);
         let closing = async {
             eventually("both run", WITHIN, async || {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use jetbridge_core::{Error, ErrorKind, Result, Tasks};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::cache;
 use super::clock::Clock;
+use super::engine::engine;
 use super::limits::{Closed, Exceeded, Limits, Memory, give_way, within};
 use super::state::{NoRequests, State};
 use crate::{Dialect, Dialects, KeyvalueCtx, Watcher, add_to_linker};
@@ -30,6 +31,10 @@ pub struct HostOpts {
     pub limits: Limits,
     /// In whose directory `components` compiled ones are kept; `None` compiles each time.
     pub cache: Option<PathBuf>,
+    /// Whether what guests run in is used again by the next, which is worth it where they come and
+    /// go, as those that answer requests. A guest then has at most two memories, and tables of at
+    /// most 1,048,576 elements; with more than 272 at once one is refused.
+    pub reuse: bool,
 }
 
 /// An engine, and what all guests on it have in common.
@@ -49,13 +54,8 @@ impl Host {
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) on a machine for which nothing can be compiled.
     pub fn new(opts: HostOpts) -> Result<Self> {
-        let mut config = Config::new();
-        config.wasm_component_model_async(true).epoch_interruption(true);
-        let engine = Engine::new(&config).map_err(|error| {
-            Error::new(ErrorKind::Unsupported, "wasi.start").caused_by(told(error))
-        })?;
         let host = Self {
-            engine,
+            engine: engine(opts.reuse)?,
             opts,
             tasks: Tasks::new(),
             clock: Clock::default(),
@@ -273,6 +273,12 @@ impl Program {
         if let Some(closed) = error.downcast_ref::<Closed>() {
             return Error::new(ErrorKind::Unavailable, "wasi.run")
                 .because(closed.to_string())
+                .with("component", &self.name);
+        }
+        if error.is::<PoolConcurrencyLimitError>() {
+            return Error::new(ErrorKind::Unavailable, "wasi.run")
+                .because("as many guests run as there is room for")
+                .with("limit", "guests")
                 .with("component", &self.name);
         }
         Error::new(ErrorKind::Corrupt, "wasi.run")

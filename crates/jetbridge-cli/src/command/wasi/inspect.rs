@@ -3,7 +3,7 @@
 
 use jetbridge::nats::Permissions;
 use jetbridge::settings::Location;
-use jetbridge::wasi::host::{Limits, Purpose};
+use jetbridge::wasi::host::{HostOpts, Purpose};
 use jetbridge_core::Result;
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::printer::{Printer, Text, View};
 use crate::report::Status;
 
 pub(super) async fn run(guest: &Guest, global: &Global, printer: &Printer) -> Result<Status> {
-    let Loaded { host, program } = load(guest, Limits::default()).await?;
+    let Loaded { host, program } = load(guest, HostOpts::default()).await?;
     let place = Place::find(global)?;
     let links = links(guest, &place)?;
     let mut stores = Vec::new();

@@ -4,7 +4,7 @@ use jetbridge::wasi::KeyvalueCtx;
 use jetbridge::wasi::host::{Ended as Guest, Purpose};
 use jetbridge_core::{ErrorKind, Result};
 
-use super::{CLOSE_GRACE, demand, limits, link, load, say_left, with_option};
+use super::{CLOSE_GRACE, demand, limits, link, load, say_left, with_option, within};
 use crate::args::Global;
 use crate::args::wasi::Run;
 use crate::interrupt::{Ended, Interrupt};
@@ -17,7 +17,7 @@ const TRAPPED: u8 = 134;
 pub(super) async fn run(args: &Run, global: &Global, printer: &Printer) -> Result<Status> {
     let interrupt = Interrupt::new();
     let start = async {
-        let loaded = load(&args.guest, limits(&args.limits, None)).await?;
+        let loaded = load(&args.guest, within(limits(&args.limits, None))).await?;
         demand(&loaded.program, Purpose::Command)?;
         let links = link(&args.guest, global, printer).await?;
         Ok((loaded, links))

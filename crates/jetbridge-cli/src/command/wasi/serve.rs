@@ -7,7 +7,7 @@ use jetbridge::wasi::host::{Handler, Purpose, serve};
 use jetbridge_core::{Error, ErrorKind, Result, Tasks};
 use tokio::net::TcpListener;
 
-use super::{CLOSE_GRACE, Loaded, demand, limits, link, load, say_left};
+use super::{CLOSE_GRACE, Loaded, demand, limits, link, load, say_left, within};
 use crate::args::Global;
 use crate::args::wasi::Serve;
 use crate::interrupt::{Ended, Interrupt};
@@ -21,8 +21,9 @@ const TIME_DEFAULT: Duration = Duration::from_secs(30);
 pub(super) async fn run(args: &Serve, global: &Global, printer: &Printer) -> Result<Status> {
     let interrupt = Interrupt::new();
     let start = async {
-        let Loaded { host, program } =
-            load(&args.guest, limits(&args.limits, Some(TIME_DEFAULT))).await?;
+        let mut opts = within(limits(&args.limits, Some(TIME_DEFAULT)));
+        opts.reuse = true;
+        let Loaded { host, program } = load(&args.guest, opts).await?;
         demand(&program, Purpose::Http)?;
         let links = link(&args.guest, global, printer).await?;
         Ok((host, program, links))
