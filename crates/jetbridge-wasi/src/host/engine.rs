@@ -17,10 +17,10 @@ const TABLE_ELEMENTS_MAX: usize = 1 << 20;
 /// Bytes that an instance may take for itself; nothing is set aside.
 const INSTANCE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of a memory, a table and a stack that are overwritten for the next guest. What lies beyond
-/// is given back to the system, which interrupts every processor for it.
-const MEMORY_KEPT_BYTES: usize = 512 * 1024;
-const TABLE_KEPT_BYTES: usize = 16 * 1024;
-const STACK_KEPT_BYTES: usize = 32 * 1024;
+/// is given back to the system. More than a small guest uses would take longer to overwrite.
+const MEMORY_KEPT_BYTES: usize = 64 * 1024;
+const TABLE_KEPT_BYTES: usize = 4 * 1024;
+const STACK_KEPT_BYTES: usize = 16 * 1024;
 
 /// An engine. If guests come and go, what they run in is used again, unless this machine has not
 /// enough addresses for that.
@@ -60,4 +60,29 @@ fn pool() -> PoolingAllocationConfig {
         .table_keep_resident(TABLE_KEPT_BYTES)
         .async_stack_keep_resident(STACK_KEPT_BYTES);
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::host::{Host, HostOpts};
+
+    use super::*;
+
+    fn kind(module: &str, reuse: bool) -> Option<ErrorKind> {
+        let text =
+            format!("(component (core module $m {module}) (core instance (instantiate $m)))");
+        let host = Host::new(HostOpts { reuse, ..HostOpts::default() }).unwrap();
+        host.load("guest", &wat::parse_str(text).unwrap()).err().map(|error| error.kind())
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_into_a_room_that_is_used_again_is_refused_at_once() {
+        let tables = |elements: usize| format!("(table {elements} funcref)");
+        assert_eq!(kind(&tables(TABLE_ELEMENTS_MAX), true), None);
+        let too_large = tables(TABLE_ELEMENTS_MAX + 1);
+        assert_eq!(kind(&too_large, true), Some(ErrorKind::InvalidInput));
+        assert_eq!(kind(&too_large, false), None);
+        assert_eq!(kind(&"(memory 1)".repeat(2), true), None);
+        assert_eq!(kind(&"(memory 1)".repeat(3), true), Some(ErrorKind::InvalidInput));
+    }
 }
