@@ -4,6 +4,8 @@
 //! templates from other values, and what it holds may be anywhere. Where there are secrets at all,
 //! its values are shown only where the new file shows the same.
 
+use std::time::Duration;
+
 use similar::TextDiff;
 
 use crate::emit;
@@ -13,6 +15,10 @@ use crate::tree::{Node, Value};
 
 /// Lines around a difference.
 const CONTEXT_LINES: usize = 3;
+
+/// How long the shortest difference is looked for. What comes out after that is true as well, only
+/// longer: the search takes the square of the lines that differ.
+const SEARCH_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -55,7 +61,9 @@ pub(super) fn of(
         Some(bytes) if showing == Showing::All => String::from_utf8_lossy(bytes).into_owned(),
         Some(bytes) => masked(bytes, rendered, options),
     };
-    let diff = TextDiff::from_lines(&old, &rendered.masked)
+    let diff = TextDiff::configure()
+        .timeout(SEARCH_TIME_MAX)
+        .diff_lines(&old, &rendered.masked)
         .unified_diff()
         .context_radius(CONTEXT_LINES)
         .header("present", "rendered")
@@ -185,5 +193,26 @@ mod tests {
         let rendered = render(inputs, &options, &crate::NoSources::default()).await.unwrap();
         let found = of(Some(b"a: 2 # why\n"), Showing::All, &rendered, &options);
         assert!(found.diff.contains("-a: 2 # why\n+a: 1\n"), "{}", found.diff);
+    }
+
+    /// Applies a unified diff whose hunks hold every line.
+    fn new_side(diff: &str) -> String {
+        let lines = diff.split_inclusive('\n').skip(2);
+        let shown = lines.filter(|line| line.starts_with([' ', '+']));
+        shown.map(|line| &line[1..]).collect()
+    }
+
+    #[tokio::test]
+    async fn large_files_without_a_line_in_common_are_compared_in_bounded_time() {
+        const LINES: usize = 20_000;
+        let file = |name: &str| (0..LINES).map(|n| format!("{name}{n}: {n}\n")).collect::<String>();
+        let options = Options::default();
+        let inputs = vec![Input::new("t", file("new"))];
+        let rendered = render(inputs, &options, &crate::NoSources::default()).await.unwrap();
+        let start = std::time::Instant::now();
+        let found = of(Some(file("old").as_bytes()), Showing::All, &rendered, &options);
+        let took = start.elapsed();
+        assert!(new_side(&found.diff) == rendered.text);
+        assert!(took < SEARCH_TIME_MAX * 8, "{took:?}");
     }
 }
