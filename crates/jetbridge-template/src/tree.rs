@@ -278,8 +278,13 @@ pub(crate) fn as_float(n: i64) -> f64 {
 /// What an element of a list is found by, beside its index.
 pub(crate) const NAMES: [&str; 3] = ["name", "key", "id"];
 
+/// True if `segment` is the index of an element, and no name.
+pub(crate) fn is_index(segment: &str) -> bool {
+    segment.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn index_in(items: &[Node], segment: &str) -> Option<usize> {
-    if segment.bytes().all(|b| b.is_ascii_digit()) {
+    if is_index(segment) {
         return segment.parse().ok();
     }
     NAMES.iter().find_map(|field| {
