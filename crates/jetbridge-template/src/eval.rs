@@ -15,7 +15,7 @@ use crate::error::Diagnostic;
 use crate::expr::{Call, Expr, Infix};
 use crate::fetch::{Fetched, Request};
 use crate::infix;
-use crate::op::Phase;
+use crate::op::{Addresses, Phase};
 use crate::plan::{Ground, Index, Picks, Walk};
 use crate::scalar;
 use crate::scan::Found;
@@ -105,6 +105,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) used: BTreeSet<Request>,
     /// Addresses that `static_ips` gave out, and to whom.
     pub(crate) claimed: HashMap<String, String>,
+    pub(crate) addresses: Addresses,
     /// Lists whose elements prune and sort move, once all is evaluated.
     pub(crate) moved: Vec<Vec<Step>>,
     /// Kept if there is one.
@@ -131,6 +132,7 @@ impl<'a> Machine<'a> {
             files: BTreeMap::new(),
             used: BTreeSet::new(),
             claimed: HashMap::new(),
+            addresses: Addresses::default(),
             moved: Vec::new(),
             trace: None,
             index: Index::default(),
