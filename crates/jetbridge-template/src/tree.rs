@@ -194,6 +194,21 @@ impl Node {
         (nodes, depth + 1)
     }
 
+    /// About how much memory a copy of this tree takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let lines = |lines: &[Box<str>]| lines.iter().map(|line| line.len()).sum::<usize>();
+        let comments = self
+            .extras
+            .as_ref()
+            .map_or(0, |extras| size_of::<Extras>() + lines(&extras.above) + lines(&extras.tail));
+        let below = match &self.value {
+            Value::List(items) => items.iter().map(Self::bytes).sum::<usize>(),
+            Value::Map(map) => map.values().map(Self::bytes).sum(),
+            _ => 0,
+        };
+        size_of::<Self>() + self.raw.as_ref().map_or(0, |raw| raw.len()) + comments + below
+    }
+
     /// True if this or anything in it is secret.
     pub(crate) fn has_secret(&self) -> bool {
         self.secret

@@ -27,6 +27,21 @@ fn a_bomb_of_aliases_is_refused() {
 }
 
 #[test]
+fn anchors_that_hold_one_another_are_refused_when_they_hold_too_much() {
+    let nested = |within: &str| {
+        let open: String = (0..200).map(|n| format!("&a{n} [")).collect();
+        format!("a: {open}{within}{}\n", "]".repeat(200))
+    };
+    fails(nested(&"1, ".repeat(30_000)), "anchors in anchors hold more than 268435456 bytes");
+    let long = format!("\"{}\"", "x".repeat(3 << 20));
+    fails(nested(&long), "anchors in anchors hold more than 268435456 bytes");
+    let few = merge(vec![Input::new("few.yml", nested("1"))], &Options::default()).unwrap();
+    assert!(few.text.contains("[1]"));
+    let one = format!("a: &a [{}]\nb: *a\n", "1, ".repeat(30_000));
+    assert!(merge(vec![Input::new("one.yml", one)], &Options::default()).is_ok());
+}
+
+#[test]
 fn aliases_that_nest_too_deep_are_refused() {
     for (open, close) in [("{x: ", "}"), ("[", "]")] {
         let mut text = "a0: &a0 [1]\n".to_owned();
