@@ -485,8 +485,9 @@ impl<'a> Machine<'a> {
 
     /// What is wrong so far, with paths and places.
     pub(crate) fn diagnostics(&self, files: &crate::Files) -> Vec<Diagnostic> {
+        let computed = |path: &[Step]| self.index.operator_at(path);
         let named = |(path, at, message): &(Vec<Step>, At, String)| {
-            (named(&self.root, path), *at, message.clone())
+            (named(&self.root, path, computed), *at, message.clone())
         };
         files.diagnostics(&self.errors.iter().map(named).collect::<Vec<_>>())
     }

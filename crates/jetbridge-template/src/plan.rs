@@ -92,6 +92,11 @@ impl Index {
         path.iter().try_fold(0, |at, step| self.nodes[at].child(step))
     }
 
+    /// True if there is, or was before it ran, an operator at `path`.
+    pub(crate) fn operator_at(&self, path: &[Step]) -> bool {
+        self.find(path).is_some_and(|branch| self.site(branch).is_some())
+    }
+
     /// True if `branch` is on the way down `path`.
     fn leads_through(&self, path: &[Step], branch: usize) -> bool {
         let mut at = Some(0);

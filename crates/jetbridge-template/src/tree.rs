@@ -339,16 +339,21 @@ impl fmt::Display for Step {
 }
 
 /// `path` as spruce tells it: an element that has a name by that, not by its index; a secret is no
-/// name.
-pub(crate) fn named(root: &Node, path: &[Step]) -> Vec<Step> {
+/// name, nor is one that is `computed`, whatever becomes of it.
+pub(crate) fn named(root: &Node, path: &[Step], computed: impl Fn(&[Step]) -> bool) -> Vec<Step> {
     let mut node = Some(root);
     let mut shown = Vec::with_capacity(path.len());
-    for step in path {
+    for (level, step) in path.iter().enumerate() {
         node = node.and_then(|node| node.step(step));
         let map = node.and_then(Node::as_map).filter(|_| matches!(step, Step::Index(_)));
         let name = |map: &'_ Map| {
-            let named = |field: &&str| map.get(*field).filter(|name| !name.secret)?.as_str();
-            NAMES.iter().find_map(named).map(Arc::from)
+            let named = |field: &&str| {
+                let name = map.get(*field).filter(|name| !name.secret)?.as_str()?;
+                Some((Step::Key((*field).into()), name))
+            };
+            let (field, name) = NAMES.iter().find_map(named)?;
+            let at = [&path[..=level], &[field]].concat();
+            (!computed(&at)).then(|| Arc::from(name))
         };
         let name = map.and_then(name);
         shown.push(name.map_or_else(|| step.clone(), Step::Key));
