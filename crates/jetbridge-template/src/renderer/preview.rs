@@ -11,7 +11,7 @@ use similar::TextDiff;
 use crate::emit;
 use crate::parse;
 use crate::render::{Options, Rendered};
-use crate::tree::{Node, Value};
+use crate::tree::{Extras, Node, Value};
 
 /// Lines around a difference.
 const CONTEXT_LINES: usize = 3;
@@ -84,6 +84,7 @@ fn masked(present: &[u8], rendered: &Rendered, options: &Options) -> String {
 
 /// Hides in `old` what is secret in `new`, and what `new` does not have at its place.
 fn mask(old: &mut Node, new: Option<&Node>) {
+    forget_comments(old, new);
     let Some(new) = new.filter(|new| !new.secret) else {
         let is_same = new.is_some_and(|new| same(old, new));
         return hide(old, if is_same || new.is_none() { HIDDEN } else { HIDDEN_BEFORE });
@@ -100,6 +101,23 @@ fn mask(old: &mut Node, new: Option<&Node>) {
     if !same(old, new) {
         hide(old, HIDDEN_BEFORE);
     }
+}
+
+/// Takes away the comments that `new` does not have at its place: they may tell what a secret was.
+fn forget_comments(old: &mut Node, new: Option<&Node>) {
+    let Some(extras) = &mut old.extras else { return };
+    let shown = new.and_then(|new| new.extras.as_deref());
+    let keep = |lines: &mut Vec<Box<str>>, shown: &[Box<str>]| {
+        lines.retain(|line| line.is_empty() || shown.contains(line));
+    };
+    let none = Extras::default();
+    let shown = shown.unwrap_or(&none);
+    keep(&mut extras.above, &shown.above);
+    keep(&mut extras.tail, &shown.tail);
+    if let Some(head) = &mut extras.head {
+        keep(head, shown.head.as_deref().unwrap_or_default());
+    }
+    extras.right = extras.right.take().filter(|line| shown.right.as_ref() == Some(line));
 }
 
 fn hide(node: &mut Node, mark: &str) {
@@ -179,6 +197,8 @@ mod tests {
             ),
             ("l: [1, 2]\n".to_owned(), "l: old-secret\n"),
             ("l: 1\n".to_owned(), "l: [old-secret]\n"),
+            ("l: 1 # new\n".to_owned(), "# was old-secret\nl: 2 # or old-secret\n"),
+            (format!("p: {secret}\n"), "# was old-secret\np: x # or old-secret\n"),
         ] {
             let found = preview_of(&template, present).await;
             let hides = !found.diff.contains("secret") && !found.diff.contains("hunter");
