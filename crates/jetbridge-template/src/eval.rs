@@ -15,8 +15,8 @@ use crate::error::Diagnostic;
 use crate::expr::{Call, Expr, Infix};
 use crate::fetch::{Fetched, Request};
 use crate::infix;
-use crate::op::Phase;
-use crate::plan::{Ground, Index, Walk};
+use crate::op::{Addresses, Phase};
+use crate::plan::{Ground, Index, Picks, Walk};
 use crate::scalar;
 use crate::scan::Found;
 use crate::stamp::{self, Stamp};
@@ -105,6 +105,9 @@ pub(crate) struct Machine<'a> {
     pub(crate) used: BTreeSet<Request>,
     /// Addresses that `static_ips` gave out, and to whom.
     pub(crate) claimed: HashMap<String, String>,
+    pub(crate) addresses: Addresses,
+    /// Lists whose elements prune and sort move, once all is evaluated.
+    pub(crate) moved: Vec<Vec<Step>>,
     /// Kept if there is one.
     pub(crate) trace: Option<Trace>,
     index: Index,
@@ -129,6 +132,8 @@ impl<'a> Machine<'a> {
             files: BTreeMap::new(),
             used: BTreeSet::new(),
             claimed: HashMap::new(),
+            addresses: Addresses::default(),
+            moved: Vec::new(),
             trace: None,
             index: Index::default(),
             here: Vec::new(),
@@ -143,14 +148,14 @@ impl<'a> Machine<'a> {
         let mut found = Found::of(&self.root);
         if !found.merge.is_empty() {
             self.take_up(found.merge);
-            self.run_sites(&[]);
+            self.run_sites(None);
             // What was merged may hold other operators, in other places.
             found = Found::of(&self.root);
         }
         if !found.param.is_empty() {
             self.take_up(found.param);
             let merge_errors = std::mem::take(&mut self.errors);
-            self.run_sites(&[]);
+            self.run_sites(None);
             if self.errors.is_empty() {
                 self.errors = merge_errors;
             }
@@ -159,8 +164,10 @@ impl<'a> Machine<'a> {
         self.errors.append(&mut found.errors);
         self.warnings.append(&mut found.warnings);
         self.take_up(found.eval);
-        let picks: Vec<_> = self.options.cherry_pick.clone();
-        self.run_sites(&picks);
+        let moved = std::mem::take(&mut self.moved);
+        let prunes = !self.options.prune.is_empty();
+        let picks = Picks::of(&self.options.cherry_pick, moved, prunes);
+        self.run_sites(picks.as_ref());
         self.sites.iter().any(|site| site.state == State::Waiting)
     }
 
@@ -199,22 +206,35 @@ impl<'a> Machine<'a> {
         self.index = Index::of(&self.sites);
     }
 
-    fn run_sites(&mut self, picks: &[String]) {
+    /// Runs the operators that are needed. What a pick needs may show only once others have run,
+    /// such as the names of a list's elements: it is over when none is left to run.
+    fn run_sites(&mut self, picks: Option<&Picks>) {
+        while self.run_known(picks) && picks.is_some() {}
+    }
+
+    /// Runs the operators that show to be needed by now; true if any ran.
+    fn run_known(&mut self, picks: Option<&Picks>) -> bool {
         let errors = self.errors.len();
+        let mut ran = false;
         let mut walk = Walk::new(self.ground(), picks);
         while let Some(next) = walk.next(self.ground()) {
             match next {
-                Ok(site) if self.sites[site].state == State::Todo => self.run_site(site),
+                Ok(site) if self.sites[site].state == State::Todo => {
+                    self.run_site(site);
+                    ran = true;
+                }
                 Ok(_done) => {}
                 Err(cycle) => {
                     // Nothing counts then but the cycle: what ran before it is as if it had not.
                     self.errors.truncate(errors);
                     self.requests.clear();
                     self.sites.iter_mut().for_each(|site| site.state = State::Failed);
-                    return self.tell_cycle(&cycle);
+                    self.tell_cycle(&cycle);
+                    return false;
                 }
             }
         }
+        ran
     }
 
     fn ground(&self) -> Ground<'_> {
@@ -465,8 +485,9 @@ impl<'a> Machine<'a> {
 
     /// What is wrong so far, with paths and places.
     pub(crate) fn diagnostics(&self, files: &crate::Files) -> Vec<Diagnostic> {
+        let computed = |path: &[Step]| self.index.operator_at(path);
         let named = |(path, at, message): &(Vec<Step>, At, String)| {
-            (named(&self.root, path), *at, message.clone())
+            (named(&self.root, path, computed), *at, message.clone())
         };
         files.diagnostics(&self.errors.iter().map(named).collect::<Vec<_>>())
     }

@@ -393,6 +393,16 @@ pub(crate) fn reference(text: &str) -> Result<Reference, String> {
     Ok(Reference { text, rooted, segments: segments.into() })
 }
 
+/// The names of the path that `text` writes, where nothing is computed: brackets hold a key as it
+/// is, and `$` is a character of one.
+pub(crate) fn literal(text: &str) -> Result<Vec<Arc<str>>, String> {
+    let name = |segment: &Segment| match segment {
+        Segment::Name(name) | Segment::Dynamic(name, _) => Arc::clone(name),
+        Segment::Env(name) => format!("${name}").into(),
+    };
+    Ok(reference(text)?.segments.iter().map(name).collect())
+}
+
 fn segments(text: &str, depth: usize) -> Result<Vec<Segment>, &'static str> {
     if depth > NESTING_MAX {
         return Err("brackets are nested too deep");

@@ -31,6 +31,16 @@ pub(crate) struct Merger {
 }
 
 impl Merger {
+    /// Lists whose elements prune and sort move.
+    pub(crate) fn moved(&self) -> Vec<Vec<Step>> {
+        let sorted = self.sort.iter().map(|(path, _)| path.clone());
+        let shortened = self.prune.iter().filter_map(|path| match path.split_last() {
+            Some((Step::Index(_), list)) => Some(list.to_vec()),
+            _ => None,
+        });
+        sorted.chain(shortened).collect()
+    }
+
     pub(crate) fn id_key(&self) -> &str {
         self.id_key.as_deref().unwrap_or(ID_KEY)
     }

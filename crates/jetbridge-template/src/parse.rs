@@ -24,6 +24,9 @@ pub(crate) const INPUT_BYTES_MAX: usize = 256 << 20;
 /// Nodes that aliases may add to one input: a bomb of nested aliases ends here.
 const ALIAS_NODES_MAX: usize = 1_000_000;
 
+/// Bytes that anchors within others may keep of one document: each keeps all that is in it.
+const ANCHOR_BYTES_MAX: usize = 256 << 20;
+
 /// Comments in one run at most that the scanner holds before their token.
 const COMMENTS_MAX: usize = 1_000_000;
 
@@ -123,6 +126,7 @@ struct Builder<'a> {
     /// The next blank lines belong to a block scalar.
     kept_blanks: bool,
     alias_nodes: usize,
+    anchor_bytes: usize,
     /// The lines above the `---` of the document that is being read, if it has one.
     head: Option<Vec<Box<str>>>,
     root: Option<Node>,
@@ -143,6 +147,7 @@ impl<'a> Builder<'a> {
             blanks_until: 0,
             kept_blanks: false,
             alias_nodes: 0,
+            anchor_bytes: 0,
             head: None,
             root: None,
             documents: Vec::new(),
@@ -220,6 +225,7 @@ impl<'a> Builder<'a> {
         match event {
             Event::DocumentStart(is_written, _) => {
                 self.anchors.clear();
+                self.anchor_bytes = 0;
                 self.head = None;
                 if is_written {
                     self.blank_lines(span);
@@ -239,9 +245,7 @@ impl<'a> Builder<'a> {
             Event::Comment(text, placement) => self.comment(&text, placement, span),
             Event::Scalar(text, style, anchor, tag) => {
                 let node = self.scalar(&text, style, span, tag.as_deref())?;
-                if anchor != 0 {
-                    self.anchors.insert(anchor, node.clone());
-                }
+                self.anchor(anchor, &node)?;
                 self.add(node)?;
             }
             Event::SequenceStart(style, anchor, tag) => {
@@ -424,13 +428,26 @@ impl<'a> Builder<'a> {
         {
             spread_merge_keys(map);
         }
-        if frame.anchor != 0 {
-            self.anchors.insert(frame.anchor, node.clone());
-        }
+        self.anchor(frame.anchor, &node)?;
         if !frame.above_all.is_empty() {
             node.extras_mut().above = frame.above_all;
         }
         self.attach(node, true)
+    }
+
+    /// Keeps `node` for aliases, if it has an anchor.
+    fn anchor(&mut self, anchor: usize, node: &Node) -> Result<(), Fault> {
+        if anchor == 0 {
+            return Ok(());
+        }
+        let is_within = self.stack.iter().any(|frame| frame.anchor != 0);
+        self.anchor_bytes += if is_within { node.bytes() } else { 0 };
+        if self.anchor_bytes > ANCHOR_BYTES_MAX {
+            let message = format!("anchors in anchors hold more than {ANCHOR_BYTES_MAX} bytes");
+            return Err(Fault { message, at: node.at });
+        }
+        self.anchors.insert(anchor, node.clone());
+        Ok(())
     }
 
     fn add(&mut self, node: Node) -> Result<(), Fault> {

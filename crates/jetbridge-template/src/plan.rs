@@ -4,10 +4,14 @@
 //! paths that hold operators; its nodes stand for whole subtrees, so the graph is as large as
 //! the document, not its square.
 
+mod picks;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use foldhash::HashMap;
+
+pub(crate) use self::picks::Picks;
 
 use crate::eval::Site;
 use crate::expr::{Expr, Reference, Segment};
@@ -86,6 +90,11 @@ impl Index {
             return None;
         }
         path.iter().try_fold(0, |at, step| self.nodes[at].child(step))
+    }
+
+    /// True if there is, or was before it ran, an operator at `path`.
+    pub(crate) fn operator_at(&self, path: &[Step]) -> bool {
+        self.find(path).is_some_and(|branch| self.site(branch).is_some())
     }
 
     /// True if `branch` is on the way down `path`.
@@ -186,14 +195,11 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// Over all of it; with `picks`, over what they need.
-    pub(crate) fn new(ground: Ground<'_>, picks: &[String]) -> Self {
-        let mut starts = Vec::new();
-        for pick in picks.iter().filter_map(|pick| crate::expr::reference(pick).ok()) {
-            ground.reads(&pick, &[], Depth::Whole, &mut starts);
-        }
-        if starts.is_empty() {
-            starts.clone_from(&ground.index.sites);
-        }
+    pub(crate) fn new(ground: Ground<'_>, picks: Option<&Picks>) -> Self {
+        let starts = match picks {
+            Some(picks) => picks.starts(ground),
+            None => ground.index.sites.clone(),
+        };
         Self {
             colour: vec![Colour::White; ground.index.nodes.len()],
             starts: starts.into_iter(),

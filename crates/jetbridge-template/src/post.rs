@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::expr::{Segment, reference};
+use crate::expr::literal;
 use crate::tree::{At, Map, Node, Step, Value, path_text};
 
 type Errors = Vec<(Vec<Step>, At, String)>;
@@ -159,15 +159,10 @@ fn keep(node: &Node, picks: &BTreeSet<Vec<Step>>, path: &mut Vec<Step>) -> Optio
 
 /// The path that `text` names in `root`.
 pub(crate) fn find(root: &Node, text: &str) -> Result<Vec<Step>, String> {
-    let reference = reference(text)?;
     let mut path = Vec::new();
     let mut node = root;
-    for segment in reference.segments.iter() {
-        let name: &str = match segment {
-            Segment::Name(name) | Segment::Dynamic(name, _) => name,
-            Segment::Env(name) => name,
-        };
-        let Some((step, child)) = node.child(name) else {
+    for name in literal(text)? {
+        let Some((step, child)) = node.child(&name) else {
             let place = path_text(&path);
             return Err(format!("`{place}.{name}` could not be found in the datastructure"));
         };

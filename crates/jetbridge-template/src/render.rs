@@ -174,6 +174,7 @@ pub fn merge(inputs: Vec<Input>, options: &Options) -> Result<Rendered, Failure>
     let mut root = std::mem::take(&mut prepared.root);
     if !options.skip_eval {
         let mut machine = Machine::new(root, options, &fetched);
+        machine.moved = prepared.merger.moved();
         if machine.run() {
             let request = machine.requests.iter().next();
             let what = request.map_or_else(String::new, |r| format!("{}/{}", r.bucket, r.name));
@@ -217,6 +218,7 @@ pub(crate) async fn evaluate(
         // Each round starts anew: what was read meanwhile may have changed what came before.
         let round = {
             let mut machine = Machine::new(prepared.root.clone(), options, &fetcher.fetched);
+            machine.moved = prepared.merger.moved();
             let waits = machine.run();
             fetcher.files.append(&mut machine.files);
             fetcher.used = std::mem::take(&mut machine.used);

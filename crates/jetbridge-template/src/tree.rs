@@ -194,6 +194,21 @@ impl Node {
         (nodes, depth + 1)
     }
 
+    /// About how much memory a copy of this tree takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let lines = |lines: &[Box<str>]| lines.iter().map(|line| line.len()).sum::<usize>();
+        let comments = self
+            .extras
+            .as_ref()
+            .map_or(0, |extras| size_of::<Extras>() + lines(&extras.above) + lines(&extras.tail));
+        let below = match &self.value {
+            Value::List(items) => items.iter().map(Self::bytes).sum::<usize>(),
+            Value::Map(map) => map.values().map(Self::bytes).sum(),
+            _ => 0,
+        };
+        size_of::<Self>() + self.raw.as_ref().map_or(0, |raw| raw.len()) + comments + below
+    }
+
     /// True if this or anything in it is secret.
     pub(crate) fn has_secret(&self) -> bool {
         self.secret
@@ -278,8 +293,13 @@ pub(crate) fn as_float(n: i64) -> f64 {
 /// What an element of a list is found by, beside its index.
 pub(crate) const NAMES: [&str; 3] = ["name", "key", "id"];
 
+/// True if `segment` is the index of an element, and no name.
+pub(crate) fn is_index(segment: &str) -> bool {
+    segment.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn index_in(items: &[Node], segment: &str) -> Option<usize> {
-    if segment.bytes().all(|b| b.is_ascii_digit()) {
+    if is_index(segment) {
         return segment.parse().ok();
     }
     NAMES.iter().find_map(|field| {
@@ -319,16 +339,21 @@ impl fmt::Display for Step {
 }
 
 /// `path` as spruce tells it: an element that has a name by that, not by its index; a secret is no
-/// name.
-pub(crate) fn named(root: &Node, path: &[Step]) -> Vec<Step> {
+/// name, nor is one that is `computed`, whatever becomes of it.
+pub(crate) fn named(root: &Node, path: &[Step], computed: impl Fn(&[Step]) -> bool) -> Vec<Step> {
     let mut node = Some(root);
     let mut shown = Vec::with_capacity(path.len());
-    for step in path {
+    for (level, step) in path.iter().enumerate() {
         node = node.and_then(|node| node.step(step));
         let map = node.and_then(Node::as_map).filter(|_| matches!(step, Step::Index(_)));
         let name = |map: &'_ Map| {
-            let named = |field: &&str| map.get(*field).filter(|name| !name.secret)?.as_str();
-            NAMES.iter().find_map(named).map(Arc::from)
+            let named = |field: &&str| {
+                let name = map.get(*field).filter(|name| !name.secret)?.as_str()?;
+                Some((Step::Key((*field).into()), name))
+            };
+            let (field, name) = NAMES.iter().find_map(named)?;
+            let at = [&path[..=level], &[field]].concat();
+            (!computed(&at)).then(|| Arc::from(name))
         };
         let name = map.and_then(name);
         shown.push(name.map_or_else(|| step.clone(), Step::Key));

@@ -27,6 +27,8 @@ mod split;
 mod static_ips;
 mod stringify;
 
+pub(crate) use self::static_ips::Addresses;
+
 use crate::eval::{Fault, Item, Machine};
 use crate::expr::Call;
 use crate::tree::Node;

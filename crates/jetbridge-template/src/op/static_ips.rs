@@ -1,15 +1,21 @@
 //! `(( static_ips INDEX … ))`: addresses for the instances of a job, from the static ranges of
 //! its network; no address twice in a document.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
 
 use crate::eval::{Fault, Machine};
 use crate::expr::{Call, Reference, Segment};
 use crate::tree::{Node, Step, Value, shown};
 
-/// Addresses of one network at most.
+/// Static addresses of one network at most, over all its subnets.
 const POOL_MAX: usize = 65_536;
+
+/// Networks and pools that are kept at most: a short range stands for many addresses.
+const KEPT_MAX: usize = 64;
 
 /// The zone of a subnet that names none.
 const DEFAULT_ZONE: &str = "z1";
@@ -29,10 +35,10 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
         )));
     }
     let mut zones = zones(machine, &job)?;
-    let network = shown(&value(machine, &here[..here.len() - 1], "name")?);
-    let pools = pools(machine, &network)?;
+    let called = shown(&value(machine, &here[..here.len() - 1], "name")?);
+    let (path, network) = network(machine, &called)?;
     for zone in &zones {
-        if !pools.iter().any(|(known, _)| known == zone) {
+        if !network.zones.contains_key(zone) {
             let listed = zones.join(" ");
             return Err(Fault::Failed(format!(
                 "could not find AZ {zone} in network AZS [{listed}]"
@@ -40,16 +46,15 @@ pub(super) fn run(machine: &mut Machine<'_>, call: &Call) -> Result<Node, Fault>
         }
     }
     if zones.is_empty() {
-        for (zone, _) in &pools {
-            if !zones.contains(zone) {
-                zones.push(zone.clone());
-            }
-        }
+        zones.extend(network.zones.keys().cloned());
     }
     let mut found = Vec::new();
     for (number, arg) in call.args.iter().take(instances).enumerate() {
         let item = machine.eval(arg)?;
-        let address = pick(&item.node, &zones, &pools)?;
+        let (zone, index) = wanted(&item.node)?;
+        let zones = chosen(zone, &zones)?;
+        let pool = machine.addresses.pool(&path, zones, &network);
+        let address = at(&pool, index)?.to_string();
         let owner = format!("{name}/{number}");
         if let Some(thief) = machine.claimed.get(&address) {
             return Err(Fault::Failed(format!(
@@ -71,14 +76,19 @@ fn job(here: &[Step]) -> Option<Vec<Step>> {
 
 /// What `name` of the map at `path` is, evaluated.
 fn value(machine: &mut Machine<'_>, path: &[Step], name: &str) -> Result<Node, Fault> {
+    let path = locate(machine, path, name)?;
+    Ok(machine.node(&path).cloned().unwrap_or_default())
+}
+
+/// Where `name` of the map at `path` is, evaluated.
+fn locate(machine: &mut Machine<'_>, path: &[Step], name: &str) -> Result<Vec<Step>, Fault> {
     let mut segments: Vec<_> =
         path.iter().map(|step| Segment::Name(step.to_string().into())).collect();
     segments.push(Segment::Name(name.into()));
     let names: Vec<_> = path.iter().map(Step::to_string).chain([name.to_owned()]).collect();
     let reference =
         Reference { text: names.join(".").into(), rooted: true, segments: segments.into() };
-    let path = machine.resolve(&reference)?;
-    Ok(machine.node(&path).cloned().unwrap_or_default())
+    machine.resolve(&reference)
 }
 
 fn instances(node: &Node) -> Result<usize, Fault> {
@@ -107,31 +117,82 @@ fn zones(machine: &mut Machine<'_>, job: &[Step]) -> Result<Vec<String>, Fault> 
     listed.ok_or_else(|| Fault::Failed("azs must be a list of strings".to_owned()))
 }
 
-type Pools = Vec<(String, Vec<String>)>;
+type PoolKey = (Vec<Step>, Vec<String>);
 
-/// The static addresses of a network by zone, in the order of its subnets.
-fn pools(machine: &mut Machine<'_>, network: &str) -> Result<Pools, Fault> {
-    let path = [Step::Key("networks".into()), Step::Key(network.into())];
-    let subnets = value(machine, &path, "subnets")?;
-    let mut pools: Pools = Vec::new();
-    for subnet in subnets.as_list().unwrap_or_default() {
+/// What was found out about networks, so that each is read once and not for every instance.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    networks: HashMap<Vec<Step>, Arc<Network>>,
+    /// By network and zones.
+    pools: HashMap<PoolKey, Arc<[Ipv4Addr]>>,
+}
+
+/// The static addresses of a network.
+#[derive(Debug, Default)]
+struct Network {
+    subnets: Vec<Vec<Ipv4Addr>>,
+    /// The subnets of each zone, in their order.
+    zones: IndexMap<String, Vec<usize>>,
+}
+
+impl Addresses {
+    /// The addresses of `zones`, each once: a subnet in several zones is in the pool of each.
+    fn pool(&mut self, path: &[Step], zones: &[String], network: &Network) -> Arc<[Ipv4Addr]> {
+        let key = (path.to_vec(), zones.to_vec());
+        if let Some(pool) = self.pools.get(&key) {
+            return Arc::clone(pool);
+        }
+        let mut seen = HashSet::new();
+        let subnets = zones.iter().filter_map(|zone| network.zones.get(zone)).flatten();
+        let subnets: Vec<_> = subnets.filter(|subnet| seen.insert(**subnet)).collect();
+        let addresses = subnets.into_iter().filter_map(|subnet| network.subnets.get(*subnet));
+        let mut seen = HashSet::new();
+        let addresses = addresses.flatten().filter(|address| seen.insert(**address));
+        let pool: Arc<[Ipv4Addr]> = addresses.copied().collect();
+        keep(&mut self.pools, key, &pool);
+        pool
+    }
+}
+
+fn keep<K: Eq + std::hash::Hash, V: ?Sized>(kept: &mut HashMap<K, Arc<V>>, key: K, new: &Arc<V>) {
+    if kept.len() >= KEPT_MAX {
+        kept.clear();
+    }
+    kept.insert(key, Arc::clone(new));
+}
+
+/// The network of that name, and where its subnets are.
+fn network(machine: &mut Machine<'_>, name: &str) -> Result<(Vec<Step>, Arc<Network>), Fault> {
+    let path = [Step::Key("networks".into()), Step::Key(name.into())];
+    let path = locate(machine, &path, "subnets")?;
+    if let Some(known) = machine.addresses.networks.get(&path) {
+        return Ok((path, Arc::clone(known)));
+    }
+    let network = Arc::new(read(machine.node(&path), name)?);
+    keep(&mut machine.addresses.networks, path.clone(), &network);
+    Ok((path, network))
+}
+
+fn read(subnets: Option<&Node>, name: &str) -> Result<Network, Fault> {
+    let mut network = Network::default();
+    let mut left = POOL_MAX;
+    for subnet in subnets.and_then(Node::as_list).unwrap_or_default() {
         let entries = subnet.as_map();
         let mut addresses = Vec::new();
         let ranges = entries.and_then(|map| map.get("static")).and_then(Node::as_list);
         for range in ranges.unwrap_or_default() {
             let text = range.as_str().ok_or_else(|| {
-                Fault::Failed(format!("{network} is not a well-formed BOSH network"))
+                Fault::Failed(format!("{name} is not a well-formed BOSH network"))
             })?;
-            expand(text, &mut addresses)?;
+            expand(text, &mut addresses, &mut left)?;
         }
+        let number = network.subnets.len();
+        network.subnets.push(addresses);
         for zone in zones_of(subnet) {
-            match pools.iter_mut().find(|(known, _)| known == zone) {
-                Some((_, pool)) => pool.extend_from_slice(&addresses),
-                None => pools.push((zone.to_owned(), addresses.clone())),
-            }
+            network.zones.entry(zone.to_owned()).or_default().push(number);
         }
     }
-    Ok(pools)
+    Ok(network)
 }
 
 /// The zones that a subnet is in: its `az`, and those of `azs`.
@@ -143,7 +204,8 @@ fn zones_of(subnet: &Node) -> Vec<&str> {
     if zones.is_empty() { vec![DEFAULT_ZONE] } else { zones }
 }
 
-fn expand(range: &str, addresses: &mut Vec<String>) -> Result<(), Fault> {
+/// Adds the addresses of `range`, of which `left` more may be.
+fn expand(range: &str, addresses: &mut Vec<Ipv4Addr>, left: &mut usize) -> Result<(), Fault> {
     let parse = |text: &str| {
         let text = text.trim();
         text.parse::<Ipv4Addr>()
@@ -157,50 +219,49 @@ fn expand(range: &str, addresses: &mut Vec<String>) -> Result<(), Fault> {
         )));
     }
     for address in u32::from(first)..=u32::from(last) {
-        if addresses.len() >= POOL_MAX {
-            return Err(Fault::Failed(format!("a pool of more than {POOL_MAX} static addresses")));
-        }
-        addresses.push(Ipv4Addr::from(address).to_string());
+        *left = left.checked_sub(1).ok_or_else(|| {
+            Fault::Failed(format!("a pool of more than {POOL_MAX} static addresses"))
+        })?;
+        addresses.push(address.into());
     }
     Ok(())
 }
 
-fn pick(arg: &Node, zones: &[String], pools: &Pools) -> Result<String, Fault> {
+/// The zone, if it names one, and the number that an argument asks for.
+fn wanted(arg: &Node) -> Result<(Option<&str>, i64), Fault> {
     let format = || {
         Fault::Failed(
             "static_ips operator arguments must have format <az>:<number> or <number>".to_owned(),
         )
     };
-    let (zone, number) = match &arg.value {
-        Value::Int(n) => (None, *n),
+    match &arg.value {
+        Value::Int(n) => Ok((None, *n)),
         Value::Str(text) => match text.split_once(':') {
-            Some((zone, number)) => (Some(zone), number.parse().ok().ok_or_else(format)?),
-            None => (None, text.parse().ok().ok_or_else(format)?),
+            Some((zone, number)) => Ok((Some(zone), number.parse().ok().ok_or_else(format)?)),
+            None => Ok((None, text.parse().ok().ok_or_else(format)?)),
         },
-        _ => return Err(format()),
-    };
-    if let Some(zone) = zone.filter(|zone| !zones.iter().any(|known| known == zone)) {
-        let listed = zones.join(" ");
-        return Err(Fault::Failed(format!(
-            "could not find AZ {zone} in instance_groups AZS [{listed}]"
-        )));
+        _ => Err(format()),
     }
-    // A subnet in several zones has its addresses in each of their pools.
-    let mut seen = HashSet::new();
-    let pool: Vec<&String> = zones
-        .iter()
-        .filter(|known| zone.is_none_or(|zone| zone == known.as_str()))
-        .filter_map(|zone| pools.iter().find(|(known, _)| known == zone))
-        .flat_map(|(_, pool)| pool)
-        .filter(|address| seen.insert(address.as_str()))
-        .collect();
+}
+
+/// Those of `zones` that an argument chooses from.
+fn chosen<'a>(zone: Option<&str>, zones: &'a [String]) -> Result<&'a [String], Fault> {
+    let Some(zone) = zone else { return Ok(zones) };
+    let known = zones.iter().position(|known| known == zone);
+    known.map(|at| &zones[at..=at]).ok_or_else(|| {
+        let listed = zones.join(" ");
+        Fault::Failed(format!("could not find AZ {zone} in instance_groups AZS [{listed}]"))
+    })
+}
+
+fn at(pool: &[Ipv4Addr], number: i64) -> Result<Ipv4Addr, Fault> {
     let index = usize::try_from(number).map_err(|_negative| {
         Fault::Failed(
             "static_ips operator only accepts literal non-negative numbers for arguments"
                 .to_owned(),
         )
     })?;
-    pool.get(index).map(|address| (*address).clone()).ok_or_else(|| {
+    pool.get(index).copied().ok_or_else(|| {
         Fault::Failed(format!(
             "request for static_ip({index}) in a pool of only {} (zero-indexed) static addresses",
             pool.len()

@@ -155,15 +155,19 @@ impl Renderer {
     /// # Errors
     /// Why it would fail.
     pub async fn preview(&mut self) -> Result<Preview, RenderFailure> {
-        let rendered = self.evaluated().await?;
-        self.difference(&rendered).map_err(RenderFailure::step(Stage::Read))
+        let rendered = Arc::new(self.evaluated().await?);
+        self.difference(&rendered).await.map_err(RenderFailure::step(Stage::Read))
     }
 
-    fn difference(&self, rendered: &Rendered) -> Result<Preview> {
-        let present = place::present(&self.spec.to)?;
-        let bytes = present.as_ref().map(|present| &present.bytes[..]);
+    async fn difference(&self, rendered: &Arc<Rendered>) -> Result<Preview> {
+        let (spec, rendered) = (Arc::clone(&self.spec), Arc::clone(rendered));
         let showing = if self.sources.has_secrets() { Showing::Shared } else { Showing::All };
-        Ok(preview::of(bytes, showing, rendered, &self.spec.options))
+        on_disk(move || {
+            let present = place::present(&spec.to)?;
+            let bytes = present.as_ref().map(|present| &present.bytes[..]);
+            Ok(preview::of(bytes, showing, &rendered, &spec.options))
+        })
+        .await
     }
 
     /// Renders now and after every change, until `end` resolves; what is under way then is
@@ -284,8 +288,10 @@ impl Renderer {
     /// Puts what was rendered in place.
     async fn put(&mut self, rendered: Rendered) -> Rendering {
         let secrets = self.secrets(&rendered.root);
+        let rendered = Arc::new(rendered);
         // What is in the way of reading the present file is what the swap fails with.
-        let diff = self.difference(&rendered).map(|found| found.diff).unwrap_or_default();
+        let diff = self.difference(&rendered).await.map(|found| found.diff).unwrap_or_default();
+        let rendered = Arc::unwrap_or_clone(rendered);
         let mut rendering = Rendering { warnings: rendered.warnings, ..Rendering::default() };
         match self.swap(rendered.text.into_bytes(), &secrets).await {
             Ok(swap) => {
@@ -426,7 +432,7 @@ fn commit(staged: Staged, spec: &RenderSpec, was_due: bool) -> Result<Option<Err
     swapped
 }
 
-/// Runs `work` where waiting for a disk holds up nobody.
+/// Runs `work` where waiting for a disk, or comparing files, holds up nobody.
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

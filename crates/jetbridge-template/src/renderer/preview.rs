@@ -4,15 +4,21 @@
 //! templates from other values, and what it holds may be anywhere. Where there are secrets at all,
 //! its values are shown only where the new file shows the same.
 
+use std::time::Duration;
+
 use similar::TextDiff;
 
 use crate::emit;
 use crate::parse;
 use crate::render::{Options, Rendered};
-use crate::tree::{Node, Value};
+use crate::tree::{Extras, Node, Value};
 
 /// Lines around a difference.
 const CONTEXT_LINES: usize = 3;
+
+/// How long the shortest difference is looked for. What comes out after that is true as well, only
+/// longer: the search takes the square of the lines that differ.
+const SEARCH_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -55,7 +61,9 @@ pub(super) fn of(
         Some(bytes) if showing == Showing::All => String::from_utf8_lossy(bytes).into_owned(),
         Some(bytes) => masked(bytes, rendered, options),
     };
-    let diff = TextDiff::from_lines(&old, &rendered.masked)
+    let diff = TextDiff::configure()
+        .timeout(SEARCH_TIME_MAX)
+        .diff_lines(&old, &rendered.masked)
         .unified_diff()
         .context_radius(CONTEXT_LINES)
         .header("present", "rendered")
@@ -76,6 +84,7 @@ fn masked(present: &[u8], rendered: &Rendered, options: &Options) -> String {
 
 /// Hides in `old` what is secret in `new`, and what `new` does not have at its place.
 fn mask(old: &mut Node, new: Option<&Node>) {
+    forget_comments(old, new);
     let Some(new) = new.filter(|new| !new.secret) else {
         let is_same = new.is_some_and(|new| same(old, new));
         return hide(old, if is_same || new.is_none() { HIDDEN } else { HIDDEN_BEFORE });
@@ -92,6 +101,23 @@ fn mask(old: &mut Node, new: Option<&Node>) {
     if !same(old, new) {
         hide(old, HIDDEN_BEFORE);
     }
+}
+
+/// Takes away the comments that `new` does not have at its place: they may tell what a secret was.
+fn forget_comments(old: &mut Node, new: Option<&Node>) {
+    let Some(extras) = &mut old.extras else { return };
+    let shown = new.and_then(|new| new.extras.as_deref());
+    let keep = |lines: &mut Vec<Box<str>>, shown: &[Box<str>]| {
+        lines.retain(|line| line.is_empty() || shown.contains(line));
+    };
+    let none = Extras::default();
+    let shown = shown.unwrap_or(&none);
+    keep(&mut extras.above, &shown.above);
+    keep(&mut extras.tail, &shown.tail);
+    if let Some(head) = &mut extras.head {
+        keep(head, shown.head.as_deref().unwrap_or_default());
+    }
+    extras.right = extras.right.take().filter(|line| shown.right.as_ref() == Some(line));
 }
 
 fn hide(node: &mut Node, mark: &str) {
@@ -171,6 +197,8 @@ mod tests {
             ),
             ("l: [1, 2]\n".to_owned(), "l: old-secret\n"),
             ("l: 1\n".to_owned(), "l: [old-secret]\n"),
+            ("l: 1 # new\n".to_owned(), "# was old-secret\nl: 2 # or old-secret\n"),
+            (format!("p: {secret}\n"), "# was old-secret\np: x # or old-secret\n"),
         ] {
             let found = preview_of(&template, present).await;
             let hides = !found.diff.contains("secret") && !found.diff.contains("hunter");
@@ -185,5 +213,26 @@ mod tests {
         let rendered = render(inputs, &options, &crate::NoSources::default()).await.unwrap();
         let found = of(Some(b"a: 2 # why\n"), Showing::All, &rendered, &options);
         assert!(found.diff.contains("-a: 2 # why\n+a: 1\n"), "{}", found.diff);
+    }
+
+    /// Applies a unified diff whose hunks hold every line.
+    fn new_side(diff: &str) -> String {
+        let lines = diff.split_inclusive('\n').skip(2);
+        let shown = lines.filter(|line| line.starts_with([' ', '+']));
+        shown.map(|line| &line[1..]).collect()
+    }
+
+    #[tokio::test]
+    async fn large_files_without_a_line_in_common_are_compared_in_bounded_time() {
+        const LINES: usize = 20_000;
+        let file = |name: &str| (0..LINES).map(|n| format!("{name}{n}: {n}\n")).collect::<String>();
+        let options = Options::default();
+        let inputs = vec![Input::new("t", file("new"))];
+        let rendered = render(inputs, &options, &crate::NoSources::default()).await.unwrap();
+        let start = std::time::Instant::now();
+        let found = of(Some(file("old").as_bytes()), Showing::All, &rendered, &options);
+        let took = start.elapsed();
+        assert!(new_side(&found.diff) == rendered.text);
+        assert!(took < SEARCH_TIME_MAX * 8, "{took:?}");
     }
 }

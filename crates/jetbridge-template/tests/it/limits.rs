@@ -27,6 +27,21 @@ fn a_bomb_of_aliases_is_refused() {
 }
 
 #[test]
+fn anchors_that_hold_one_another_are_refused_when_they_hold_too_much() {
+    let nested = |within: &str| {
+        let open: String = (0..200).map(|n| format!("&a{n} [")).collect();
+        format!("a: {open}{within}{}\n", "]".repeat(200))
+    };
+    fails(nested(&"1, ".repeat(30_000)), "anchors in anchors hold more than 268435456 bytes");
+    let long = format!("\"{}\"", "x".repeat(3 << 20));
+    fails(nested(&long), "anchors in anchors hold more than 268435456 bytes");
+    let few = merge(vec![Input::new("few.yml", nested("1"))], &Options::default()).unwrap();
+    assert!(few.text.contains("[1]"));
+    let one = format!("a: &a [{}]\nb: *a\n", "1, ".repeat(30_000));
+    assert!(merge(vec![Input::new("one.yml", one)], &Options::default()).is_ok());
+}
+
+#[test]
 fn aliases_that_nest_too_deep_are_refused() {
     for (open, close) in [("{x: ", "}"), ("[", "]")] {
         let mut text = "a0: &a0 [1]\n".to_owned();
@@ -193,4 +208,29 @@ fn large_files_are_merged_in_their_order_and_the_first_error_counts() {
     }
     let failure = merge(broken, &Options::default()).unwrap_err().to_string();
     assert!(failure.starts_with("1.yml: ") && failure.contains("line 6001"), "{failure}");
+}
+
+#[test]
+fn addresses_of_many_instances_are_given_out_in_linear_time() {
+    const INSTANCES: usize = 5_000;
+    let numbers: String = (0..INSTANCES).map(|n| format!(" {n}")).collect();
+    let text = format!(
+        "networks: [{{name: n, subnets: [{{azs: [a, b], static: [10.0.0.0 - 10.0.255.255]}}]}}]\n\
+         jobs:\n- name: j\n  instances: {INSTANCES}\n  azs: [a, b]\n  networks:\n  - name: n\n    \
+         static_ips: (( static_ips{numbers} ))\n"
+    );
+    let start = std::time::Instant::now();
+    let rendered = merge(vec![Input::new("ips.yml", text)], &Options::default()).unwrap();
+    assert!(rendered.text.contains("10.0.19.135"), "{}", rendered.text);
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_network_of_too_many_addresses_is_refused_however_many_subnets_it_has() {
+    let subnets = ", {static: [10.1.0.0 - 10.1.127.255]}".repeat(2);
+    let text = format!(
+        "networks: [{{name: n, subnets: [{{static: [10.0.0.0]}}{subnets}]}}]\n\
+         jobs: [{{name: j, instances: 1, networks: [{{name: n, static_ips: (( static_ips 0 ))}}]}}]\n"
+    );
+    fails(text, "a pool of more than 65536 static addresses");
 }
