@@ -30,7 +30,10 @@ mod slow {
     async fn a_guest_of_python_calls_everything() {
         let folder = tempfile::tempdir().unwrap();
         let wasm = componentize(folder.path());
-        let host = Host::new(HostOpts::default()).unwrap();
+        // In the smaller room that guests of HTTP have.
+        let mut opts = HostOpts::default();
+        opts.reuse = true;
+        let host = Host::new(opts).unwrap();
         let program = host.load("app", &wasm).unwrap();
         assert!(program.purposes().contains(&Purpose::Command));
         let nats = [Release::Oldest, Release::Newest].map(Row::Nats);
