@@ -222,6 +222,7 @@ pub(crate) fn history(sql: &Connection, name: &str, now: i64) -> JobResult<Vec<S
     Ok(all)
 }
 
+/// What [`page`] asks.
 const PAGE: &str = "\
     SELECT revision, op, written, expires, due, \
     CASE ?5 WHEN 1 THEN NULL ELSE body END, \
