@@ -30,7 +30,6 @@ mod intake;
 mod keyspace;
 mod kv;
 mod link;
-mod mailbox;
 mod merge;
 mod message;
 mod object;

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use async_nats::{Client, ClientError, Event, Message, ServerError, Subscriber};
 use futures_core::Stream;
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
@@ -22,7 +22,6 @@ use jetbridge_core::{ConnectionState, Error, Result, StoreClock, Tasks, random};
 
 use crate::consumers::Consumers;
 use crate::error::not_sent;
-use crate::mailbox::Mailbox;
 use crate::request::{Call, Repeat};
 use crate::waiters::{Denial, Phase, State, Waiters, parse_denial};
 
@@ -32,6 +31,9 @@ pub(crate) const IN_FLIGHT_UNITS: u32 = 4096;
 /// Bytes of one unit; a smaller message counts as one, which bounds the number of messages.
 pub(crate) const IN_FLIGHT_UNIT: usize = 16 * 1024;
 
+/// Answers handed over in one turn.
+const ANSWERS_PER_TURN: usize = 128;
+
 /// A connection; clones share it.
 #[derive(Clone)]
 pub(crate) struct Link(Arc<Inner>);
@@ -39,7 +41,7 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     client: Client,
     waiters: Arc<Waiters>,
-    mailbox: Arc<Mailbox>,
+    inbox: Inbox,
     tasks: Tasks,
     cleanups: Tasks,
     consumers: Consumers,
@@ -102,7 +104,7 @@ impl Inbox {
     }
 
     /// An answer with the token it is addressed to.
-    pub(crate) fn addressed(&self, answer: Message) -> Option<(u64, Message)> {
+    fn addressed(&self, answer: Message) -> Option<(u64, Message)> {
         Some((self.token(&answer.subject)?, answer))
     }
 }
@@ -126,13 +128,12 @@ impl Link {
                 not_sent("nats.connect", "cannot subscribe to answers").caused_by(cause)
             })?;
         let tasks = Tasks::new();
-        let mailbox = Arc::new(Mailbox::new(answers, parts.inbox, Arc::clone(&parts.waiters)));
-        tasks.spawn_until_stop(Arc::clone(&mailbox).hand_over());
+        tasks.spawn_until_stop(dispatch(answers, parts.inbox.clone(), Arc::clone(&parts.waiters)));
         tasks.spawn_until_stop(look(Arc::clone(&parts.waiters)));
         Ok(Self(Arc::new(Inner {
             client: parts.client,
             waiters: parts.waiters,
-            mailbox,
+            inbox: parts.inbox,
             tasks,
             cleanups: Tasks::new(),
             consumers: Consumers::default(),
@@ -154,11 +155,7 @@ impl Link {
     }
 
     pub(crate) fn inbox(&self) -> &Inbox {
-        self.0.mailbox.inbox()
-    }
-
-    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.0.mailbox
+        &self.0.inbox
     }
 
     /// Background work that ends with the connection.
@@ -345,6 +342,21 @@ impl Link {
 
 fn closed(operation: &'static str) -> Error {
     not_sent(operation, "the connection is closed")
+}
+
+/// Hands answers over, all that have come in one turn: thousands may be waited for at once.
+async fn dispatch(mut answers: Subscriber, inbox: Inbox, waiters: Arc<Waiters>) {
+    let mut arrived = Vec::new();
+    while let Some(first) = answers.next().await {
+        arrived.extend(inbox.addressed(first));
+        while arrived.len() < ANSWERS_PER_TURN
+            && let Some(Some(next)) = answers.next().now_or_never()
+        {
+            arrived.extend(inbox.addressed(next));
+        }
+        waiters.answer(arrived.drain(..));
+    }
+    waiters.closed();
 }
 
 /// Settles requests that are overdue.

@@ -24,7 +24,6 @@ pub(crate) use crate::call::{Call, Repeat};
 use crate::error::{lost, not_sent};
 use crate::headers;
 use crate::link::Link;
-use crate::mailbox::Mailbox;
 use crate::publish::units;
 use crate::waiters::{ANSWERS_MAX, Answer, Denial, Failure, Room, Sink, Waiters, Waiting};
 
@@ -97,8 +96,6 @@ pub(crate) struct Pending {
     entry: Entry,
     receiver: oneshot::Receiver<Answer>,
     operation: &'static str,
-    /// Where to take the answer from, while nobody else waits.
-    mailbox: Option<Arc<Mailbox>>,
 }
 
 impl Future for Pending {
@@ -106,11 +103,6 @@ impl Future for Pending {
 
     /// Waits for the answer.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(mailbox) = &self.mailbox
-            && !mailbox.take(self.entry.token, cx)
-        {
-            self.mailbox = None;
-        }
         // Answers pace it, not the scheduler, which would poll thousands in vain.
         let answer = ready!(unconstrained(&mut self.receiver).poll_unpin(cx));
         self.entry.settled = true;
@@ -233,13 +225,10 @@ impl Link {
         room: Option<Room>,
     ) -> std::result::Result<Given, Ended> {
         let (sender, receiver) = oneshot::channel();
-        let ends = call.attempt_ends();
-        let waiting = Waiting { sink: Sink::One(sender), ends, room, can_take: true };
+        let waiting = Waiting { sink: Sink::One(sender), ends: call.attempt_ends(), room };
         let entry = self.enter(&out, call, waiting)?;
         let reply = Subject::from(self.inbox().subject(entry.token));
-        // Never later than now: it is entered alone, or it is not.
-        let mailbox = entry.waiters.takes(entry.token).then(|| Arc::clone(self.mailbox()));
-        let pending = Pending { entry, receiver, operation: call.operation, mailbox };
+        let pending = Pending { entry, receiver, operation: call.operation };
         match unconstrained(self.send(out, Some(reply))).now_or_never() {
             Some(Ok(())) => Ok(Given::Now(pending)),
             Some(Err(cause)) => Err(Ended::Final(refused(&cause, call.operation))),
@@ -292,12 +281,7 @@ impl Link {
         loop {
             self.online(call.operation, call.deadline).await?;
             let (sender, receiver) = mpsc::channel(answers.min(ANSWERS_MAX));
-            let waiting = Waiting {
-                sink: Sink::Many(sender),
-                ends: call.deadline,
-                room: None,
-                can_take: false,
-            };
+            let waiting = Waiting { sink: Sink::Many(sender), ends: call.deadline, room: None };
             let entry = match self.enter(out, call, waiting) {
                 Ok(entry) => entry,
                 Err(Ended::Final(error)) => return Err(error),
@@ -351,8 +335,7 @@ impl Link {
         call: &Call,
     ) -> Result<Option<Pending>> {
         let (sender, receiver) = oneshot::channel();
-        let waiting =
-            Waiting { sink: Sink::One(sender), ends: call.deadline, room: None, can_take: false };
+        let waiting = Waiting { sink: Sink::One(sender), ends: call.deadline, room: None };
         let entry = match self.enter(out, call, waiting) {
             Ok(entry) => entry,
             Err(Ended::Final(error)) => return Err(error),
@@ -360,7 +343,7 @@ impl Link {
         };
         let sent = self.send(out.clone(), None).await;
         sent.map_err(|cause| refused(&cause, call.operation))?;
-        Ok(Some(Pending { entry, receiver, operation: call.operation, mailbox: None }))
+        Ok(Some(Pending { entry, receiver, operation: call.operation }))
     }
 
     /// Returns when the server has seen everything sent before: a message to ourselves comes
@@ -370,12 +353,7 @@ impl Link {
             self.online(call.operation, call.deadline).await?;
             let (sender, receiver) = oneshot::channel();
             let to_ourselves = |token| self.inbox().subject(token).into();
-            let waiting = Waiting {
-                sink: Sink::One(sender),
-                ends: call.deadline,
-                room: None,
-                can_take: false,
-            };
+            let waiting = Waiting { sink: Sink::One(sender), ends: call.deadline, room: None };
             let token = match self.waiters().enter(to_ourselves, waiting) {
                 Ok(Some(token)) => token,
                 Ok(None) if call.is_over() => {

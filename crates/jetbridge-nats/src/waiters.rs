@@ -77,10 +77,6 @@ pub(crate) struct Waiters {
     heard: AtomicBool,
     /// Woken when a request is entered that will be overdue before the next look.
     sooner: Notify,
-    /// The request whose waiter takes the answers that arrive; 0 is none, they are handed over.
-    taker: AtomicU64,
-    /// Woken when a request is entered while another one takes the answers.
-    taking_over: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -131,8 +127,6 @@ pub(crate) struct Waiting {
     pub(crate) ends: Instant,
     /// What the message takes of what may be in flight, given back with the answer.
     pub(crate) room: Option<Room>,
-    /// Whether whoever waits can take the answer where it arrives.
-    pub(crate) can_take: bool,
 }
 
 #[derive(Debug)]
@@ -185,8 +179,6 @@ impl Waiters {
             epoch: AtomicU64::new(0),
             heard: AtomicBool::new(false),
             sooner: Notify::new(),
-            taker: AtomicU64::new(0),
-            taking_over: Notify::new(),
         }
     }
 
@@ -240,27 +232,12 @@ impl Waiters {
         }
         table.next += 1;
         let token = table.next;
-        // Tokens begin with 1.
-        let taker = if waiting.can_take && table.requests.is_empty() { token } else { 0 };
-        if self.taker.swap(taker, Ordering::AcqRel) != 0 && taker == 0 {
-            self.taking_over.notify_one();
-        }
         if table.look.is_none_or(|look| waiting.ends < look) {
             table.look = Some(waiting.ends);
             self.sooner.notify_one();
         }
         table.requests.insert(token, Request { subject: subject(token), waiting });
         Ok(Some(token))
-    }
-
-    /// True while the waiter of this request is the one to take the answers that arrive.
-    pub(crate) fn takes(&self, token: u64) -> bool {
-        self.taker.load(Ordering::Acquire) == token
-    }
-
-    /// Resolves when answers are to be handed over again that a waiter took before.
-    pub(crate) async fn taking_over(&self) {
-        self.taking_over.notified().await;
     }
 
     /// Forgets a request.
@@ -464,7 +441,7 @@ mod tests {
 
     fn waiting(sender: oneshot::Sender<Answer>, seconds: u64) -> Waiting {
         let ends = Instant::now() + std::time::Duration::from_secs(seconds);
-        Waiting { sink: Sink::One(sender), ends, room: None, can_take: false }
+        Waiting { sink: Sink::One(sender), ends, room: None }
     }
 
     fn refused(waiters: &Waiters) -> Result<Option<u64>, Failure> {
@@ -550,27 +527,6 @@ mod tests {
         let denial = parse_denial(queue).unwrap();
         assert_eq!((denial.action, denial.subject.as_str()), ("subscribe", "a.>"));
         assert_eq!(parse_denial("Maximum Control Line Exceeded"), None);
-    }
-
-    #[tokio::test]
-    async fn who_waits_alone_takes_until_another_comes() {
-        let waiters = online();
-        let alone = || Waiting { can_take: true, ..waiting(oneshot::channel().0, 10) };
-        let first = waiters.enter(|_| "a".into(), alone()).unwrap().unwrap();
-        assert!(waiters.takes(first));
-        let mut taking_over = std::pin::pin!(waiters.taking_over());
-        assert!(futures_util::poll!(&mut taking_over).is_pending());
-        let second = waiters.enter(|_| "b".into(), alone()).unwrap().unwrap();
-        assert!(!waiters.takes(first) && !waiters.takes(second));
-        assert!(futures_util::poll!(&mut taking_over).is_ready());
-        waiters.leave(first);
-        waiters.leave(second);
-        let third = waiters.enter(|_| "c".into(), alone()).unwrap().unwrap();
-        assert!(waiters.takes(third));
-        waiters.leave(third);
-        let _cannot = enter(&waiters, "d");
-        assert!(!waiters.takes(third));
-        waiters.taking_over().await;
     }
 
     #[test]

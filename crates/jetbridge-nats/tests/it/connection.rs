@@ -126,7 +126,7 @@ async fn dropped_requests_leave_no_entry(release: Release) {
     store.close().await;
 }
 
-/// Who waits alone takes the answers where they arrive; whoever comes next must not depend on it.
+/// Whoever waits must not depend on those that came before and are gone.
 async fn requests_that_are_given_up_leave_answers_to_others(release: Release) {
     let (store, proxy) = Store::start_behind_proxy(release).await;
     let kv = store.kv(BucketSpec::default()).await;
