@@ -163,6 +163,7 @@ impl Intake {
     /// Waits for something to arrive, and takes it in unless the reader does, until nothing waits.
     async fn look_after(&self) {
         self.bell.guard.notified().await;
+
         self.visited.store(false, Ordering::Relaxed);
         while self.bell.rung.load(Ordering::Acquire) {
             tokio::time::sleep(ABSENCE).await;
@@ -298,6 +299,44 @@ mod tests {
         assert_eq!(taken.pop_back(), Some(Received::Dropped(3)));
         buffer.push(message(5));
         assert_eq!(buffer.messages, [Received::Message(message(5))]);
+    }
+
+    /// Set when it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_guard_of_a_busy_reader_hears_the_stop() {
+        let buffer = Buffer { messages: VecDeque::new(), capacity: 1 };
+        let inner = Inner { feed: None, draining: false, buffer, end: None };
+        let visited = AtomicBool::new(false);
+        let intake = Arc::new(Intake { inner: Mutex::new(inner), bell: Arc::default(), visited });
+        let (stop, stopping) = watch::channel(false);
+        let woken = Arc::new(Woken::default());
+        intake.bell.reader.register(&Waker::from(Arc::clone(&woken)));
+        // Messages come, and the reader takes them, all the time.
+        let busy = async {
+            for turn in 0..200 {
+                if turn == 100 {
+                    stop.send_replace(true);
+                }
+                intake.visited.store(true, Ordering::Relaxed);
+                intake.bell.ring_for_the_guard();
+                tokio::time::sleep(ABSENCE / 5).await;
+            }
+            // Before the guard is dropped, which ends the intake too.
+            woken.0.load(Ordering::Relaxed)
+        };
+        tokio::select! {
+            () = Arc::clone(&intake).guard(stopping) => unreachable!("there is nothing to end"),
+            heard = busy => assert!(heard, "the end begins with waking the reader"),
+        }
     }
 
     #[test]

@@ -256,8 +256,14 @@ impl Reader {
         let registered = Registered::new(&self.api, &self.spec.stream, &name);
         let config = self.config(&name, deliver);
         let sent = Instant::now();
-        let made = self.api.create_consumer(&self.spec.stream, &config, call).await?;
-        let info = made.map_err(|refused| refused.into_error(call.operation))?;
+        let info = match self.api.create_consumer(&self.spec.stream, &config, call).await? {
+            Ok(info) => info,
+            // An account may bound what is not acknowledged, below the window.
+            Err(_refused) if self.spec.window.take().is_some() => {
+                return Box::pin(self.make_consumer(call)).await;
+            }
+            Err(refused) => return Err(refused.into_error(call.operation)),
+        };
         if let Some(created) = time::parse(&info.created) {
             self.api.link().clock().observe(sent, Instant::now(), created);
         }

@@ -25,22 +25,28 @@ pub trait Layer: Debug + Send + Sync + 'static {
         run: impl FnMut() -> BoxFuture<'a, Result<T>> + Send + 'a,
     ) -> impl Future<Output = Result<T>> + Send + 'a;
 
-    /// Passes on a listing, which ends by itself.
+    /// Passes on a listing, which ends by itself; as it is, unless the layer has something to say.
     fn listing<T: Answer>(
         &self,
-        call: Call<'_>,
+        _call: Call<'_>,
         stream: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>>;
+    ) -> BoxStream<'static, Result<T>> {
+        stream
+    }
 
     /// Passes on the body of an object that is being read.
-    fn body(&self, call: Call<'_>, body: Body) -> Body;
+    fn body(&self, _call: Call<'_>, body: Body) -> Body {
+        body
+    }
 
     /// Passes on a stream that goes on: a watch, or a stream being read.
     fn watch<T: Answer>(
         &self,
-        call: Call<'_>,
+        _call: Call<'_>,
         stream: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>>;
+    ) -> BoxStream<'static, Result<T>> {
+        stream
+    }
 }
 
 /// Which operation, and on what.

@@ -32,8 +32,9 @@ jetbridge_testkit::on_every_server!(
     a_caller_that_gives_up_takes_nobody_along,
 );
 
-const TASKS: usize = 8;
-const ROUNDS: usize = 50;
+/// Twelve on each connection: more than have a message of their own, so that some go together.
+const TASKS: usize = 24;
+const ROUNDS: usize = 25;
 /// Of a thousand acknowledgements of additions, so many are lost.
 const ACKS_LOST: u16 = 30;
 

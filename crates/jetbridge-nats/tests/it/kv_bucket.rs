@@ -9,10 +9,11 @@ use jetbridge_core::{
     Backend as _, BucketName, BucketSpec, Change, DeleteOpts, Key, Kv, Open, PutOpts, Read, Scope,
     Support, Watch,
 };
-use jetbridge_testkit::{Release, eventually};
+use jetbridge_nats::NatsBackend;
+use jetbridge_testkit::{NatsServer, Release, ServerOptions, eventually};
 use serde_json::{Value, json};
 
-use crate::store::{SOON, Store, bucket, connect, keeping, key, put, read};
+use crate::store::{GRACE, SOON, Store, bucket, connect, keeping, key, options_as, put, read};
 
 jetbridge_testkit::on_every_server!(
     a_new_bucket_is_what_every_client_expects,
@@ -30,6 +31,7 @@ jetbridge_testkit::on_every_server!(
     a_bucket_made_anew_is_another_one,
     reads_leave_no_consumer,
     a_page_takes_little_more_than_it_holds,
+    a_page_is_read_where_an_account_bounds_what_is_not_acknowledged,
 );
 
 async fn listed(kv: &dyn Kv) -> Vec<Key> {
@@ -271,7 +273,7 @@ async fn a_mirror_is_read_and_written_through(release: Release) {
         put(&*origin, "c", &n.to_string()).await;
         assert_eq!(read(&*origin, "c").await, Some(n.to_string()));
     }
-    assert!(ours.close(crate::store::GRACE).await.is_clean());
+    assert!(ours.close(GRACE).await.is_clean());
     store.close().await;
 }
 
@@ -317,7 +319,7 @@ async fn a_bucket_made_anew_is_another_one(release: Release) {
     };
     let error = tokio::time::timeout(SOON, end).await.unwrap();
     assert_eq!(error.kind(), jetbridge_core::ErrorKind::NotFound, "{error:?}");
-    assert!(peer.close(crate::store::GRACE).await.is_clean());
+    assert!(peer.close(GRACE).await.is_clean());
     store.close().await;
 }
 
@@ -361,4 +363,20 @@ async fn a_page_takes_little_more_than_it_holds(release: Release) {
         assert_eq!(cursor.is_some(), expected < KEYS / LIMIT);
     }
     store.close().await;
+}
+
+async fn a_page_is_read_where_an_account_bounds_what_is_not_acknowledged(release: Release) {
+    let accounts = "accounts { A { jetstream: { max_ack_pending: 10 }, \
+                    users: [{ user: user, password: secret }] } }";
+    let server = NatsServer::start(release, ServerOptions::new().config(accounts)).await;
+    let user = NatsBackend::connect(&options_as(&server.url(), "user")).await.unwrap();
+    let kv = user.kv(&bucket(), Open::ensure(BucketSpec::default())).await.unwrap();
+    for n in 0..30 {
+        put(&*kv, &format!("k{n}"), "1").await;
+    }
+    let page = kv.page(Scope::All, None, 20).await.unwrap();
+    assert_eq!((page.keys.len(), page.next.is_some()), (20, true));
+    let rest = kv.page(Scope::All, page.next, 20).await.unwrap();
+    assert_eq!((rest.keys.len(), rest.next), (10, None));
+    assert!(user.close(GRACE).await.is_clean());
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 use jetbridge_core::wrap::{Answer, Call, Layer, Layered};
-use jetbridge_core::{Body, MemoryBackend, Result};
+use jetbridge_core::{MemoryBackend, Result};
 use tokio::sync::{Notify, watch};
 
 use super::rig::Rig;
@@ -58,25 +57,5 @@ impl Layer for Gate {
             self.shut.subscribe().wait_for(|shut| !shut).await.map(drop).unwrap_or_default();
         }
         run().await
-    }
-
-    fn listing<T: Answer>(
-        &self,
-        _call: Call<'_>,
-        stream: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>> {
-        stream
-    }
-
-    fn body(&self, _call: Call<'_>, body: Body) -> Body {
-        body
-    }
-
-    fn watch<T: Answer>(
-        &self,
-        _call: Call<'_>,
-        stream: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>> {
-        stream
     }
 }

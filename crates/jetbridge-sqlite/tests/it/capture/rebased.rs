@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 use jetbridge_core::wrap::{Answer, Call, Layer, Layered};
-use jetbridge_core::{Backend as _, Body, BucketName, BucketSpec, Open, Result};
+use jetbridge_core::{Backend as _, BucketName, BucketSpec, Open, Result};
 use jetbridge_sqlite::restore::{self, Overwrite};
 use jetbridge_sqlite::store::{Level, LtxFile, Manifest, Replica, Target};
 use jetbridge_sqlite::upkeep::UpkeepOptions;
@@ -258,26 +257,6 @@ impl Layer for Stall {
             std::future::pending::<()>().await;
         }
         answer
-    }
-
-    fn listing<T: Answer>(
-        &self,
-        _call: Call<'_>,
-        stream: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>> {
-        stream
-    }
-
-    fn body(&self, _call: Call<'_>, body: Body) -> Body {
-        body
-    }
-
-    fn watch<T: Answer>(
-        &self,
-        _call: Call<'_>,
-        stream: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>> {
-        stream
     }
 }
 
