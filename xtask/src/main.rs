@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that talks to a person")]
 
 mod bench;
+mod browser;
 mod check;
 mod litestream;
 mod process;

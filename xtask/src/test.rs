@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::process::{cargo, root};
-use crate::{Outcome, litestream, python, servers};
+use crate::{Outcome, browser, litestream, python, servers};
 
 const KINDS: [&str; 6] = ["backend", "kv", "object", "bus", "model", "storm"];
 
@@ -24,6 +24,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     if slow {
         servers::ensure(&servers::SLOW)?;
         python::ensure()?;
+        browser::ensure()?;
     }
     let started = Instant::now();
     let mut tally = Tally::default();
