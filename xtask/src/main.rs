@@ -23,7 +23,7 @@ cargo xtask COMMAND
   tidy               the rules of the house that no compiler holds: crate graph, files, links
   test [--slow] [FILTER…]
                      the tests, with the servers they need, the counts and the contract matrix
-  bench [kv|object|local|bus…] [--json FILE] [--rounds N]
+  bench [kv|object|local|bus|agent…] [--json FILE] [--rounds N] [--small]
                      our workloads beside the peers', built with optimisations
   release [--no-verify]
                      an archive of the binary and what belongs to it, and packages of all crates

@@ -25,6 +25,8 @@ pub(crate) struct Args {
     pub(crate) rounds: usize,
     /// Parts of a suite that has some; all if none is named.
     pub(crate) only: Vec<String>,
+    /// A little of everything, to see that a suite works; only `agent` knows how.
+    pub(crate) small: bool,
     /// The program of `go/`.
     pub(crate) go_peer: PathBuf,
     /// Where the figures go, beside the table.
@@ -38,7 +40,7 @@ pub(crate) fn parse(words: Vec<String>) -> Outcome<Command> {
         return Ok(Command::Child(Child::parse(rest)?));
     }
     let (mut suites, mut rounds, mut only) = (Vec::new(), ROUNDS_DEFAULT, Vec::new());
-    let (mut go_peer, mut json) = (None, None);
+    let (mut go_peer, mut json, mut small) = (None, None, false);
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -46,6 +48,7 @@ pub(crate) fn parse(words: Vec<String>) -> Outcome<Command> {
             "--json" => json = Some(PathBuf::from(value()?)),
             "--go-peer" => go_peer = Some(PathBuf::from(value()?)),
             "--only" => only.extend(value()?.split(',').map(str::to_owned)),
+            "--small" => small = true,
             "--rounds" => rounds = value()?.parse::<usize>()?.max(1),
             name => suites.push(name.parse()?),
         }
@@ -54,5 +57,5 @@ pub(crate) fn parse(words: Vec<String>) -> Outcome<Command> {
         suites = Suite::ALL.to_vec();
     }
     let go_peer = go_peer.ok_or("--go-peer is missing: run this by `cargo xtask bench`")?;
-    Ok(Command::Bench(Args { suites, rounds, only, go_peer, json }))
+    Ok(Command::Bench(Args { suites, rounds, only, small, go_peer, json }))
 }

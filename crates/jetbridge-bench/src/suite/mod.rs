@@ -1,5 +1,6 @@
 //! The measures, by what they are about; and what they share.
 
+mod agent;
 pub(crate) mod bus;
 pub(crate) mod kv;
 pub(crate) mod limit;
@@ -50,10 +51,12 @@ pub(crate) enum Suite {
     Template,
     /// Guests of wasi:keyvalue.
     Wasi,
+    /// `up` over HTTP, and `copy`.
+    Agent,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Kv,
         Self::Object,
         Self::Local,
@@ -62,6 +65,7 @@ impl Suite {
         Self::Sqlite,
         Self::Template,
         Self::Wasi,
+        Self::Agent,
     ];
 }
 
@@ -76,6 +80,7 @@ impl fmt::Display for Suite {
             Self::Sqlite => "sqlite",
             Self::Template => "template",
             Self::Wasi => "wasi",
+            Self::Agent => "agent",
         })
     }
 }
@@ -100,6 +105,7 @@ pub(crate) async fn run(suite: Suite, args: &Args, report: &mut Report) -> Outco
         Suite::Bus => Box::pin(bus::run(args, report)).await,
         Suite::Limit => Box::pin(limit::run(args, report)).await,
         Suite::Wasi => Box::pin(wasi::run(args, report)).await,
+        Suite::Agent => Box::pin(agent::run(args, report)).await,
         Suite::Sqlite => Box::pin(sqlite::run(args, report)).await,
         Suite::Template => {
             Box::pin(template::run(args, report)).await?;

@@ -5,6 +5,7 @@ mod init;
 use jetbridge::settings::Environment;
 use jetbridge_agent::{Agent, FileWatch, Reloaded, UpReport};
 use jetbridge_core::{Error, ErrorKind, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::check::{read, say};
@@ -13,6 +14,10 @@ use crate::interrupt::{Ended, Interrupt, Stop};
 use crate::location::Place;
 use crate::printer::Printer;
 use crate::report::Status;
+
+/// Open files that this process wants to be able to have: every connection that `http:` takes, and
+/// as many for all else.
+const OPEN_FILES: u64 = 32_768;
 
 /// Runs until SIGTERM or SIGINT; SIGHUP or a changed file reloads. A second signal cuts the
 /// drain short.
@@ -33,6 +38,7 @@ pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result
         Ended::Short(signal) => return Ok(Status::Interrupted(signal)),
     };
     printer.note(format_args!("store: {} ({})", place.location, place.origin));
+    raise_open_files(printer);
     let environment = Environment::of_process();
     let agent = Agent::start(file, args.files.clone(), environment, store).await?;
     if let Some(url) = agent.http_url() {
@@ -42,6 +48,18 @@ pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result
     match interrupt.guard(Box::pin(attend(agent, args, stop, printer))).await? {
         Ended::Itself(report) => Ok(conclude(&report, printer)),
         Ended::Short(signal) => Ok(Status::Interrupted(signal)),
+    }
+}
+
+/// Most systems let a process have 1024 files open until it asks for more, up to a limit that is
+/// far above.
+fn raise_open_files(printer: &Printer) {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    let Some(now) = limit.current.filter(|now| *now < most) else { return };
+    let raised = Rlimit { current: Some(most), maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        printer.warn(format_args!("no more than {now} files can be open: {error}"));
     }
 }
 

@@ -47,4 +47,5 @@ mod sqlite;
 mod template;
 mod tour;
 mod up;
+mod up_large;
 mod wasi;
