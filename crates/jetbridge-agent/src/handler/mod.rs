@@ -36,7 +36,7 @@ impl Section for HandlerSpec {
             match handle(&self, context).await {
                 Ok(drained) => drained,
                 Err(error) => {
-                    reporter.degraded(&error);
+                    reporter.failed(&error);
                     Drained::default()
                 }
             }

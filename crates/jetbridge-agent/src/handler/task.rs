@@ -149,7 +149,7 @@ impl Work {
         match self.keep_dead(attempt, reason).await {
             Ok(()) => delivery.term().await,
             Err(error) => {
-                self.context.reporter.degraded(&error);
+                self.context.reporter.failed(&error);
                 delivery.nak(self.spec.backoff.1).await
             }
         }
@@ -159,7 +159,7 @@ impl Work {
         if let Err(error) = self.keep_dead(attempt, reason).await {
             let subject = &attempt.message.subject;
             tracing::error!(handler = self.spec.name, %subject, %error, "a message is lost");
-            self.context.reporter.degraded(&error);
+            self.context.reporter.failed(&error);
         }
     }
 
