@@ -20,6 +20,7 @@ mod routes;
 mod serve;
 mod table;
 mod tls;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ use jetbridge_core::{BucketName, Error, ErrorKind, Pattern, Result, Secret, Subj
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tracing::Instrument as _;
 
 use self::access::{Needs, Tokens, Way, is_password};
 use self::origin::{Names, not_foreign};
@@ -294,16 +296,26 @@ fn router(spec: &HttpSpec, address: SocketAddr, overview: Overview, tasks: &Task
 
 /// Answers by the table, else by a component.
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let found = match api.table.find(request.method(), request.uri().path()) {
-        Ok(Meant::This(operation, path)) => operate(&api, operation, path, request).await,
-        Ok(Meant::OtherMethods(methods)) => Err(other_methods(&methods)),
+    let refused = match api.table.find(request.method(), request.uri().path()) {
+        Ok(Meant::This(operation, path)) => {
+            let span = trace::span(operation, &path, request.headers());
+            let operating = operate(&api, operation, path, request).instrument(span.clone());
+            let answer = operating.await.unwrap_or_else(Refusal::into_response);
+            trace::ended(&span, &answer);
+            return kept_here(answer);
+        }
+        Ok(Meant::OtherMethods(methods)) => other_methods(&methods),
         // What browsers may do with it is the component's to say.
         Ok(Meant::Nothing) => {
-            return pass(&api, request).await.unwrap_or_else(Refusal::into_response);
+            let span = trace::passed(request.method(), request.headers());
+            let passing = pass(&api, request).instrument(span.clone());
+            let answer = passing.await.unwrap_or_else(Refusal::into_response);
+            trace::ended(&span, &answer);
+            return answer;
         }
-        Err(refusal) => Err(refusal),
+        Err(refusal) => refusal,
     };
-    kept_here(found.unwrap_or_else(Refusal::into_response))
+    kept_here(refused.into_response())
 }
 
 async fn operate(
