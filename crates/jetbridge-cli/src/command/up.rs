@@ -3,7 +3,7 @@
 mod init;
 
 use jetbridge::settings::Environment;
-use jetbridge_agent::{Agent, FileWatch, Reloaded, UpReport};
+use jetbridge_agent::{Agent, FileWatch, Reloaded, Traces, UpReport};
 use jetbridge_core::{Error, ErrorKind, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,8 +15,13 @@ use crate::printer::Printer;
 use crate::report::Status;
 
 /// Runs until SIGTERM or SIGINT; SIGHUP or a changed file reloads. A second signal cuts the
-/// drain short.
-pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result<Status> {
+/// drain short. `traces` see what is asked of the store.
+pub(crate) async fn run(
+    args: &Up,
+    global: &Global,
+    printer: &Printer,
+    traces: Option<&Traces>,
+) -> Result<Status> {
     if args.init {
         return init::run(&args.files, printer);
     }
@@ -31,6 +36,10 @@ pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result
     let store = match interrupt.guard(Box::pin(jetbridge::connect(&place.location))).await? {
         Ended::Itself(store) => store,
         Ended::Short(signal) => return Ok(Status::Interrupted(signal)),
+    };
+    let store = match traces {
+        Some(traces) => traces.around(store),
+        None => store,
     };
     printer.note(format_args!("store: {} ({})", place.location, place.origin));
     let environment = Environment::of_process();

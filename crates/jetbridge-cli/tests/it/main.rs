@@ -46,5 +46,6 @@ mod render;
 mod sqlite;
 mod template;
 mod tour;
+mod traces;
 mod up;
 mod wasi;
