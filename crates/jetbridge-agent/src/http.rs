@@ -43,9 +43,10 @@ use tokio_rustls::TlsAcceptor;
 use tracing::Instrument as _;
 
 use self::access::{Needs, Tokens, Way, is_password};
+use self::call::Arrived;
 use self::origin::{Names, not_foreign};
 use self::process::METRICS_TYPE;
-use self::table::{Meant, Operation, Table};
+use self::table::{Body, Meant, Operation, Table};
 use crate::component;
 use crate::page::{self, PageState};
 use crate::status::Overview;
@@ -354,20 +355,32 @@ async fn operate(
     let request = Request::from_parts(parts, body);
     let call = Call::new(Arc::clone(api), caller, path, (operation.query, request))?;
     allow(&call, operation.needs)?;
+    let arrival = call.arrival.clone();
     let running = (operation.run)(call);
     if operation.is_long {
         return running.await;
     }
-    timeout(api.timeout, running).await.unwrap_or_else(|_elapsed| Err(late(api, operation)))
+    let done = timeout(api.timeout, running).await;
+    done.unwrap_or_else(|_elapsed| Err(late(api, operation, arrival.get())))
 }
 
-/// 504: there was no answer in time. What only looks can look again; anything else may be done.
-fn late(api: &Api, operation: &Operation) -> Refusal {
+/// 504: there was no answer in time. What only looks can look again, and what is done with a body is
+/// not begun before all of that is there (408 if the client was what took so long); anything else
+/// may be done.
+fn late(api: &Api, operation: &Operation, arrived: Arrived) -> Refusal {
+    let limit = "`timeout:` of the file's `http:` is the limit, and /v1/status has the store";
+    let wants_body = operation.body == Body::Bytes;
+    if wants_body && arrived == Arrived::Partly {
+        let message = format!("what was sent had not all come within {:?}", api.timeout);
+        return Refusal::new(StatusCode::REQUEST_TIMEOUT, ErrorKind::InvalidInput, message)
+            .hint(format!("nothing was done with it: send all of it again, sooner; {limit}"));
+    }
     let message = format!("there was no answer within {:?}", api.timeout);
     let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unavailable, message);
-    let limit = "`timeout:` of the file's `http:` is the limit, and /v1/status has the store";
+    let is_untouched = wants_body && arrived == Arrived::Unasked;
     match operation.method {
         http::Method::GET => refusal.hint(limit),
+        _ if is_untouched => refusal.hint(format!("nothing was done; {limit}")),
         _ => refusal.unknown().hint(format!("see what is there before you do it again; {limit}")),
     }
 }

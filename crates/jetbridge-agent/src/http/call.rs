@@ -24,12 +24,39 @@ use super::table::{PAGE_MAX, Parameter, Shape};
 /// How long a client may pause between two pieces of what it sends.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How far what was sent along has come, for who gives up waiting in the meantime. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrival(Arc<Mutex<Arrived>>);
+
+/// How far what was sent along has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Arrived {
+    /// Nobody asked for it.
+    #[default]
+    Unasked,
+    /// It is being read.
+    Partly,
+    /// All of it is there.
+    Whole,
+}
+
+impl Arrival {
+    fn set(&self, arrived: Arrived) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = arrived;
+    }
+
+    pub(crate) fn get(&self) -> Arrived {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One request.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
     pub(crate) caller: Caller,
     pub(crate) headers: HeaderMap,
+    pub(crate) arrival: Arrival,
     path: BTreeMap<&'static str, String>,
     query: BTreeMap<String, String>,
     /// Nobody ever waits for it: a body alone could not be looked at from two threads, and a call is.
@@ -47,7 +74,8 @@ impl Call {
     ) -> Result<Self, Refusal> {
         let query = query(request.uri(), known)?;
         let (parts, body) = request.into_parts();
-        Ok(Self { api, caller, headers: parts.headers, path, query, body: Mutex::new(body) })
+        let (arrival, headers) = (Arrival::default(), parts.headers);
+        Ok(Self { api, caller, headers, arrival, path, query, body: Mutex::new(body) })
     }
 
     /// A parameter of the path.
@@ -91,6 +119,7 @@ impl Call {
         if declared.is_some_and(|bytes: u64| bytes > most) {
             return Err(too_large(most));
         }
+        self.arrival.set(Arrived::Partly);
         let mut pieces = std::pin::pin!(pieces(self.take_body()));
         let mut all = BytesMut::new();
         while let Some(piece) = pieces.next().await {
@@ -100,6 +129,7 @@ impl Call {
             }
             all.extend_from_slice(&piece);
         }
+        self.arrival.set(Arrived::Whole);
         Ok(all.freeze())
     }
 

@@ -24,6 +24,9 @@ use super::table::Answered;
 
 /// Keys in a page, if the request does not say.
 const PAGE_DEFAULT: u64 = 1000;
+/// How often a write looks again, whose condition takes several revisions, when another write got
+/// ahead of it: the one that did may be of a revision that it takes too.
+const LOOKS_MAX: usize = 32;
 /// When a value's own TTL ends, in milliseconds since 1970.
 const EXPIRES: HeaderName = HeaderName::from_static("jetbridge-expires");
 /// When the store took a value, in milliseconds since 1970.
@@ -95,20 +98,37 @@ pub(super) async fn put(mut call: Call) -> Answered {
     let store_most = call.api.overview.backend.capabilities().value_bytes_max;
     let most = call.api.body_bytes_max.min(store_most);
     let value = call.bytes(most).await?;
-    let present = match condition.must_look() {
-        true => present(&*kv, &key).await?,
-        false => None,
-    };
-    let mut opts = PutOpts::new().expect(condition.over(present)?);
+    let mut opts = PutOpts::new();
     if let Some(ttl) = call.duration("ttl") {
         opts = opts.ttl(ttl);
     }
-    let written = kv.put(&key, value, opts).await.map_err(|error| match error.kind() {
-        ErrorKind::LimitExceeded if error.fact("max").is_some() => too_large(most),
-        _ => Refusal::from(error),
-    })?;
-    let body = Json(json!({"revision": written.revision.0}));
-    Ok(([(ETAG, etag(written.revision))], body).into_response())
+    for _look in 0..LOOKS_MAX {
+        let present = match condition.must_look() {
+            true => present(&*kv, &key).await?,
+            false => None,
+        };
+        let opts = opts.clone().expect(condition.over(present)?);
+        match kv.put(&key, value.clone(), opts).await {
+            Ok(written) => {
+                let body = Json(json!({"revision": written.revision.0}));
+                return Ok(([(ETAG, etag(written.revision))], body).into_response());
+            }
+            Err(error) if condition.must_look() && error.kind() == ErrorKind::Conflict => {}
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+                return Err(match error.fact("max") {
+                    Some(_) => too_large(most),
+                    None => Refusal::from(error),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(overtaken())
+}
+
+/// 503: whether the condition holds could not be settled, since others write all the time.
+fn overtaken() -> Refusal {
+    Refusal::not_now("the key is written again and again: each time it was another revision")
 }
 
 async fn present(kv: &dyn Kv, key: &Key) -> Result<Option<Revision>, Refusal> {
@@ -118,22 +138,30 @@ async fn present(kv: &dyn Kv, key: &Key) -> Result<Option<Revision>, Refusal> {
 pub(super) async fn delete(call: Call) -> Answered {
     let (kv, key) = (open(&call).await?, key(&call)?);
     let condition = condition::of_write(&call.headers)?;
-    let present = match condition.must_look_to_delete() {
-        true => present(&*kv, &key).await?,
-        false => None,
-    };
-    let Some(expect) = condition.over_deletion(present)? else {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    };
-    let mut opts = DeleteOpts::new();
-    opts.expect = expect;
-    if call.flag("purge") {
-        opts = opts.with_history();
+    let must_look = condition.must_look_to_delete();
+    for _look in 0..LOOKS_MAX {
+        let present = match must_look {
+            true => present(&*kv, &key).await?,
+            false => None,
+        };
+        let Some(expect) = condition.over_deletion(present)? else {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        };
+        let mut opts = DeleteOpts::new();
+        opts.expect = expect;
+        if call.flag("purge") {
+            opts = opts.with_history();
+        }
+        match kv.delete(&key, opts).await {
+            Ok(Some(revision)) => {
+                return Ok((StatusCode::NO_CONTENT, [(ETAG, etag(revision))]).into_response());
+            }
+            Ok(None) => return Ok(StatusCode::NO_CONTENT.into_response()),
+            Err(error) if must_look && error.kind() == ErrorKind::Conflict => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    match kv.delete(&key, opts).await? {
-        Some(revision) => Ok((StatusCode::NO_CONTENT, [(ETAG, etag(revision))]).into_response()),
-        None => Ok(StatusCode::NO_CONTENT.into_response()),
-    }
+    Err(overtaken())
 }
 
 pub(super) async fn increment(call: Call) -> Answered {

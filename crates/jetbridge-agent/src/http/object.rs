@@ -73,7 +73,7 @@ pub(super) async fn get(call: Call) -> Answered {
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Refusal::not_now("the object is replaced again and again"))
+    Err(overtaken())
 }
 
 fn answer(object: Object, wanted: Option<Range<u64>>) -> axum::response::Response {
@@ -195,17 +195,30 @@ async fn present(objects: &dyn Objects, name: &ObjectName) -> Result<Option<Revi
 pub(super) async fn delete(call: Call) -> Answered {
     let (objects, name) = (open(&call).await?, name(&call)?);
     let condition = condition::of_write(&call.headers)?;
-    let present = match condition.must_look_to_delete() {
-        true => present(&*objects, &name).await?,
-        false => None,
-    };
-    let Some(expect) = condition.over_deletion(present)? else {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    };
-    let mut opts = DeleteOpts::new();
-    opts.expect = expect;
-    objects.delete(&name, opts).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let must_look = condition.must_look_to_delete();
+    for _look in 0..LOOKS_MAX {
+        let present = match must_look {
+            true => present(&*objects, &name).await?,
+            false => None,
+        };
+        let Some(expect) = condition.over_deletion(present)? else {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        };
+        let mut opts = DeleteOpts::new();
+        opts.expect = expect;
+        match objects.delete(&name, opts).await {
+            Ok(_) => return Ok(StatusCode::NO_CONTENT.into_response()),
+            // It was replaced in between: look again.
+            Err(error) if must_look && error.kind() == ErrorKind::Conflict => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(overtaken())
+}
+
+/// 503: nothing can be said of an object that is another each time.
+fn overtaken() -> Refusal {
+    Refusal::not_now("the object is replaced again and again")
 }
 
 pub(super) async fn list(call: Call) -> Answered {

@@ -1,9 +1,12 @@
 //! Keys: conditions, history, expiry, and events that are taken up again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jetbridge_core::{Backend, BucketKind, BucketName, BucketSpec, Key, Open, PutOpts};
-use jetbridge_testkit::eventually;
+use jetbridge_core::{
+    Backend, BucketKind, BucketName, BucketSpec, Key, MemoryBackend, Open, PutOpts,
+};
+use jetbridge_testkit::{Fault, Faults, eventually};
 use serde_json::json;
 
 use super::{Served, on_every_store};
@@ -139,6 +142,33 @@ async fn tags_mean_what_http_says(backend: Arc<dyn Backend>) {
     assert_eq!(status("PUT", "k", "If-Match: 7").await, 400);
     assert_eq!(status("GET", "k", "If-Match: \"7").await, 400);
     assert!(served.rig.stop().await.0.is_clean());
+}
+
+/// A write over one of several revisions meets another of them, because somebody else was faster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_that_holds_all_the_time_is_no_lost_race() {
+    const PAUSE: Duration = Duration::from_millis(500);
+    for (operation, method) in [("kv.put", "PUT"), ("kv.delete", "DELETE")] {
+        for (head, expected) in [("If-Match: *\r\n", 200), ("If-Match: \"1\"\r\n", 412)] {
+            let faults = Faults::script([(0, Fault::Delay(PAUSE))]).only(&[operation]);
+            let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+            let served = Served::start(faults.around(Arc::clone(&backend)), "").await;
+            let (bucket, key) = (BucketName::parse("b").unwrap(), Key::parse("k").unwrap());
+            let kv = backend.kv(&bucket, Open::existing()).await.unwrap();
+            kv.put(&key, "1".into(), PutOpts::new()).await.unwrap();
+            let faster = async {
+                eventually("it has looked", WITHIN, async || {
+                    (!faults.injected().is_empty()).then_some(())
+                })
+                .await;
+                kv.put(&key, "2".into(), PutOpts::new()).await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(served.ask(method, "/v1/kv/b/k", head, b"3"), faster);
+            let expected = if method == "DELETE" && expected == 200 { 204 } else { expected };
+            assert_eq!(answer.status, expected, "{method} {head} {answer:?}");
+            assert!(served.rig.stop().await.0.is_clean());
+        }
+    }
 }
 
 async fn a_bucket_made_anew_is_told_of(backend: Arc<dyn Backend>) {

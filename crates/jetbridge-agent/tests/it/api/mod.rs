@@ -6,6 +6,7 @@ mod document;
 mod kv;
 mod messages;
 mod objects;
+mod outage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
