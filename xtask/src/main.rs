@@ -11,6 +11,7 @@ mod process;
 mod python;
 mod release;
 mod servers;
+mod soak;
 mod test;
 mod tidy;
 
@@ -25,6 +26,9 @@ cargo xtask COMMAND
                      the tests, with the servers they need, the counts and the contract matrix
   bench [kv|object|local|bus|agent…] [--json FILE] [--rounds N] [--small]
                      our workloads beside the peers', built with optimisations
+  soak [--minutes N] [--keep DIR]
+                     `up` with every section under load for 30 minutes, while its server is killed
+                     three times and has no room once: everything acknowledged is read back
   release [--no-verify]
                      an archive of the binary and what belongs to it, and packages of all crates
   servers            installs what the tests run on into target: nats-servers, and Litestream
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         "ci" => check::run_all().and_then(|()| test::run(rest)),
         "release" => release::run_with(rest),
         "servers" => servers::ensure(&servers::TESTED).and_then(|_directory| litestream::ensure()),
+        "soak" => soak::run_with(rest),
         "test" => test::run(rest),
         "tidy" => tidy::run(),
         "" | "help" | "--help" => {

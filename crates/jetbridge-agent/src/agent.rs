@@ -299,7 +299,7 @@ impl Agent {
 
     /// Listens where `spec` says, if it does not already.
     async fn listen(&mut self, spec: Option<&HttpSpec>) -> Result<()> {
-        Http::listen_again(&mut self.http, spec, self.overview.clone()).await
+        Http::listen_again(&mut self.http, spec, self.overview.clone(), &self.tasks).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use jetbridge_core::Clock;
+use jetbridge_core::{Clock, Error};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -158,6 +158,22 @@ impl Reporter {
 
     pub(crate) fn degraded(&self, reason: impl Display) {
         self.set(State::Degraded { reason: reason.to_string() });
+    }
+
+    /// As [`Reporter::degraded`], with what caused the error and what to do about it.
+    pub(crate) fn failed(&self, error: &Error) {
+        let mut reason = error.to_string();
+        let mut next = std::error::Error::source(error);
+        while let Some(cause) = next {
+            reason.push_str(": ");
+            reason.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        if let Some(hint) = error.hint_text() {
+            reason.push_str("; hint: ");
+            reason.push_str(hint);
+        }
+        self.degraded(reason);
     }
 
     /// Replaces the notes.

@@ -38,7 +38,7 @@ impl Section for BucketSection {
                         context.stop.begins().await;
                         return Drained::default();
                     }
-                    Err(error) => context.reporter.degraded(error),
+                    Err(error) => context.reporter.failed(&error),
                 }
                 tokio::select! {
                     () = backoff.wait() => {}

@@ -20,8 +20,10 @@ mod routes;
 mod serve;
 mod table;
 mod tls;
+mod trace;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +37,10 @@ use axum::routing::get;
 use axum::{Router, http};
 use jetbridge_core::{BucketName, Error, ErrorKind, Pattern, Result, Secret, Subject, Tasks};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tracing::Instrument as _;
 
 use self::access::{Needs, Tokens, Way, is_password};
 use self::call::Arrived;
@@ -123,6 +127,8 @@ pub(crate) struct Http {
     pub(crate) address: SocketAddr,
     listener: Arc<TcpListener>,
     tasks: Tasks,
+    /// Ends when nobody is accepted any more.
+    accepting: oneshot::Receiver<Infallible>,
 }
 
 impl Http {
@@ -130,36 +136,53 @@ impl Http {
     pub(crate) async fn start(spec: &HttpSpec, overview: Overview) -> Result<Self> {
         let tls = spec.acceptor()?;
         let (address, listener) = bind(spec.listen, "pick another `http: listen:`").await?;
+        Ok(Self::serve(spec, (address, listener), tls, overview))
+    }
+
+    fn serve(
+        spec: &HttpSpec,
+        (address, listener): (SocketAddr, Arc<TcpListener>),
+        tls: Option<TlsAcceptor>,
+        overview: Overview,
+    ) -> Self {
         let tasks = Tasks::new();
         let router = router(spec, address, overview, &tasks);
-        tasks.spawn(serve::serve(Arc::clone(&listener), tls, router, tasks.clone()));
-        Ok(Self { spec: spec.clone(), address, listener, tasks })
+        let serving = serve::serve(Arc::clone(&listener), tls, router, tasks.clone());
+        let (accepts, accepting) = oneshot::channel();
+        tasks.spawn(async move {
+            serving.await;
+            drop(accepts);
+        });
+        Self { spec: spec.clone(), address, listener, tasks, accepting }
     }
 
     /// Serves as `spec` has it, where `present` did: at the same address, without letting go of
-    /// it if it is the same one. What cannot be had leaves what is there.
+    /// it if it is the same one. What cannot be had leaves what is there. Connections of before
+    /// end as `tasks`: nobody waits for them.
     pub(crate) async fn listen_again(
         present: &mut Option<Self>,
         spec: Option<&HttpSpec>,
         overview: Overview,
+        tasks: &Tasks,
     ) -> Result<()> {
         let place = present.as_ref().zip(spec).map(|(http, spec)| http.place(spec.listen));
-        match (present.as_mut(), spec, place) {
+        let next = match (present.as_ref(), spec, place) {
             (Some(http), Some(spec), Some(Place::Same)) if http.spec == *spec => return Ok(()),
             (Some(http), Some(spec), Some(Place::Same)) => {
-                return http.serve_again(spec, overview).await;
+                let tls = spec.acceptor()?;
+                // From here on nobody is accepted as before.
+                http.tasks.begin_stop();
+                let place = (http.address, Arc::clone(&http.listener));
+                Some(Self::serve(spec, place, tls, overview))
             }
             (Some(_), Some(spec), Some(Place::Overlapping)) => {
-                return Self::move_to(present, spec, overview).await;
+                return Self::move_to(present, spec, overview, tasks).await;
             }
-            _ => {}
-        }
-        let next = match spec {
-            Some(spec) => Some(Self::start(spec, overview).await?),
-            None => None,
+            (_, Some(spec), _) => Some(Self::start(spec, overview).await?),
+            (_, None, _) => None,
         };
         if let Some(http) = std::mem::replace(present, next) {
-            http.stop().await;
+            http.leave(tasks).await;
         }
         Ok(())
     }
@@ -178,31 +201,17 @@ impl Http {
         }
     }
 
-    /// Serves as `spec` has it, by the same listener, while connections of before end.
-    async fn serve_again(&mut self, spec: &HttpSpec, overview: Overview) -> Result<()> {
-        let tls = spec.acceptor()?;
-        let before = std::mem::take(&mut self.tasks);
-        // From here on nobody is accepted as before.
-        before.begin_stop();
-        let router = router(spec, self.address, overview, &self.tasks);
-        let listener = Arc::clone(&self.listener);
-        self.tasks.spawn(serve::serve(listener, tls, router, self.tasks.clone()));
-        self.spec = spec.clone();
-        before.stop(GRACE).await;
-        Ok(())
-    }
-
     /// Lets go of the present address, without which the system gives no other of that port, and
     /// takes it again if that cannot be had.
     async fn move_to(
         present: &mut Option<Self>,
         spec: &HttpSpec,
         overview: Overview,
+        tasks: &Tasks,
     ) -> Result<()> {
         let Some(http) = present.take() else { return Ok(()) };
-        http.stop().await;
         let back = HttpSpec { listen: http.address, ..http.spec.clone() };
-        drop(http);
+        http.leave(tasks).await;
         let moved = Self::start(spec, overview.clone()).await;
         let (next, failed) = match moved {
             Ok(next) => (next, Ok(())),
@@ -210,6 +219,17 @@ impl Http {
         };
         *present = Some(next);
         failed
+    }
+
+    /// Accepts nobody any more and lets go of the address; what was accepted ends as `tasks`.
+    async fn leave(self, tasks: &Tasks) {
+        self.tasks.begin_stop();
+        // It ends without having said anything, as soon as it is told to.
+        let Err(_ended) = self.accepting.await;
+        let connections = self.tasks;
+        tasks.spawn(async move {
+            connections.stop(GRACE).await;
+        });
     }
 
     /// What a browser is given to get here.
@@ -295,16 +315,26 @@ fn router(spec: &HttpSpec, address: SocketAddr, overview: Overview, tasks: &Task
 
 /// Answers by the table, else by a component.
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let found = match api.table.find(request.method(), request.uri().path()) {
-        Ok(Meant::This(operation, path)) => operate(&api, operation, path, request).await,
-        Ok(Meant::OtherMethods(methods)) => Err(other_methods(&methods)),
+    let refused = match api.table.find(request.method(), request.uri().path()) {
+        Ok(Meant::This(operation, path)) => {
+            let span = trace::span(operation, &path, request.headers());
+            let operating = operate(&api, operation, path, request).instrument(span.clone());
+            let answer = operating.await.unwrap_or_else(Refusal::into_response);
+            trace::ended(&span, &answer);
+            return kept_here(answer);
+        }
+        Ok(Meant::OtherMethods(methods)) => other_methods(&methods),
         // What browsers may do with it is the component's to say.
         Ok(Meant::Nothing) => {
-            return pass(&api, request).await.unwrap_or_else(Refusal::into_response);
+            let span = trace::passed(request.method(), request.headers());
+            let passing = pass(&api, request).instrument(span.clone());
+            let answer = passing.await.unwrap_or_else(Refusal::into_response);
+            trace::ended(&span, &answer);
+            return answer;
         }
-        Err(refusal) => Err(refusal),
+        Err(refusal) => refusal,
     };
-    kept_here(found.unwrap_or_else(Refusal::into_response))
+    kept_here(refused.into_response())
 }
 
 async fn operate(

@@ -18,6 +18,7 @@ mod permissions;
 mod status;
 mod supervise;
 mod template;
+mod traces;
 mod watch;
 
 pub use agent::{Agent, Reloaded, UpReport};
@@ -29,4 +30,5 @@ pub use handler::{HandlerSpec, Order, Source, Target};
 pub use http::{HttpSpec, Reach, TlsSpec, TokenSpec};
 pub use supervise::Drained;
 pub use template::TemplateSpec;
+pub use traces::Traces;
 pub use watch::FileWatch;

@@ -1,9 +1,10 @@
-//! The command line, which `cargo xtask bench` writes.
+//! The command line, which `cargo xtask bench` and `cargo xtask soak` write.
 
 use std::path::PathBuf;
 
 use crate::Outcome;
 use crate::child::Child;
+use crate::soak;
 use crate::suite::Suite;
 
 /// Rounds of each measure: an odd number, so that the median is one that happened.
@@ -14,6 +15,8 @@ const ROUNDS_DEFAULT: usize = 5;
 pub(crate) enum Command {
     /// Measure.
     Bench(Args),
+    /// Look for losses and leaks.
+    Soak(soak::Args),
     /// Be the other process of a measure.
     Child(Child),
 }
@@ -38,6 +41,11 @@ pub(crate) fn parse(words: Vec<String>) -> Outcome<Command> {
         && first == "child"
     {
         return Ok(Command::Child(Child::parse(rest)?));
+    }
+    if let Some((first, rest)) = words.split_first()
+        && first == "soak"
+    {
+        return Ok(Command::Soak(soak::Args::parse(rest)?));
     }
     let (mut suites, mut rounds, mut only) = (Vec::new(), ROUNDS_DEFAULT, Vec::new());
     let (mut go_peer, mut json, mut small) = (None, None, false);

@@ -3,7 +3,8 @@
 //! never quiet; absolute figures mean little elsewhere, ratios mean something.
 //!
 //! `cargo xtask bench` builds this with optimisations, brings servers and the Go peer, and runs
-//! it. It knows the product only as its users do: through the seam.
+//! it. It knows the product only as its users do: through the seam. `cargo xtask soak` runs it too,
+//! for [`soak`].
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that talks to a person")]
 
 mod args;
@@ -12,6 +13,7 @@ mod facts;
 mod go;
 mod measure;
 mod report;
+mod soak;
 mod suite;
 
 use std::process::ExitCode;
@@ -48,6 +50,7 @@ fn run() -> Outcome {
         match command {
             Command::Child(child) => task.spawn(child::run(child)),
             Command::Bench(args) => task.spawn(bench(args)),
+            Command::Soak(args) => task.spawn(Box::pin(soak::run(args))),
         };
         task.join_next().await.ok_or("the only task is gone")??
     })

@@ -65,7 +65,7 @@ pub(crate) fn main(name: Name, arguments: &[OsString]) -> ExitCode {
     let verbose = if link.trace { 2 } else { u8::from(link.debug) };
     let global = Global { verbose, ..Global::default() };
     let printer = Printer::new(&global);
-    logging::start(&global, logging::Tone::Command);
+    logging::start(&global, logging::Tone::Command, None);
     let task = match word {
         Word::Merge(args) => Task::Merge(args),
         Word::Fan(args) => Task::Fan(args),

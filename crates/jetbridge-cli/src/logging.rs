@@ -1,7 +1,10 @@
-//! The log of the libraries, on stderr: warnings of ours, and more for users who ask for it.
+//! The log of the libraries, on stderr: warnings of ours, and more for users who ask for it. Beside
+//! it, the spans of `up` for whoever collects traces.
 
 use std::io;
 
+use jetbridge_agent::Traces;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -60,8 +63,8 @@ fn sqlite_tone(word: &Word) -> Tone {
     }
 }
 
-/// Begins to log: text, or with `--json` one object per line.
-pub(crate) fn start(global: &Global, tone: Tone) {
+/// Begins to log: text, or with `--json` one object per line. Spans go to `traces`.
+pub(crate) fn start(global: &Global, tone: Tone, traces: Option<&Traces>) {
     let ours = |level| Targets::new().with_target(OURS, level);
     let filter = match global.verbose {
         _ if global.quiet => Targets::new(),
@@ -74,10 +77,10 @@ pub(crate) fn start(global: &Global, tone: Tone) {
         _ => Targets::new().with_default(LevelFilter::TRACE),
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
-    let registry = tracing_subscriber::registry();
+    let registry = tracing_subscriber::registry().with(traces.map(Traces::layer));
     if global.json {
-        registry.with(lines.json()).with(filter).init();
+        registry.with(lines.json().with_filter(filter)).init();
     } else {
-        registry.with(lines.with_target(false)).with(filter).init();
+        registry.with(lines.with_target(false).with_filter(filter)).init();
     }
 }

@@ -21,6 +21,8 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use jetbridge::settings::Environment;
+use jetbridge_agent::Traces;
 use jetbridge_core::{Error, ErrorKind, Result};
 
 use crate::args::{Cli, Command};
@@ -51,14 +53,24 @@ fn jetbridge(arguments: Vec<OsString>) -> ExitCode {
         Err(refused) => return report::usage(&refused, &arguments),
     };
     let printer = Printer::new(&cli.global);
-    logging::start(&cli.global, cli.command.tone());
-    report::conclude(run(cli, &printer), &printer)
+    let traces = match &cli.command {
+        Command::Up(_) => Traces::start(&Environment::of_process()),
+        _ => Ok(None),
+    };
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(error) => return report::conclude(Err(error), &printer),
+    };
+    logging::start(&cli.global, cli.command.tone(), traces.as_ref());
+    let settled = run(cli, &printer, traces.as_ref());
+    traces.iter().for_each(Traces::stop);
+    report::conclude(settled, &printer)
 }
 
-fn run(cli: Cli, printer: &Printer) -> Result<Status> {
+fn run(cli: Cli, printer: &Printer, traces: Option<&Traces>) -> Result<Status> {
     match cli.command {
         Command::OnStore(words) => block_on(command::on_store(words, &cli.global, printer)),
-        Command::Up(args) => block_on(command::up::run(&args, &cli.global, printer)),
+        Command::Up(args) => block_on(command::up::run(&args, &cli.global, printer, traces)),
         Command::Check(args) => command::check::run(&args, &cli.global, printer),
         Command::Copy(args) => block_on(command::copy::run(args, &cli.global, printer)),
         Command::Limit(args) => block_on(command::limit::run(&args, &cli.global, printer)),

@@ -293,14 +293,17 @@ impl DeleteOpts {
 pub struct IncrementOpts {
     /// How the number is written.
     pub encoding: CounterEncoding,
-    /// Give up, with nothing written, after this long; by default after ten seconds.
+    /// Give up, with nothing written, after this long; by default after thirty seconds.
     pub deadline: Option<Duration>,
+    /// For this long past the deadline, go on finding out what became of a write that was not
+    /// acknowledged, before the outcome is unknown; by default for a minute.
+    pub settling: Option<Duration>,
     /// Refuse a sum below this with [`LimitExceeded`](crate::ErrorKind::LimitExceeded).
     pub min: Option<i64>,
 }
 
 impl IncrementOpts {
-    /// Decimal text, ten seconds, any sum.
+    /// Decimal text, thirty seconds, any sum.
     pub fn new() -> Self {
         Self::default()
     }
@@ -316,6 +319,13 @@ impl IncrementOpts {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Sets for how long past the deadline an unclear outcome is found out about.
+    #[must_use]
+    pub fn settling(mut self, settling: Duration) -> Self {
+        self.settling = Some(settling);
         self
     }
 

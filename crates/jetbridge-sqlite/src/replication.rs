@@ -76,7 +76,7 @@ impl Replication {
         let uplink = StoreUplink::new(replica, fence, tasks.clone());
         let uplink = Arc::new(uplink);
         let capture = Capture::start(options, Arc::clone(&uplink) as _).await?;
-        let upkeep = Upkeep::new(Arc::clone(&uplink), upkeep, capture.rebase());
+        let upkeep = Upkeep::new(Arc::clone(&uplink), upkeep, capture.rebase(), tasks.clone());
         let upkeep = Arc::new(Mutex::new(upkeep));
         tasks.spawn_until_stop(Upkeep::run(Arc::clone(&upkeep)));
         Ok(Self { capture, uplink, upkeep, tasks })
@@ -109,6 +109,11 @@ impl Replication {
         loop {
             let forgotten = self.upkeep.lock().await.forget().await?;
             let Forgotten::Unproven(mut ended) = forgotten else { return Ok(()) };
+            if self.tasks.is_stopping() {
+                return Err(Error::new(ErrorKind::Unavailable, OPERATION)
+                    .because("the replication ends: nothing is deleted any more")
+                    .with("replica", self.uplink.replica()));
+            }
             while ended.changed().await.is_ok() {}
         }
     }

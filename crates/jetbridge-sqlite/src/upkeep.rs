@@ -15,13 +15,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use jetbridge_core::{Backoff, Clock, Error, ErrorKind, Result, SystemClock};
+use jetbridge_core::{Backoff, Clock, Error, ErrorKind, Result, SystemClock, Tasks};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use self::decide::{captured_to_delete, groups, snapshot_due, superseded};
 use self::merge::{Whole, is_sound, merge};
-use self::proof::Proof;
+use self::proof::{Proof, Reading};
 use crate::capture::Rebase;
 use crate::restore::blocking;
 use crate::store::{Level, LtxFile, Manifest, Put, Replica, Target, reach};
@@ -99,6 +99,7 @@ pub(crate) struct Upkeep {
     uplink: Arc<StoreUplink>,
     options: UpkeepOptions,
     rebase: Rebase,
+    tasks: Tasks,
     /// When a base was asked for.
     asked: Option<Instant>,
     /// Until when nothing is tried, and how long the next time.
@@ -133,12 +134,18 @@ pub(crate) enum Forgotten {
 }
 
 impl Upkeep {
-    /// `rebase` asks the capture for a base.
-    pub(crate) fn new(uplink: Arc<StoreUplink>, options: UpkeepOptions, rebase: Rebase) -> Self {
+    /// `rebase` asks the capture for a base; what goes on beside the rounds is one of `tasks`.
+    pub(crate) fn new(
+        uplink: Arc<StoreUplink>,
+        options: UpkeepOptions,
+        rebase: Rebase,
+        tasks: Tasks,
+    ) -> Self {
         Self {
             uplink,
             options,
             rebase,
+            tasks,
             asked: None,
             paused: None,
             backoff: Backoff::new(RETRY_FIRST, RETRY_LAST),
@@ -364,24 +371,24 @@ impl Upkeep {
     fn prove_newest(&mut self, manifest: &Manifest) -> Result<Option<watch::Receiver<()>>> {
         let Some((end, files)) = decide::newest_state(manifest) else { return Ok(None) };
         if let Some(mut proof) = self.proof.take_if(|proof| proof.end() == end) {
-            match proof.found() {
-                Some(Ok(())) => self.proven = Some(end),
-                Some(Err((file, error))) => {
+            match proof.reading() {
+                Reading::Ended(Ok(())) => self.proven = Some(end),
+                Reading::Ended(Err((file, error))) => {
                     self.note(&file, &error);
                     return Err(error);
                 }
-                None if proof.is_under_way() => {
+                Reading::UnderWay => {
                     let ended = proof.ended();
                     self.proof = Some(proof);
                     return Ok(Some(ended));
                 }
-                None => {}
+                Reading::CutOff => {}
             }
         }
         if self.proven == Some(end) {
             return Ok(None);
         }
-        let proof = Proof::begin(self.uplink.replica().clone(), end, files);
+        let proof = Proof::begin(&self.tasks, self.uplink.replica().clone(), end, files);
         Ok(Some(self.proof.insert(proof).ended()))
     }
 

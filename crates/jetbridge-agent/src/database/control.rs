@@ -86,7 +86,7 @@ impl Section for ControlSection {
             let registered = match self.begin(&context, &tasks).await {
                 Ok(registered) => registered,
                 Err(error) => {
-                    context.reporter.degraded(error);
+                    context.reporter.failed(&error);
                     tasks.stop(GRACE).await;
                     return Drained::default();
                 }

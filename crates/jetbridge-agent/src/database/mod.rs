@@ -62,7 +62,7 @@ impl DatabaseSection {
                     return Drained { abandoned, ..Drained::default() };
                 }
                 tended = tending => if let Err(error) = tended {
-                    context.reporter.degraded(error);
+                    context.reporter.failed(&error);
                 },
             }
         }
@@ -94,6 +94,11 @@ fn report(replicator: &Replicator, context: &Context) {
     }
 }
 
+/// What was committed meanwhile is not in the replica: nothing was even begun with.
+fn never_begun() -> Drained {
+    Drained { abandoned: 1, ..Drained::default() }
+}
+
 impl Section for DatabaseSection {
     fn run(self: Arc<Self>, context: Context) -> Pin<Box<dyn Future<Output = Drained> + Send>> {
         Box::pin(async move {
@@ -104,13 +109,13 @@ impl Section for DatabaseSection {
                 tokio::select! {
                     started = starting => match started {
                         Ok(replicator) => return self.keep(Arc::new(replicator), &context).await,
-                        Err(error) => context.reporter.degraded(error),
+                        Err(error) => context.reporter.failed(&error),
                     },
-                    _deadline = context.stop.begins() => return Drained::default(),
+                    _deadline = context.stop.begins() => return never_begun(),
                 }
                 tokio::select! {
                     () = backoff.wait() => {}
-                    _deadline = context.stop.begins() => return Drained::default(),
+                    _deadline = context.stop.begins() => return never_begun(),
                 }
             }
         })

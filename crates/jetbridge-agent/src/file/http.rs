@@ -1,7 +1,8 @@
 //! `http:` — `{listen: 127.0.0.1:4280, token: ${JETBRIDGE_TOKEN:-}, tls: {…}, tokens: {…}}`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::fmt::Display;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use axum::http::uri::Authority;
@@ -12,10 +13,12 @@ use serde::Deserialize;
 use super::{at, at_node};
 use crate::http::{HttpSpec, TlsSpec, TokenSpec};
 
+const ADDRESS_HINT: &str = "write `127.0.0.1:4280`, or a name that resolves, as `localhost:4280`";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    listen: SocketAddr,
+    listen: String,
     #[serde(default)]
     token: String,
     #[serde(default)]
@@ -50,7 +53,9 @@ struct TokenWritten {
 pub(super) fn read(node: &Node, folder: &Path) -> Result<HttpSpec> {
     let written: Written = node.read()?;
     let token = (!written.token.is_empty()).then(|| Secret::new(written.token));
-    let mut spec = HttpSpec::new(written.listen, token).map_err(|error| at_node(node, &error))?;
+    let listen = address(&written.listen)
+        .map_err(|why| at(node.get("listen").unwrap_or(node), why).hint(ADDRESS_HINT))?;
+    let mut spec = HttpSpec::new(listen, token).map_err(|error| at_node(node, &error))?;
     for (name, token) in written.tokens {
         let place = node.get("tokens").and_then(|tokens| tokens.get(&name)).unwrap_or(node);
         let read = scoped(place, name, token)?;
@@ -89,6 +94,18 @@ pub(super) fn read(node: &Node, folder: &Path) -> Result<HttpSpec> {
         return Err(at(node, "`timeout` is more than nothing, such as `30s`".to_owned()));
     }
     Ok(spec)
+}
+
+/// Where to listen: an address, or a name that has one. Names mostly have one of either family, and
+/// one is enough: that of IPv4, if there is any.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let failed = |why: &dyn Display| format!("`{text}` is nowhere to listen: {why}");
+    let found: Vec<SocketAddr> = text.to_socket_addrs().map_err(|error| failed(&error))?.collect();
+    let best = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    best.copied().ok_or_else(|| failed(&"the name has no address"))
 }
 
 fn scoped(node: &Node, name: String, written: TokenWritten) -> Result<TokenSpec> {

@@ -159,6 +159,8 @@ fn what_is_wrong_with_http_is_said_where_it_is() {
     let path = folder.path().join("up.yml");
     for (text, words) in [
         ("http: {listen: '0.0.0.0:0'}", "needs a token"),
+        ("http: {listen: 'localhost'}", "`localhost` is nowhere to listen: "),
+        ("http: {listen: 'no-such-name.invalid:4280'}", "nowhere to listen: "),
         ("http:\n  listen: '127.0.0.1:0'\n  tokens: {r: {token: x}}", "without a `token`"),
         (
             "http:\n  listen: '127.0.0.1:0'\n  token: s3cr3t\n  tokens: {r: {token: s3cr3t}}",
@@ -182,4 +184,18 @@ fn what_is_wrong_with_http_is_said_where_it_is() {
         assert!(shown.contains(words) && shown.contains("up.yml:"), "{text}\n{shown}");
         assert!(!shown.contains("s3cr3t"), "{shown}");
     }
+}
+
+#[test]
+fn a_name_is_where_it_resolves_to() {
+    let listen = |text: &str| {
+        let file = read(&[&format!("http: {{listen: '{text}'}}")]).unwrap();
+        file.http.unwrap().listen.to_string()
+    };
+    assert_eq!(listen("localhost:4280"), "127.0.0.1:4280");
+    assert_eq!(listen("127.0.0.1:4280"), "127.0.0.1:4280");
+    assert_eq!(listen("[::1]:4280"), "[::1]:4280");
+    // What others can reach needs a token by whatever name.
+    let problems = read(&["http: {listen: '0.0.0.0:4280'}"]).unwrap_err();
+    assert!(problems[0].contains("needs a token"), "{problems:?}");
 }

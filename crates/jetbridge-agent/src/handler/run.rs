@@ -11,8 +11,10 @@ use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
+use tracing::Span;
 
 use super::attempt::{ANSWER_BYTES_MAX, Attempt, Verdict};
+use crate::traces::{TRACEPARENT, traceparent};
 
 /// Bytes of standard error that are kept for the reason of a failure.
 const ERRORS_BYTES_MAX: usize = 4096;
@@ -54,7 +56,8 @@ fn resolve(program: &str, directory: &Path) -> std::path::PathBuf {
     if program.contains('/') { directory.join(program) } else { program.into() }
 }
 
-/// `JETBRIDGE_SUBJECT` and the other facts, and `JETBRIDGE_HEADER_…` for each header.
+/// `JETBRIDGE_SUBJECT` and the other facts, `JETBRIDGE_HEADER_…` for each header, and, where spans
+/// are heard, `TRACEPARENT`.
 fn variables(attempt: &Attempt) -> Vec<(String, String)> {
     let word = |name: &str| -> String {
         let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
@@ -66,7 +69,9 @@ fn variables(attempt: &Attempt) -> Vec<(String, String)> {
         .headers
         .iter()
         .map(|(name, value)| (format!("HEADER_{}", word(name)), value.to_owned()));
-    facts.chain(headers).map(|(name, value)| (format!("JETBRIDGE_{name}"), value)).collect()
+    let named = facts.chain(headers).map(|(name, value)| (format!("JETBRIDGE_{name}"), value));
+    let parent = traceparent(&Span::current()).map(|parent| (TRACEPARENT.to_uppercase(), parent));
+    named.chain(parent).collect()
 }
 
 /// Kills what is left of a process group, however its attempt ends.

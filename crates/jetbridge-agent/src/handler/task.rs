@@ -10,6 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jetbridge_core::{Delivery, Message, Result};
 use tokio::time::Instant;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::attempt::{Attempt, Verdict};
 use super::spec::{HandlerSpec, Order, Target};
@@ -18,6 +20,7 @@ use super::{dead, run};
 use crate::board::State;
 use crate::metrics::Ended;
 use crate::supervise::Context;
+use crate::traces::{TRACEPARENT, follow};
 
 /// How often a delivery that is being worked on asks for more time: thrice in its ack wait.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(10);
@@ -107,6 +110,31 @@ impl Work {
     }
 
     async fn attempt(&self, attempt: &Attempt) -> Verdict {
+        let (stream, sequence) = attempt.stored.as_ref().map(|(s, n)| (s.as_str(), *n)).unzip();
+        let span = tracing::debug_span!(
+            "attempt",
+            otel.name = format_args!("attempt {}", self.spec.name),
+            otel.kind = "consumer",
+            otel.status_code = Empty,
+            handler = self.spec.name,
+            subject = attempt.message.subject.as_str(),
+            stream,
+            sequence,
+            attempt = attempt.number,
+            outcome = Empty,
+        );
+        follow(&span, attempt.message.headers.get(TRACEPARENT));
+        let verdict = self.try_once(attempt).instrument(span.clone()).await;
+        match &verdict {
+            Verdict::Done(_answer) => span.record("outcome", "done"),
+            Verdict::Failed { .. } => {
+                span.record("outcome", "failed").record("otel.status_code", "ERROR")
+            }
+        };
+        verdict
+    }
+
+    async fn try_once(&self, attempt: &Attempt) -> Verdict {
         let _in_flight = self.context.metrics.attempt(&self.spec.name);
         let started = Instant::now();
         let timeout = self.spec.timeout;
@@ -149,7 +177,7 @@ impl Work {
         match self.keep_dead(attempt, reason).await {
             Ok(()) => delivery.term().await,
             Err(error) => {
-                self.context.reporter.degraded(&error);
+                self.context.reporter.failed(&error);
                 delivery.nak(self.spec.backoff.1).await
             }
         }
@@ -159,7 +187,7 @@ impl Work {
         if let Err(error) = self.keep_dead(attempt, reason).await {
             let subject = &attempt.message.subject;
             tracing::error!(handler = self.spec.name, %subject, %error, "a message is lost");
-            self.context.reporter.degraded(&error);
+            self.context.reporter.failed(&error);
         }
     }
 

@@ -1,5 +1,6 @@
 //! A message to a URL: the payload is the body of a POST, facts and headers are its fields.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -11,8 +12,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jetbridge_core::{Error, ErrorKind, Result};
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tracing::Span;
 
 use super::attempt::{ANSWER_BYTES_MAX, Attempt, Verdict};
+use crate::traces::{TRACEPARENT, traceparent};
 
 /// Fields that belong to the connection or the body, not to the message.
 const KEPT_FIELDS: [&str; 5] =
@@ -28,17 +33,7 @@ pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>)
 impl HttpClient {
     /// A client that trusts the system's authorities.
     pub(crate) fn new() -> Result<Self> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| {
-                Error::new(ErrorKind::Unavailable, "http.client")
-                    .because("the system's certificates could not be read")
-                    .caused_by(error)
-            })?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+        Ok(Self(Client::builder(TokioExecutor::new()).build(connector(true)?)))
     }
 
     /// Posts `attempt`'s message to `url`.
@@ -80,6 +75,28 @@ impl HttpClient {
         let body = body.map_err(|error| format!("the answer could not be read: {error}"))?;
         Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
     }
+}
+
+/// Connects in the clear, and, `encrypted`, to whom the system's authorities vouch for. A system
+/// without any is no reason not to connect in the clear.
+pub(crate) fn connector(encrypted: bool) -> Result<HttpsConnector<HttpConnector>> {
+    let builder = HttpsConnectorBuilder::new();
+    let builder = match encrypted {
+        true => builder.with_native_roots().map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "http.client")
+                .because("the system's certificates could not be read")
+                .caused_by(error)
+        })?,
+        false => {
+            let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| Error::new(ErrorKind::Internal, "http.client").caused_by(error))?
+                .with_root_certificates(RootCertStore::empty())
+                .with_no_client_auth();
+            builder.with_tls_config(config)
+        }
+    };
+    Ok(builder.https_or_http().enable_http1().build())
 }
 
 /// Scheme and host of `url`: its user, path and query may be secrets, and reasons go to logs, to
@@ -128,12 +145,15 @@ fn request(url: &str, attempt: &Attempt) -> std::result::Result<Request<Full<Byt
         let name = HeaderName::try_from(format!("jetbridge-{name}")).map_err(|e| e.to_string())?;
         fields.insert(name, HeaderValue::try_from(value).map_err(|e| e.to_string())?);
     }
+    if let Some(Ok(parent)) = traceparent(&Span::current()).map(HeaderValue::try_from) {
+        fields.insert(TRACEPARENT, parent);
+    }
     fields.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/octet-stream"));
     Ok(request)
 }
 
 /// The causes in one line: the client's own text says only that connecting failed.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -27,7 +27,7 @@ impl Section for LimiterSection {
             let alone = match self.alone().await {
                 Ok(alone) => alone,
                 Err(error) => {
-                    context.reporter.degraded(&error);
+                    context.reporter.failed(&error);
                     context.stop.begins().await;
                     return Drained::default();
                 }
@@ -42,7 +42,7 @@ impl Section for LimiterSection {
                     Ok(Some(_)) => context.reporter.set(State::Running),
                     Ok(None) if patient => {}
                     Ok(None) => context.reporter.degraded("its store is not open"),
-                    Err(error) => context.reporter.degraded(error),
+                    Err(error) => context.reporter.failed(error),
                 }
                 self.desk.set_limiter(Desked {
                     spec: self.spec.clone(),

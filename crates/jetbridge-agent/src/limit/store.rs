@@ -61,7 +61,7 @@ impl LimitStoreSection {
 
     /// Only a store that does not answer is an outage, for which limiters have a policy.
     fn tell(&self, error: Error, context: &Context) {
-        context.reporter.degraded(&error);
+        context.reporter.failed(&error);
         let is_outage = error.kind() == ErrorKind::Unavailable;
         let found = if is_outage { Ok(None) } else { Err(Arc::new(error)) };
         self.desk.set_store(&self.spec.name, found);

@@ -2,6 +2,7 @@
 
 use jetbridge_core::{BucketKind, BucketName};
 use jetbridge_testkit::eventually;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{Rig, WITHIN};
 
@@ -97,6 +98,53 @@ async fn an_address_is_the_one_that_is_listened_on() {
     assert_eq!(rig.agent.http_address(), Some(other));
     assert!(tokio::net::TcpStream::connect(before).await.is_err(), "nothing listens there");
     assert!(rig.stop().await.0.is_clean());
+}
+
+/// What is half asked when the file changes is answered after that, as it was asked.
+async fn a_request_under_way_is_not_waited_for(next: impl Fn(u16) -> String) {
+    let text = "http: {listen: '127.0.0.1:0'}\nbuckets: {b: {}}";
+    let mut rig = Rig::start(text).await;
+    let address = rig.agent.http_address().unwrap();
+    eventually("everything runs", WITHIN, async || {
+        (crate::http::get(address, "/readyz", "").await.0 == 200).then_some(())
+    })
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = "PUT /v1/kv/b/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\
+                Expect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // It is being worked on when it is asked for its body.
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    rig.rewrite(&format!("http: {}\nbuckets: {{b: {{}}}}", next(address.port())));
+    rig.agent.reload().await.unwrap();
+    // Whoever comes now is served as the file has it now.
+    let now = rig.agent.http_address().unwrap();
+    assert_eq!(crate::http::get(now, "/v1/status", "").await.0, 401);
+    stream.write_all(b"xy").await.unwrap();
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    assert!(rig.stop().await.0.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_under_way_is_not_waited_for_at_the_same_address() {
+    a_request_under_way_is_not_waited_for(|_port| "{listen: '127.0.0.1:0', token: s}".to_owned())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_under_way_is_not_waited_for_when_the_port_is_kept() {
+    let next = |port: u16| format!("{{listen: '0.0.0.0:{port}', token: s}}");
+    a_request_under_way_is_not_waited_for(next).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_under_way_is_not_waited_for_at_another_address() {
+    let next = |_port: u16| "{listen: '127.0.0.2:0', token: s}".to_owned();
+    a_request_under_way_is_not_waited_for(next).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

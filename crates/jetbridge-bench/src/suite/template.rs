@@ -242,7 +242,7 @@ async fn process(args: &Args, report: &mut Report) -> Outcome {
 }
 
 /// The command beside this program.
-pub(super) fn command() -> Outcome<PathBuf> {
+pub(crate) fn command() -> Outcome<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("jetbridge");
     if !program.is_file() {
         return Err(format!("{} is not built", program.display()).into());

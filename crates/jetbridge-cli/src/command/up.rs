@@ -3,7 +3,7 @@
 mod init;
 
 use jetbridge::settings::Environment;
-use jetbridge_agent::{Agent, FileWatch, Reloaded, UpReport};
+use jetbridge_agent::{Agent, FileWatch, Reloaded, Traces, UpReport};
 use jetbridge_core::{Error, ErrorKind, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,8 +20,13 @@ use crate::report::Status;
 const OPEN_FILES: u64 = 32_768;
 
 /// Runs until SIGTERM or SIGINT; SIGHUP or a changed file reloads. A second signal cuts the
-/// drain short.
-pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result<Status> {
+/// drain short. `traces` see what is asked of the store.
+pub(crate) async fn run(
+    args: &Up,
+    global: &Global,
+    printer: &Printer,
+    traces: Option<&Traces>,
+) -> Result<Status> {
     if args.init {
         return init::run(&args.files, printer);
     }
@@ -36,6 +41,10 @@ pub(crate) async fn run(args: &Up, global: &Global, printer: &Printer) -> Result
     let store = match interrupt.guard(Box::pin(jetbridge::connect(&place.location))).await? {
         Ended::Itself(store) => store,
         Ended::Short(signal) => return Ok(Status::Interrupted(signal)),
+    };
+    let store = match traces {
+        Some(traces) => traces.around(store),
+        None => store,
     };
     printer.note(format_args!("store: {} ({})", place.location, place.origin));
     raise_open_files(printer);

@@ -137,6 +137,13 @@ impl Store {
         Running::spawn(self.command(words))
     }
 
+    /// As [`Store::start`], with these variables too.
+    pub(crate) fn start_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Running {
+        let mut command = self.command(words);
+        command.envs(variables.iter().copied());
+        Running::spawn(command)
+    }
+
     /// As [`Store::start`], where the tests' own programs are found.
     #[expect(clippy::disallowed_methods, reason = "handed on as it is, and read by nobody")]
     pub(crate) fn start_among_programs(&self, words: &[&str]) -> Running {

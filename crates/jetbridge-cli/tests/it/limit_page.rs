@@ -76,7 +76,9 @@ async fn the_files_of_the_page_work(release: Release) {
     let said = acquire(&store).await;
     assert_eq!(said.code, 2, "{said:?}");
     assert!(said.err.starts_with("error: Bucket not found: rate_limits"), "{said:?}");
-    assert!(said.err.contains("auto_create = true") && said.err.contains("jetbridge kv add"));
+    assert!(said.err.contains("auto_create = true"), "{said:?}");
+    let command = format!("`jetbridge kv add rate_limits --store {url}`");
+    assert!(said.err.contains(&command), "the bucket is made where the limiter looks: {said:?}");
 
     assert_eq!(kv_add(&store, &url, &[]).await.code, 0);
     for blocks in [&[BASIC][..], &[FULL, LIMITER], &[PRODUCTION, LIMITER]] {

@@ -46,6 +46,7 @@ mod render;
 mod sqlite;
 mod template;
 mod tour;
+mod traces;
 mod up;
 mod up_large;
 mod wasi;

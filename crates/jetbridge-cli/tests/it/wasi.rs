@@ -440,7 +440,7 @@ mod slow {
         assert_eq!(store.guest(&link, &["count"]).await.text(), "1\n");
         proxies.iter().for_each(|proxy| proxy.lose_acks(ACKS_LOST));
         // Longer than a cluster takes to elect a leader.
-        let counting = patient_count(&store, (8, 25), ("lossy", "5s"));
+        let counting = patient_count(&store, (8, 50), ("lossy", "5s"));
         let lost = || proxies.iter().map(Proxy::acks_lost).sum::<u64>();
         let changes = async {
             for change in 0..4 {
@@ -463,8 +463,8 @@ mod slow {
             }
         };
         let (sums, ()) = tokio::join!(counting, changes);
-        assert_eq!(sums, (1..=200).collect::<Vec<_>>());
-        assert_eq!(Store::at(&cluster.url()).does("kv get default lossy").await, "200");
+        assert_eq!(sums, (1..=400).collect::<Vec<_>>());
+        assert_eq!(Store::at(&cluster.url()).does("kv get default lossy").await, "400");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,8 +27,12 @@ use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::kv::{IncrementOpts, Kv, PutOpts, Read, Revision};
 use crate::name::Key;
 
-/// How long an increment competes by default before it gives up with nothing written.
-const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+/// How long an increment competes by default before it gives up with nothing written. A cluster
+/// that lost its leader elects another in less, also on busy machines.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// How long past its deadline an increment by default finds out what became of a write whose
+/// answer is lost: a late answer is worth more than one that does not tell.
+const SETTLING_DEFAULT: Duration = Duration::from_secs(60);
 
 /// [`Kv::increment`] for backends that have nothing better than compare-and-set. `now` is the
 /// store's time, to carry a key's expiry over.
@@ -100,17 +104,23 @@ impl Attempts<'_> {
             if let Some(sum) = self.step(seen).await? {
                 return Ok(sum);
             }
-            if Instant::now() >= self.deadline {
+            if self.is_over() {
+                let gave_up = gave_up(self.call.key, self.deadline);
                 return Err(match (self.unclear.take(), self.obstacle.take()) {
                     (Some(unclear), _) => unclear.error,
-                    (None, Some(obstacle)) => {
-                        gave_up(self.call.key, self.deadline).caused_by(obstacle)
-                    }
-                    (None, None) => gave_up(self.call.key, self.deadline),
+                    (None, Some(obstacle)) => gave_up.caused_by(obstacle),
+                    (None, None) => gave_up,
                 });
             }
             backoff.wait().await;
         }
+    }
+
+    /// True if nothing is to be tried any more.
+    fn is_over(&self) -> bool {
+        let settling = self.call.opts.settling.unwrap_or(SETTLING_DEFAULT);
+        let more = if self.unclear.is_some() { settling } else { Duration::ZERO };
+        self.deadline.checked_add(more).is_some_and(|end| Instant::now() >= end)
     }
 
     /// Reads if nothing is known, settles what is unclear, and writes. `None` if that has to be
@@ -163,17 +173,14 @@ impl Attempts<'_> {
         Ok(None)
     }
 
-    /// A failed read is the caller's affair, unless a write is still unclear: then it is tried
-    /// again, and what cannot be found out stays unclear.
+    /// A store that does not answer is asked again; what else a read fails with is the caller's
+    /// affair, unless a write is still unclear: what cannot be found out stays unclear.
     fn unread(&mut self, error: Error) -> Result<Option<i64>> {
-        match self.unclear.take() {
-            None => Err(error),
-            Some(unclear) if error.kind() != ErrorKind::Unavailable => Err(unclear.error),
-            Some(unclear) => {
-                self.unclear = Some(unclear);
-                Ok(None)
-            }
+        if error.is_retryable() {
+            self.obstacle = Some(error);
+            return Ok(None);
         }
+        Err(self.unclear.take().map_or(error, |unclear| unclear.error))
     }
 }
 

@@ -19,7 +19,8 @@ use crate::object::Body;
 /// Records every operation. Clones share the sums, so one is kept to read them.
 ///
 /// An operation is a `tracing` span at debug level, named `store`, with the fields `operation`,
-/// `bucket`, `name`, `revision`, `outcome` (`ok` or the error's kind) and `duration_us`. A stream
+/// `bucket`, `name`, `revision`, `outcome` (`ok` or the error's kind) and `duration_us`; what
+/// `tracing-opentelemetry` reads besides is in fields that begin with `otel.`. A stream
 /// counts as one call when it is opened and as an error when an item is one; the time it is read
 /// for is not counted.
 ///
@@ -65,6 +66,9 @@ impl Observed {
         self.lock().entry(call.operation).or_default().calls += 1;
         tracing::debug_span!(
             "store",
+            otel.name = call.operation,
+            otel.kind = "client",
+            otel.status_code = Empty,
             operation = call.operation,
             bucket = call.bucket,
             name = call.name,
@@ -89,7 +93,7 @@ impl Observed {
         let counted = stream.inspect(move |item| {
             if let Err(error) = item {
                 this.fail(operation, error.kind());
-                span.record("outcome", error.kind().as_str());
+                failed(&span, error.kind());
             }
         });
         counted.boxed()
@@ -98,6 +102,10 @@ impl Observed {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, OperationStats>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn failed(span: &Span, kind: ErrorKind) {
+    span.record("outcome", kind.as_str()).record("otel.status_code", "ERROR");
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -123,7 +131,7 @@ impl Layer for Observed {
                     }
                 }
                 Err(error) => {
-                    span.record("outcome", error.kind().as_str());
+                    failed(&span, error.kind());
                     self.fail(call.operation, error.kind());
                     tracing::debug!(%error, "failed");
                 }

@@ -179,6 +179,49 @@ async fn a_store_that_does_not_answer_is_given_up_in_time() {
 }
 
 #[tokio::test]
+async fn what_is_unclear_is_found_out_though_the_deadline_has_passed() {
+    let store = MemoryBackend::new();
+    let faults = Faults::script([(0, Fault::AckLost)]).only(&["kv.put"]);
+    let process = Process::on(&behind(&faults, &store).await, START);
+    let opts = IncrementOpts::new().deadline(Duration::ZERO);
+    assert_eq!(process.increment(&key("n"), 1, opts).await.unwrap(), 1);
+
+    // Reads fail for a while: the first is that of the counter, the others those of the outcome.
+    let fails = (1..4).map(|read| (read, Fault::BeforeApply));
+    let reads = Faults::script(fails).only(&["kv.get"]);
+    let lost = Faults::script([(0, Fault::AckLost)]).only(&["kv.put"]);
+    let kv = reads.around(lost.around(Arc::new(store.clone())));
+    let kv = kv.kv(&bucket("b"), Open::ensure(BucketSpec::default())).await.unwrap();
+    assert_eq!(Process::on(&kv, START).increment(&key("n"), 1, opts).await.unwrap(), 2);
+    assert_eq!((reads.injected().len(), lost.injected().len()), (3, 1));
+    assert_eq!(number(&plain(&store).await).await, "2");
+}
+
+#[tokio::test]
+async fn what_cannot_be_found_out_is_given_up_in_time() {
+    let store = MemoryBackend::new();
+    let reads = Faults::script((1..8_000).map(|read| (read, Fault::BeforeApply)));
+    let lost = Faults::script([(0, Fault::AckLost)]).only(&["kv.put"]);
+    let kv = reads.only(&["kv.get"]).around(lost.around(Arc::new(store.clone())));
+    let kv = kv.kv(&bucket("b"), Open::ensure(BucketSpec::default())).await.unwrap();
+    let process = Process::on(&kv, START);
+    let began = std::time::Instant::now();
+    let opts = IncrementOpts::new().deadline(SECOND / 10).settling(SECOND / 2);
+    let error = process.increment(&key("n"), 1, opts).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown));
+    assert!(began.elapsed() >= SECOND * 6 / 10, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_once_is_asked_again() {
+    let store = MemoryBackend::new();
+    let faults = Faults::script([(0, Fault::BeforeApply)]).only(&["kv.get"]);
+    let process = Process::on(&behind(&faults, &store).await, START);
+    assert_eq!(process.increment(&key("n"), 1, IncrementOpts::new()).await.unwrap(), 1);
+    assert_eq!(faults.injected().len(), 1);
+}
+
+#[tokio::test]
 async fn expiry_and_headers_are_kept() {
     let (store, clock) = store();
     let kv = plain(&store).await;

@@ -4,9 +4,9 @@
 //! A state may be hundreds of gigabytes. It is read beside everything else, and at most half of
 //! the time, so that what is shipped and merged meanwhile has the line too.
 
-use jetbridge_core::{Error, Result};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use jetbridge_core::{Error, Result, Tasks};
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::Txid;
@@ -22,28 +22,38 @@ static READING: Semaphore = Semaphore::const_new(PROOFS);
 #[derive(Debug)]
 pub(super) struct Proof {
     end: Txid,
-    reading: JoinSet<Proven>,
+    reading: oneshot::Receiver<Proven>,
     ended: watch::Receiver<()>,
 }
 
 /// What a proof has found: which file is not as it was written, or could not be read.
 type Proven = std::result::Result<(), (LtxFile, Error)>;
 
+/// How far a proof has come.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// It is through.
+    Ended(Proven),
+    /// It reads on.
+    UnderWay,
+    /// It was cut off, and is to be begun again.
+    CutOff,
+}
+
 impl Proof {
-    /// Begins to read the files of the state at `end`.
-    pub(super) fn begin(replica: Replica, end: Txid, files: Vec<LtxFile>) -> Self {
+    /// Begins to read the files of the state at `end`, as one of `tasks`.
+    pub(super) fn begin(tasks: &Tasks, replica: Replica, end: Txid, files: Vec<LtxFile>) -> Self {
         let (ends, ended) = watch::channel(());
-        let mut reading = JoinSet::new();
-        reading.spawn(async move {
+        let (mut finds, reading) = oneshot::channel();
+        tasks.spawn_until_stop(async move {
             let _told_when_dropped = ends;
-            // It is never closed.
-            let _turn = READING.acquire().await.ok();
-            for file in files {
-                if let Err(error) = read(&replica, &file).await {
-                    return Err((file, error));
-                }
-            }
-            Ok(())
+            let found = tokio::select! {
+                biased;
+                () = finds.closed() => return,
+                found = prove(replica, files) => found,
+            };
+            // Whoever asked may have gone just now.
+            drop(finds.send(found));
         });
         Self { end, reading, ended }
     }
@@ -53,20 +63,30 @@ impl Proof {
         self.end
     }
 
-    /// What was found, if it has ended. One that was cut off is to be begun again.
-    pub(super) fn found(&mut self) -> Option<Proven> {
-        self.reading.try_join_next()?.ok()
-    }
-
-    /// Whether it reads on.
-    pub(super) fn is_under_way(&self) -> bool {
-        !self.reading.is_empty()
+    /// How far it has come. What was found is told once.
+    pub(super) fn reading(&mut self) -> Reading {
+        match self.reading.try_recv() {
+            Ok(proven) => Reading::Ended(proven),
+            Err(TryRecvError::Empty) => Reading::UnderWay,
+            Err(TryRecvError::Closed) => Reading::CutOff,
+        }
     }
 
     /// Its sender is dropped when it has ended.
     pub(super) fn ended(&self) -> watch::Receiver<()> {
         self.ended.clone()
     }
+}
+
+async fn prove(replica: Replica, files: Vec<LtxFile>) -> Proven {
+    // It is never closed.
+    let _turn = READING.acquire().await.ok();
+    for file in files {
+        if let Err(error) = read(&replica, &file).await {
+            return Err((file, error));
+        }
+    }
+    Ok(())
 }
 
 /// Reads a file to its end, where the digest is compared; nothing of it is held.

@@ -27,6 +27,9 @@ const OPERATION: &str = "sqlite.fence";
 const NAME: &str = "jetbridge-writer";
 /// A rival looks so often in a TTL whether the writer lives.
 const LOOKS_PER_TTL: u32 = 20;
+/// A claim is believed to hold for so long without a sign of life, whatever it says: who waits for
+/// a writer that died waits no longer.
+const TTL_MAX: Duration = Duration::from_secs(3600);
 /// What the object says to versions that know no pulse, and take the place of whoever does not
 /// put this very object again within it: a year, in milliseconds.
 const TTL_WITH_PULSE_MS: u64 = 365 * 24 * 3600 * 1000;
@@ -73,7 +76,8 @@ struct Named {
 
 impl Claim {
     fn ttl(&self) -> Duration {
-        Duration::from_millis(self.pulse.as_ref().map_or(self.ttl_ms, |pulse| pulse.ttl_ms))
+        let said = self.pulse.as_ref().map_or(self.ttl_ms, |pulse| pulse.ttl_ms);
+        Duration::from_millis(said).min(TTL_MAX)
     }
 
     fn pulse(&self) -> Option<&str> {
@@ -351,6 +355,15 @@ mod tests {
         let mut options = FenceOptions::new(writer);
         options.ttl = TTL;
         Fence::new(Replica::new(Arc::clone(objects), ""), options, Tasks::new())
+    }
+
+    #[test]
+    fn no_claim_is_waited_for_for_ever() {
+        let said = |ttl_ms, pulse| Claim { writer: "w".into(), ttl_ms, put: "p".into(), pulse };
+        let named = |ttl_ms| Some(Named { object: "o".into(), ttl_ms });
+        assert_eq!(said(u64::MAX, None).ttl(), TTL_MAX);
+        assert_eq!(said(1, named(u64::MAX)).ttl(), TTL_MAX);
+        assert_eq!(said(u64::MAX, named(600)).ttl(), TTL);
     }
 
     /// Nobody renews: the first one's tasks are stopped.

@@ -154,15 +154,18 @@ pub async fn open_store(store: &StoreSpec, backend: Arc<dyn Backend>) -> Result<
     opened.map_err(|error| in_the_words_of_the_page(error, store))
 }
 
+/// The command that makes the bucket where the limiters look for it.
+fn kv_add(store: &StoreSpec) -> String {
+    let server = store.location.as_ref().map(|location| format!(" --store {location}"));
+    format!("jetbridge kv add {}{}", store.bucket, server.unwrap_or_default())
+}
+
 fn in_the_words_of_the_page(error: Error, store: &StoreSpec) -> Error {
     let (kind, words, hint) = match error.kind() {
         ErrorKind::NotFound => (
             ErrorKind::NotFound,
             format!("Bucket not found: {}", store.bucket),
-            format!(
-                "make it with `jetbridge kv add {}`, or set `auto_create = true`",
-                store.bucket
-            ),
+            format!("make it with `{}`, or set `auto_create = true`", kv_add(store)),
         ),
         // Nothing else about a plain bucket can be unsupported.
         ErrorKind::Unsupported => (

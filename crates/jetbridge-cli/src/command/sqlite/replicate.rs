@@ -145,7 +145,7 @@ async fn attend(
     let mut exit = None;
     tokio::select! {
         signal = stop.raised() => {
-            printer.note(format_args!("{signal:?}: the last changes are shipped"));
+            printer.note(format_args!("{signal:?}: shipping the last changes"));
             if let Some(child) = &mut child {
                 exit = Some(pass_on(child, signal).await?);
             }
