@@ -9,6 +9,8 @@ use jetbridge_core::{Clock, Error};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::causes::chain;
+
 /// The name of a section: its kind and what the file calls it.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct SectionId {
@@ -162,13 +164,7 @@ impl Reporter {
 
     /// As [`Reporter::degraded`], with what caused the error and what to do about it.
     pub(crate) fn failed(&self, error: &Error) {
-        let mut reason = error.to_string();
-        let mut next = std::error::Error::source(error);
-        while let Some(cause) = next {
-            reason.push_str(": ");
-            reason.push_str(&cause.to_string());
-            next = cause.source();
-        }
+        let mut reason = chain(error);
         if let Some(hint) = error.hint_text() {
             reason.push_str("; hint: ");
             reason.push_str(hint);
@@ -188,9 +184,20 @@ impl Reporter {
 mod tests {
     use std::time::Duration;
 
-    use jetbridge_core::ManualClock;
+    use jetbridge_core::{ErrorKind, ManualClock};
 
     use super::*;
+
+    #[test]
+    fn a_failure_is_said_with_its_causes_and_what_to_do() {
+        let board = Board::new(Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH)));
+        let cause = Error::new(ErrorKind::Unavailable, "nats.connect");
+        let error = Error::new(ErrorKind::NotFound, "bucket.open").caused_by(cause).hint("make it");
+        board.add(&SectionId::new("bucket", "b")).failed(&error);
+        let (_, status) = board.all().remove(0);
+        let reason = "bucket.open: not found: nats.connect: unavailable; hint: make it".to_owned();
+        assert_eq!(status.state, State::Degraded { reason });
+    }
 
     #[test]
     fn a_state_says_since_when_and_repeating_it_changes_nothing() {

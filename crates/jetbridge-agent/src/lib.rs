@@ -6,6 +6,7 @@
 mod agent;
 mod board;
 mod bucket;
+mod causes;
 mod component;
 mod database;
 mod file;

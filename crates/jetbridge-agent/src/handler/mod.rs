@@ -27,7 +27,7 @@ pub(crate) use spec::{
 };
 pub use spec::{HandlerSpec, Order, Source, Target};
 use task::{PROGRESS_EVERY, Work};
-pub(crate) use url::{HttpClient, chain, connector, origin};
+pub(crate) use url::{HttpClient, connector, origin};
 
 impl Section for HandlerSpec {
     fn run(self: Arc<Self>, context: Context) -> Pin<Box<dyn Future<Output = Drained> + Send>> {

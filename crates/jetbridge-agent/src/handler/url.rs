@@ -17,6 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tracing::Span;
 
 use super::attempt::{ANSWER_BYTES_MAX, Attempt, Verdict};
+use crate::causes::chain;
 use crate::traces::{TRACEPARENT, traceparent};
 
 /// Fields that belong to the connection or the body, not to the message.
@@ -150,17 +151,6 @@ fn request(url: &str, attempt: &Attempt) -> std::result::Result<Request<Full<Byt
     }
     fields.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/octet-stream"));
     Ok(request)
-}
-
-/// The causes in one line: the client's own text says only that connecting failed.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::{Builder, Runtime};
 
 use super::settings::Settings;
-use crate::handler::{chain, connector, origin};
+use crate::causes::chain;
+use crate::handler::{connector, origin};
 
 /// Bytes of an answer that are read; it says little more than that all is well.
 const ANSWER_BYTES_MAX: usize = 64 << 10;

@@ -46,6 +46,11 @@ async fn everything_works_as_the_page_says(store: Store) {
     })
     .await;
 
+    // It is made beside the template, not before it.
+    eventually("the stream of the orders is there", WITHIN, async || {
+        (store.run(&["stream", "info", "ORDERS"]).await.code == 0).then_some(())
+    })
+    .await;
     for order in ["two-chairs", "one-table"] {
         store.does(&format!("pub orders.eu {order} --jetstream")).await;
     }

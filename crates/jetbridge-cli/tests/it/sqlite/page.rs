@@ -237,6 +237,21 @@ async fn what_the_page_explains_begins_with_its_words() {
     assert!(said.contains("check that the server runs"), "{said}");
 }
 
+/// What was never begun with is not in the replica, and no clean end says that it were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replicator_that_never_began_does_not_end_well() {
+    let place = Place::new("", |_nobody| ()).await;
+    place.write(&[&place.url(), "bucket: other"]);
+    let mut running = place.store.start(&["sqlite", "replicate", "-config", "litestream.yml"]);
+    let mut note = running.note().await;
+    while !note.contains("Bucket not found") {
+        note = running.note().await;
+    }
+    assert!(note.contains("jetbridge object add"), "{note}");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().await.1, 1);
+}
+
 /// The same words in the log of one that goes on, and waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replicator_that_waits_says_why_in_the_words_of_the_page() {
