@@ -135,10 +135,16 @@ pub(super) fn conclude(report: &UpReport, printer: &Printer) -> Status {
         return Status::Done;
     }
     let store = &report.store;
+    let left = match store.is_clean() {
+        true => String::new(),
+        false => format!(
+            ": {} tasks and {} acknowledgements of the store were left",
+            store.tasks_abandoned, store.writes_unacknowledged
+        ),
+    };
     printer.warn(format_args!(
-        "stopped before everything was done: {} tasks and {} acknowledgements of the store were \
-         left; what a stream keeps is delivered again",
-        store.tasks_abandoned, store.writes_unacknowledged
+        "stopped before everything was done{left}; what a stream keeps is delivered again, and what \
+         a database has is shipped by the next start"
     ));
     Status::No
 }
