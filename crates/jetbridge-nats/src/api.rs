@@ -112,6 +112,11 @@ impl Api {
         &self.link
     }
 
+    /// What the subjects of API calls begin with.
+    pub(crate) fn prefix(&self) -> &std::sync::Arc<str> {
+        &self.prefix
+    }
+
     /// True if subjects go to another domain or account by a prefix.
     pub(crate) fn is_remote(&self) -> bool {
         &*self.prefix != PREFIX_DEFAULT

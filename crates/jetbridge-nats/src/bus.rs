@@ -203,7 +203,8 @@ impl Bus for NatsBus {
     ) -> BoxStream<'static, Result<StreamMessage>> {
         let filter = read.filter.as_ref().map_or(">", Pattern::as_str);
         let begin = Begin::After(read.after);
-        let spec = ReaderSpec::new("stream.read", name.as_str(), filter, begin);
+        let mut spec = ReaderSpec::new("stream.read", name.as_str(), filter, begin);
+        spec.shared = Some(">".to_owned());
         let follow = if read.follow { Follow::Yes } else { Follow::No };
         let events = reader::events(self.api.clone(), spec, follow);
         Box::pin(events.filter_map(|event| async {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 
 use crate::api::Api;
 use crate::request::{Call, Repeat};
@@ -51,20 +52,38 @@ impl Consumers {
 /// A consumer that is deleted when this is dropped. Made before the consumer is, so that a
 /// cancelled request leaves nothing behind either.
 #[derive(Debug)]
-pub(crate) struct Registered(Arc<Made>);
+pub(crate) struct Registered {
+    made: Arc<Made>,
+    turn: Option<Turn>,
+}
+
+/// The right to have a consumer where there are many; the next one's when this is dropped, if not
+/// before.
+pub(crate) type Turn = oneshot::Sender<()>;
 
 impl Registered {
     pub(crate) fn new(api: &Api, stream: &str, name: &str) -> Self {
         let made =
             Arc::new(Made { api: api.clone(), stream: stream.to_owned(), name: name.to_owned() });
         api.link().consumers().with(|all| all.insert(name.to_owned(), Arc::clone(&made)));
-        Self(made)
+        Self { made, turn: None }
+    }
+
+    /// Keeps `turn` until the consumer is deleted.
+    pub(crate) fn in_turn(mut self, turn: Option<Turn>) -> Self {
+        self.turn = turn;
+        self
+    }
+
+    /// Lets the next one have a consumer though this one stays.
+    pub(crate) fn gives_up_its_turn(&mut self) {
+        self.turn = None;
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let made = Arc::clone(&self.0);
+        let (made, turn) = (Arc::clone(&self.made), self.turn.take());
         let link = made.api.link().clone();
         // Once closing has begun, whoever closes deletes what is left.
         if tokio::runtime::Handle::try_current().is_err() || link.cleanups().is_stopping() {
@@ -73,6 +92,7 @@ impl Drop for Registered {
         link.cleanups().spawn(async move {
             made.delete().await;
             made.api.link().consumers().with(|all| all.remove(&made.name));
+            drop(turn);
         });
     }
 }

@@ -22,6 +22,7 @@ use jetbridge_core::{ConnectionState, Error, Result, StoreClock, Tasks, random};
 
 use crate::consumers::Consumers;
 use crate::error::not_sent;
+use crate::reader::Tails;
 use crate::request::{Call, Repeat};
 use crate::waiters::{Denial, Phase, State, Waiters, parse_denial};
 
@@ -45,6 +46,7 @@ struct Inner {
     tasks: Tasks,
     cleanups: Tasks,
     consumers: Consumers,
+    tails: Tails,
     clock: StoreClock,
     in_flight: Arc<Semaphore>,
     /// The connection it was asked in, and what was answered.
@@ -137,6 +139,7 @@ impl Link {
             tasks,
             cleanups: Tasks::new(),
             consumers: Consumers::default(),
+            tails: Tails::default(),
             clock: StoreClock::default(),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_UNITS as usize)),
             server_id: Mutex::default(),
@@ -172,6 +175,11 @@ impl Link {
     /// Consumers to delete before the connection ends.
     pub(crate) fn consumers(&self) -> &Consumers {
         &self.0.consumers
+    }
+
+    /// Consumers that many readers share.
+    pub(crate) fn tails(&self) -> &Tails {
+        &self.0.tails
     }
 
     /// The store's time, fed by whoever sees a time stamp.

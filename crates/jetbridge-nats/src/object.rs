@@ -201,7 +201,8 @@ impl Shelf {
         operation: &'static str,
     ) -> BoxStream<'static, Result<Event>> {
         let filter = format!("$O.{}.M.>", self.bucket);
-        let mut spec = ReaderSpec::new(operation, &self.stream, filter, begin);
+        let mut spec = ReaderSpec::new(operation, &self.stream, filter.clone(), begin);
+        spec.shared = Some(filter);
         spec.asks_for_end = begin != Begin::Now;
         if follow == Follow::Yes {
             spec.away_max = Some(MARK_STAYS);

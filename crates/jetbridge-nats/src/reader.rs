@@ -6,9 +6,14 @@
 //! connection was made anew, it makes another consumer behind the last message seen. So it never
 //! begins again at the beginning, and ends with an error where it would have to skip something.
 //! Its consumer is deleted when it ends or is dropped.
+//!
+//! Where many readers of this process follow one stream, those that have caught up share one
+//! consumer, the [tail](self::tail).
 
 mod lasts;
+mod share;
 mod spec;
+mod tail;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,9 +28,11 @@ use tokio::time::Instant;
 use jetbridge_core::{Backoff, Error, ErrorKind, Result, random};
 
 use self::lasts::Lasts;
+use self::share::Share;
 pub(crate) use self::spec::{Begin, Event, Follow, ReaderSpec};
+pub(crate) use self::tail::Tails;
 use crate::api::{Api, Stored, Which};
-use crate::consumers::Registered;
+use crate::consumers::{Registered, Turn};
 use crate::delivered::Delivered;
 use crate::error::not_sent;
 use crate::link::Feed;
@@ -64,21 +71,8 @@ pub(crate) fn events(
     spec: ReaderSpec,
     follow: Follow,
 ) -> BoxStream<'static, Result<Event>> {
-    let reader = Some(Reader {
-        state: api.link().state(),
-        api,
-        spec,
-        consumer: None,
-        position: None,
-        caught_up: false,
-        target: None,
-        looks: 0,
-        behind_since: Some(Instant::now()),
-        heard: Instant::now(),
-        ready: VecDeque::new(),
-        begun: false,
-        stuck: Stuck::default(),
-    });
+    let share = if follow == Follow::Yes { Share::of(&api, &spec) } else { None };
+    let reader = Some(Reader { share, ..Reader::new(api, spec) });
     futures_util::stream::unfold(reader, move |reader| async move {
         let mut reader = reader?;
         match reader.next().await {
@@ -113,6 +107,8 @@ struct Reader {
     ready: VecDeque<Event>,
     begun: bool,
     stuck: Stuck,
+    /// What it has in common with others that follow the same stream.
+    share: Option<Share>,
 }
 
 /// How often in a row the connection ended behind the same message.
@@ -138,7 +134,10 @@ struct Consumer {
     window: Option<u32>,
     /// The last answer to flow control, to hear of it if it is denied.
     flow: Option<Pending>,
-    _registered: Registered,
+    /// Where the tail stood then: what is wanted up to there was delivered when this one has
+    /// nothing left.
+    joint: Option<u64>,
+    registered: Registered,
 }
 
 /// Whether a consumer has something to deliver when it is made.
@@ -158,10 +157,35 @@ enum Heard {
 }
 
 impl Reader {
+    fn new(api: Api, spec: ReaderSpec) -> Self {
+        Self {
+            state: api.link().state(),
+            api,
+            spec,
+            consumer: None,
+            position: None,
+            caught_up: false,
+            target: None,
+            looks: 0,
+            behind_since: Some(Instant::now()),
+            heard: Instant::now(),
+            ready: VecDeque::new(),
+            begun: false,
+            stuck: Stuck::default(),
+            share: None,
+        }
+    }
+
     async fn next(&mut self) -> Result<Event> {
         loop {
+            // Before anything is handed out: nobody may ask for more for a long time.
+            let shares = self.comes_to_the_tail();
             if let Some(ready) = self.ready.pop_front() {
                 return Ok(ready);
+            }
+            if shares {
+                self.take_shared().await?;
+                continue;
             }
             let Some(consumer) = self.consumer.as_mut() else {
                 if self.begin().await? == Waiting::Nothing {
@@ -228,8 +252,12 @@ impl Reader {
     async fn begin(&mut self) -> Result<Waiting> {
         let mut backoff = Backoff::outage();
         loop {
+            let turn = match &mut self.share {
+                Some(share) => share.turn().await,
+                None => None,
+            };
             let call = self.api.link().repeatable(self.spec.operation);
-            match self.make_consumer(&call).await {
+            match self.make_consumer(turn, &call).await {
                 Ok(waiting) => {
                     self.begun = true;
                     return Ok(waiting);
@@ -245,7 +273,7 @@ impl Reader {
         }
     }
 
-    async fn make_consumer(&mut self, call: &Call) -> Result<Waiting> {
+    async fn make_consumer(&mut self, turn: Option<Turn>, call: &Call) -> Result<Waiting> {
         let epoch = self.api.link().online(call.operation, call.deadline).await?;
         if self.begun {
             self.check_still_the_same(call).await?;
@@ -253,14 +281,15 @@ impl Reader {
         let name = random::name();
         let deliver = self.api.link().inbox().sibling();
         let feed = self.api.link().subscribe_unconfirmed(&deliver, None, call).await?;
-        let registered = Registered::new(&self.api, &self.spec.stream, &name);
+        let registered = Registered::new(&self.api, &self.spec.stream, &name).in_turn(turn);
         let config = self.config(&name, deliver);
+        let joint = self.share.as_ref().and_then(Share::reached);
         let sent = Instant::now();
         let info = match self.api.create_consumer(&self.spec.stream, &config, call).await? {
             Ok(info) => info,
             // An account may bound what is not acknowledged, below the window.
             Err(_refused) if self.spec.window.take().is_some() => {
-                return Box::pin(self.make_consumer(call)).await;
+                return Box::pin(self.make_consumer(None, call)).await;
             }
             Err(refused) => return Err(refused.into_error(call.operation)),
         };
@@ -268,12 +297,16 @@ impl Reader {
             self.api.link().clock().observe(sent, Instant::now(), created);
         }
         let feed = feed.confirmed(call.operation)?;
-        if !self.caught_up && info.cluster.is_some_and(|cluster| cluster.name.is_some()) {
-            self.target = self.leaders_last(call).await?;
+        if self.wants_target() && info.cluster.is_some_and(|cluster| cluster.name.is_some()) {
+            self.ask_leader(call).await?;
         }
         // More than nothing where the answer to the first request was lost and it was sent again.
         let delivered = info.delivered.consumer_seq;
-        if self.spec.from == Begin::Now && self.position.is_none() && delivered == 0 {
+        if self.spec.from == Begin::Now && self.position.is_none() {
+            if delivered > 0 {
+                // Where it began is not known any more; now is later as well.
+                return Box::pin(self.make_consumer(None, call)).await;
+            }
             self.position = Some(info.delivered.stream_seq).max(self.target);
         }
         let of_lasts = config.deliver_policy == DeliverPolicy::LastPerSubject;
@@ -288,14 +321,15 @@ impl Reader {
             lasts,
             window: self.spec.window,
             flow: None,
-            _registered: registered,
+            joint,
+            registered,
         });
         Ok(if initial == 0 { Waiting::Nothing } else { Waiting::Something })
     }
 
-    /// The last sequence of what is read, as the leader knows it; `None` if there is none, or if
-    /// the user may not know.
-    async fn leaders_last(&self, call: &Call) -> Result<Option<u64>> {
+    /// Asks the leader for the last sequence of what is read. Where the user may not know it,
+    /// nobody says what a copy that lags does not have yet, so nothing is shared.
+    async fn ask_leader(&mut self, call: &Call) -> Result<()> {
         let everything = [">".to_owned()];
         let filters =
             if self.spec.filters.is_empty() { &everything } else { &self.spec.filters[..] };
@@ -304,11 +338,15 @@ impl Reader {
             let which = Which { last_by_subj: Some(filter), ..Which::default() };
             match self.api.message(&self.spec.stream, &which, call).await {
                 Ok(stored) => last = last.max(stored.map(|stored| stored.sequence)),
-                Err(error) if may_not_ask(&error) => return Ok(None),
+                Err(error) if may_not_ask(&error) => {
+                    (self.target, self.share) = (None, None);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(last)
+        self.target = last;
+        Ok(())
     }
 
     /// A stream that was deleted and made again has other messages under the same numbers.
@@ -453,9 +491,9 @@ impl Reader {
         }
         // Nothing is left to deliver. What the leader had at the beginning may have been removed
         // before it came here.
-        if !self.caught_up && self.target > self.reached() {
+        if self.wants_target() && self.target > self.reached() {
             let call = self.api.link().repeatable(self.spec.operation);
-            self.target = self.leaders_last(&call).await?;
+            self.ask_leader(&call).await?;
         }
         self.is_up_to_date()
     }
@@ -467,7 +505,7 @@ impl Reader {
         if self.spec.asks_for_end && is_there && self.looks < LOOKS_MAX {
             self.looks += 1;
             let call = self.api.link().repeatable(self.spec.operation);
-            self.target = self.leaders_last(&call).await?;
+            self.ask_leader(&call).await?;
         }
         Ok(())
     }

@@ -52,6 +52,13 @@ impl NatsKv {
         let facts = self.bucket.facts(call).await?;
         let filters = self.names.filters(&facts.keyspace, &scan.scope, scan.operation)?;
         let means_none = filters.is_empty();
+        let shared = match scan.follow {
+            Follow::Yes => {
+                let mut all = self.names.filters(&facts.keyspace, &Scope::All, scan.operation)?;
+                Some(if all.len() == 1 { all.remove(0) } else { ">".to_owned() })
+            }
+            Follow::No => None,
+        };
         let filters = if scan.filtered == Filtered::Yes { filters } else { Vec::new() };
         let spec = ReaderSpec {
             operation: scan.operation,
@@ -63,6 +70,7 @@ impl NatsKv {
             created: facts.created.clone(),
             asks_for_end: scan.from != Begin::Now,
             window: scan.window,
+            shared,
         };
         let stems = facts.keyspace.stems().to_vec();
         let delivered = if means_none {

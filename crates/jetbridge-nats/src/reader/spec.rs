@@ -24,6 +24,9 @@ pub(crate) struct ReaderSpec {
     /// How many messages the server sends at first without being asked for more, where that is not
     /// as many as it can: for who wants a few of many.
     pub(crate) window: Option<u32>,
+    /// The pattern of everything that readers like this one may want of the stream, where those
+    /// of this process may share a consumer.
+    pub(crate) shared: Option<String>,
 }
 
 impl ReaderSpec {
@@ -44,6 +47,7 @@ impl ReaderSpec {
             created: None,
             asks_for_end: false,
             window: None,
+            shared: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod connection;
 mod contract;
 mod counters;
 mod counting;
+mod crowd;
 mod defects;
 mod interop;
 mod kv_bucket;

@@ -1,0 +1,422 @@
+//! One consumer for many readers: the end of a stream as it grows, for those who have caught up.
+//!
+//! A stream has 1000 consumers at most unless it was made with another limit, and each costs the
+//! server. So beyond [`ALONE_MAX`] readers of one stream a task reads everything that any of them
+//! may want, and keeps the latest of it, bounded in number and bytes. Readers take from there what
+//! lies behind their own positions; sequences say what they have and have not seen, so none needs
+//! to be there at a certain moment, and one that is slow holds up nobody.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::{Instant, timeout};
+
+use jetbridge_core::{Error, Result};
+
+use super::{Begin, Event, Reader, ReaderSpec};
+use crate::api::{Api, Stored};
+use crate::consumers::Turn;
+
+/// Readers of one stream that have a consumer each. A narrow one is cheap, and the tail brings all
+/// that happens in the stream.
+pub(crate) const ALONE_MAX: usize = 64;
+/// Readers beyond those that have a consumer at once, before they come to the tail.
+const COMING_MAX: usize = 256;
+/// How long one of them counts among those.
+const TURN_MAX: Duration = Duration::from_secs(5);
+/// Messages that are kept.
+const KEPT_MAX: usize = 4096;
+/// Bytes of messages that are kept; the last one is, whatever its size.
+const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages that are taken in one turn.
+const TAKEN_MAX: usize = 64;
+/// After a tail could not begin, the next is tried by who comes this much later.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+
+/// The tails of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Tails(Mutex<HashMap<Name, Arc<Tail>>>);
+
+/// What a tail is of: the prefix of the API, the stream, the subjects.
+type Name = (Arc<str>, String, String);
+
+/// One tail; there is one, though it may not have begun, as long as somebody follows the stream.
+#[derive(Debug)]
+struct Tail {
+    /// Its receivers are those who follow.
+    news: watch::Sender<()>,
+    turns: Arc<Semaphore>,
+    log: Mutex<Log>,
+}
+
+/// What is kept of the stream.
+#[derive(Debug, Default)]
+struct Log {
+    phase: Phase,
+    /// Everything behind this sequence, up to `to`, is kept.
+    from: u64,
+    to: u64,
+    kept: VecDeque<Arc<Stored>>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    /// Nobody needs it.
+    #[default]
+    Off,
+    Beginning,
+    On,
+    /// It could not begin.
+    Refused(Instant),
+    /// It has begun and ended.
+    Over(Error),
+}
+
+/// What a reader is given.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// What lies behind its position, whether it wants that or not.
+    Messages(Vec<Arc<Stored>>),
+    Nothing,
+    /// Some of what lies behind its position may not be kept any more.
+    Missed,
+}
+
+/// One who follows the stream.
+#[derive(Debug)]
+pub(super) struct Member {
+    api: Api,
+    name: Name,
+    tail: Arc<Tail>,
+    /// Taken when it leaves.
+    news: Option<watch::Receiver<()>>,
+}
+
+impl Tails {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Arc<Tail>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins those who follow the stream of `spec`; `None` if nothing of it is to be shared.
+    pub(super) fn join(&self, api: &Api, spec: &ReaderSpec) -> Option<Member> {
+        let filter = spec.shared.clone()?;
+        let name = (Arc::clone(api.prefix()), spec.stream.clone(), filter);
+        let (tail, news) = {
+            let mut all = self.lock();
+            let tail = all.entry(name.clone()).or_default();
+            if tail.is_over() {
+                // Who still follows it is told; whoever comes now begins anew.
+                *tail = Arc::default();
+            }
+            (Arc::clone(tail), tail.news.subscribe())
+        };
+        if tail.news.receiver_count() > ALONE_MAX && tail.lock().may_begin() {
+            api.link().tasks().spawn_until_stop(Arc::clone(&tail).run(api.clone(), spec.clone()));
+        }
+        Some(Member { api: api.clone(), name, tail, news: Some(news) })
+    }
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self {
+            news: watch::Sender::new(()),
+            turns: Arc::new(Semaphore::new(COMING_MAX)),
+            log: Mutex::default(),
+        }
+    }
+}
+
+impl Tail {
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.lock().phase, Phase::Over(_))
+    }
+
+    /// Reads until nobody follows any more.
+    async fn run(self: Arc<Self>, api: Api, spec: ReaderSpec) {
+        let stream = spec.stream.clone();
+        let spec = ReaderSpec {
+            filters: spec.shared.into_iter().collect(),
+            from: Begin::Now,
+            headers_only: false,
+            asks_for_end: false,
+            window: None,
+            shared: None,
+            ..spec
+        };
+        let reader = Reader::new(api, spec);
+        let mut events = pin!(futures_util::stream::unfold(reader, |mut reader| async move {
+            let event = reader.next().await;
+            Some(((event, reader.position), reader))
+        }));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.news.closed() => {
+                    let mut log = self.lock();
+                    // Somebody may have come since.
+                    if self.news.receiver_count() == 0 {
+                        *log = Log::default();
+                        return;
+                    }
+                }
+                Some((event, reached)) = events.next() => {
+                    let goes_on = self.lock().add(event, reached, &stream);
+                    self.news.send_replace(());
+                    if !goes_on {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Log {
+    /// True for who is to begin it.
+    fn may_begin(&mut self) -> bool {
+        let is_due = match self.phase {
+            Phase::Off => true,
+            Phase::Refused(at) => at.elapsed() >= REFUSED_FOR,
+            Phase::Beginning | Phase::On | Phase::Over(_) => false,
+        };
+        if is_due {
+            self.phase = Phase::Beginning;
+        }
+        is_due
+    }
+
+    /// Takes in what the reader brought, which has `reached` that sequence; false at the end.
+    fn add(&mut self, event: Result<Event>, reached: Option<u64>, stream: &str) -> bool {
+        let has_begun = matches!(self.phase, Phase::On);
+        match event {
+            Ok(Event::CaughtUp) if has_begun => {}
+            Ok(Event::CaughtUp) => self.begin(reached.unwrap_or_default()),
+            Ok(Event::Message(stored)) => {
+                if !has_begun {
+                    self.begin(stored.sequence.saturating_sub(1));
+                }
+                self.keep(stored);
+            }
+            Err(error) if has_begun => {
+                *self = Self { phase: Phase::Over(error), ..Self::default() };
+                return false;
+            }
+            Err(error) => {
+                tracing::debug!(%stream, %error, "readers go on with a consumer each");
+                self.phase = Phase::Refused(Instant::now());
+                return false;
+            }
+        }
+        true
+    }
+
+    fn begin(&mut self, at: u64) {
+        *self = Self { phase: Phase::On, from: at, to: at, ..Self::default() };
+    }
+
+    fn keep(&mut self, stored: Stored) {
+        self.to = stored.sequence;
+        self.bytes += size(&stored);
+        self.kept.push_back(Arc::new(stored));
+        let is_full = |log: &Self| log.kept.len() > KEPT_MAX || log.bytes > KEPT_BYTES_MAX;
+        while self.kept.len() > 1 && is_full(self) {
+            let Some(oldest) = self.kept.pop_front() else { return };
+            self.bytes -= size(&oldest);
+            self.from = oldest.sequence;
+        }
+    }
+
+    fn has_all_behind(&self, position: u64) -> bool {
+        matches!(self.phase, Phase::On) && self.from <= position
+    }
+
+    fn take(&self, position: u64) -> Result<Taken> {
+        if let Phase::Over(error) = &self.phase {
+            return Err(error.clone());
+        }
+        if !self.has_all_behind(position) {
+            return Ok(Taken::Missed);
+        }
+        let first = self.kept.partition_point(|stored| stored.sequence <= position);
+        let taken: Vec<_> = self.kept.iter().skip(first).take(TAKEN_MAX).cloned().collect();
+        Ok(if taken.is_empty() { Taken::Nothing } else { Taken::Messages(taken) })
+    }
+}
+
+fn size(stored: &Stored) -> usize {
+    let headers = stored.headers.iter().flat_map(|(name, values)| {
+        values.iter().map(move |value| AsRef::<str>::as_ref(name).len() + value.as_str().len())
+    });
+    size_of::<Stored>() + stored.subject.len() + stored.payload.len() + headers.sum::<usize>()
+}
+
+impl Member {
+    /// Up to where the tail has everything; `None` while there is none.
+    pub(super) fn reached(&self) -> Option<u64> {
+        let log = self.tail.lock();
+        matches!(log.phase, Phase::On).then_some(log.to)
+    }
+
+    pub(super) fn has_all_behind(&self, position: u64) -> bool {
+        self.tail.lock().has_all_behind(position)
+    }
+
+    /// What lies behind `position`; fails as the tail has failed.
+    pub(super) fn take(&mut self, position: u64) -> Result<Taken> {
+        // What comes from here on is news.
+        if let Some(news) = &mut self.news {
+            news.mark_unchanged();
+        }
+        self.tail.lock().take(position)
+    }
+
+    /// Resolves when there may be more to take than there was.
+    pub(super) async fn news(&mut self) {
+        match &mut self.news {
+            // The sender lives as long as this does.
+            Some(news) => drop(news.changed().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the turn to have a consumer beside all the others; `None` where there is no tail
+    /// to come to. One that is about to begin is waited for.
+    pub(super) async fn turn(&mut self) -> Option<Turn> {
+        loop {
+            if let Some(news) = &mut self.news {
+                news.mark_unchanged();
+            }
+            match self.tail.lock().phase {
+                Phase::Beginning => {}
+                Phase::On => break,
+                Phase::Off | Phase::Refused(_) | Phase::Over(_) => return None,
+            }
+            self.news().await;
+        }
+        let permit = Arc::clone(&self.tail.turns).acquire_owned().await.ok()?;
+        let (turn, over) = oneshot::channel();
+        self.api.link().tasks().spawn_until_stop(async move {
+            // Who is slow goes on, and keeps up nobody.
+            drop(timeout(TURN_MAX, over).await);
+            drop(permit);
+        });
+        Some(turn)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut all = self.api.link().tails().lock();
+        // Those who join do so under the same lock.
+        drop(self.news.take());
+        let is_listed = all.get(&self.name).is_some_and(|tail| Arc::ptr_eq(tail, &self.tail));
+        if is_listed && self.tail.news.receiver_count() == 0 {
+            all.remove(&self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use async_nats::HeaderMap;
+    use bytes::Bytes;
+    use jetbridge_core::ErrorKind;
+
+    use super::*;
+
+    fn stored(sequence: u64, bytes: usize) -> Stored {
+        Stored {
+            subject: "s".into(),
+            sequence,
+            time: SystemTime::UNIX_EPOCH,
+            headers: HeaderMap::new(),
+            payload: Bytes::from(vec![b'x'; bytes]),
+        }
+    }
+
+    /// A log that has begun at 10.
+    fn begun() -> Log {
+        let mut log = Log::default();
+        assert!(log.may_begin());
+        assert!(log.add(Ok(Event::CaughtUp), Some(10), "s"));
+        log
+    }
+
+    fn bring(log: &mut Log, sequence: u64, bytes: usize) {
+        assert!(log.add(Ok(Event::Message(stored(sequence, bytes))), Some(sequence), "s"));
+    }
+
+    fn taken(log: &Log, position: u64) -> Vec<u64> {
+        match log.take(position).unwrap() {
+            Taken::Messages(messages) => messages.iter().map(|it| it.sequence).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_lies_behind_a_position_is_taken_and_what_may_be_lacking_is_missed() {
+        let mut log = begun();
+        assert!(matches!(log.take(10).unwrap(), Taken::Nothing));
+        assert!(matches!(log.take(9).unwrap(), Taken::Missed), "10 was there before");
+        for sequence in [12, 13, 17] {
+            bring(&mut log, sequence, 1);
+        }
+        assert_eq!(taken(&log, 10), [12, 13, 17]);
+        assert_eq!(taken(&log, 13), [17]);
+        assert!(matches!(log.take(17).unwrap(), Taken::Nothing));
+        assert!(matches!(log.take(20).unwrap(), Taken::Nothing), "a reader may be ahead");
+    }
+
+    #[test]
+    fn a_message_that_comes_first_says_where_it_began() {
+        let mut log = Log::default();
+        assert!(log.may_begin());
+        bring(&mut log, 8, 1);
+        assert!(log.add(Ok(Event::CaughtUp), Some(8), "s"));
+        assert_eq!(taken(&log, 7), [8]);
+        assert!(matches!(log.take(6).unwrap(), Taken::Missed));
+    }
+
+    #[test]
+    fn it_is_bounded_in_number_and_bytes_but_for_the_last() {
+        let mut log = begun();
+        for sequence in 11..11 + KEPT_MAX as u64 + 5 {
+            bring(&mut log, sequence, 1);
+        }
+        assert_eq!(log.kept.len(), KEPT_MAX);
+        assert!(matches!(log.take(14).unwrap(), Taken::Missed));
+        assert_eq!(taken(&log, 15)[0], 16);
+        bring(&mut log, 9000, KEPT_BYTES_MAX + 1);
+        assert_eq!(taken(&log, 8999), [9000]);
+        assert_eq!((log.kept.len(), log.from), (1, 10 + KEPT_MAX as u64 + 5));
+        bring(&mut log, 9001, 1);
+        assert_eq!((log.kept.len(), log.from), (1, 9000));
+        assert_eq!(log.bytes, size(&stored(9001, 1)));
+    }
+
+    #[test]
+    fn one_begins_it_and_what_was_refused_is_not_tried_at_once() {
+        let mut log = Log::default();
+        assert!(log.may_begin());
+        assert!(!log.may_begin());
+        let refused = || Err(Error::new(ErrorKind::PermissionDenied, "kv.watch"));
+        assert!(!log.add(refused(), None, "s"));
+        assert!(!log.may_begin());
+        assert!(matches!(log.take(0).unwrap(), Taken::Missed), "readers go on alone");
+        let mut log = begun();
+        assert!(!log.add(refused(), None, "s"));
+        assert_eq!(log.take(10).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+}
