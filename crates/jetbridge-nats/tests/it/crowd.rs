@@ -344,7 +344,7 @@ async fn more_follow_a_stream_than_it_has_consumers(release: Release) {
     for (n, read) in read.await.iter().enumerate() {
         let sequences: HashSet<u64> = read.iter().map(|it| it.sequence).collect();
         assert_eq!(sequences.len(), read.len());
-        assert!(sequences.iter().all(|it| *it as usize % 2 == n % 2), "{n}: {sequences:?}");
+        assert!(sequences.iter().all(|it| *it % 2 == n as u64 % 2), "{n}: {sequences:?}");
     }
     for subject in ["s.0", "s.1", "s.2", "s.3"] {
         append(subject).await;

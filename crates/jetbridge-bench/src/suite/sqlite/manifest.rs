@@ -84,6 +84,7 @@ async fn churn(server: &NatsServer) -> Outcome {
 
 /// The same, as Litestream's client does.
 async fn bury(server: &NatsServer) -> Outcome {
+    drop(object::open(&connect(&server.url()).await?, "theirs-used").await?);
     let context = jetstream::new(async_nats_peer::connect(server.url()).await?);
     let store = &context.get_object_store("theirs-used").await?;
     stream::iter(1..=THEIRS)
