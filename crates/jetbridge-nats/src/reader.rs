@@ -16,6 +16,7 @@ mod spec;
 mod tail;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode};
@@ -30,6 +31,7 @@ use jetbridge_core::{Backoff, Error, ErrorKind, Result, random};
 use self::lasts::Lasts;
 use self::share::Share;
 pub(crate) use self::spec::{Begin, Event, Follow, ReaderSpec};
+use self::tail::Tail;
 pub(crate) use self::tail::Tails;
 use crate::api::{Api, Stored, Which};
 use crate::consumers::{Registered, Turn};
@@ -109,6 +111,13 @@ struct Reader {
     stuck: Stuck,
     /// What it has in common with others that follow the same stream.
     share: Option<Share>,
+    /// The tail that it reads for.
+    leads: Option<Arc<Tail>>,
+}
+
+/// True if what a reader that has begun meets may be over soon: others give up consumers as well.
+fn may_pass(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::LimitExceeded)
 }
 
 /// How often in a row the connection ended behind the same message.
@@ -173,6 +182,7 @@ impl Reader {
             begun: false,
             stuck: Stuck::default(),
             share: None,
+            leads: None,
         }
     }
 
@@ -252,17 +262,18 @@ impl Reader {
     async fn begin(&mut self) -> Result<Waiting> {
         let mut backoff = Backoff::outage();
         loop {
-            let turn = match &mut self.share {
-                Some(share) => share.turn().await,
-                None => None,
-            };
+            let turn = self.turn().await;
+            if !self.begun {
+                // Until now it was not behind anything.
+                self.behind_since = Some(Instant::now());
+            }
             let call = self.api.link().repeatable(self.spec.operation);
             match self.make_consumer(turn, &call).await {
                 Ok(waiting) => {
                     self.begun = true;
                     return Ok(waiting);
                 }
-                Err(error) if self.begun && error.kind() == ErrorKind::Unavailable => {
+                Err(error) if self.begun && may_pass(&error) => {
                     if self.state.borrow().phase == Phase::Closed {
                         return Err(error);
                     }
@@ -297,7 +308,9 @@ impl Reader {
             self.api.link().clock().observe(sent, Instant::now(), created);
         }
         let feed = feed.confirmed(call.operation)?;
-        if self.wants_target() && info.cluster.is_some_and(|cluster| cluster.name.is_some()) {
+        if (!self.caught_up || joint.is_some())
+            && info.cluster.is_some_and(|cluster| cluster.name.is_some())
+        {
             self.ask_leader(call).await?;
         }
         // More than nothing where the answer to the first request was lost and it was sent again.
@@ -354,7 +367,10 @@ impl Reader {
         match self.api.stream(&self.spec.stream, call).await {
             Ok(Some(info)) => {
                 let created = self.spec.created.get_or_insert_with(|| info.created.clone());
-                let ahead = self.position.is_some_and(|position| position > info.state.last_seq);
+                // Who began behind the end is ahead of the stream until it has grown.
+                let ahead = self.position.is_some_and(|position| {
+                    position > info.state.last_seq && self.spec.from != Begin::After(position)
+                });
                 if *created == info.created && !ahead {
                     return Ok(());
                 }
@@ -493,7 +509,11 @@ impl Reader {
         // before it came here.
         if self.wants_target() && self.target > self.reached() {
             let call = self.api.link().repeatable(self.spec.operation);
-            self.ask_leader(&call).await?;
+            match self.ask_leader(&call).await {
+                // The next heartbeat asks again.
+                Err(error) if self.caught_up && error.kind() == ErrorKind::Unavailable => {}
+                asked => asked?,
+            }
         }
         self.is_up_to_date()
     }
@@ -513,6 +533,9 @@ impl Reader {
     fn is_up_to_date(&mut self) -> Result<()> {
         self.is_not_too_far_behind()?;
         self.behind_since = None;
+        if let Some(tail) = &self.leads {
+            tail.is_up_to_date();
+        }
         self.say_caught_up();
         Ok(())
     }
@@ -530,7 +553,7 @@ impl Reader {
             self.caught_up = true;
             self.ready.push_back(Event::CaughtUp);
             // From here on nothing is initial any more, even if nothing was there.
-            self.position.get_or_insert(0);
+            self.position = Some(self.reached().unwrap_or_default());
         }
     }
 

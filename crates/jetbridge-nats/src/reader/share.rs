@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use jetbridge_core::{Pattern, Result};
 
@@ -20,6 +20,13 @@ use crate::waiters::Phase;
 
 /// Longest wait for a turn to have a consumer of one's own.
 const QUEUE_MAX: Duration = Duration::from_secs(30);
+/// How often one who waits looks at how far the tail is, where nothing says how often it should.
+const LOOK_AFTER: Duration = Duration::from_secs(300);
+
+/// Of more patterns than this nothing is shared: each would be looked at for every message.
+const WANTED_MAX: usize = 16;
+/// How often in a row a reader that cannot come to the tail because that has moved on tries again.
+const TRIES_MAX: u32 = 3;
 
 /// What a reader has in common with others that follow the same stream.
 #[derive(Debug)]
@@ -28,26 +35,25 @@ pub(super) struct Share {
     /// What this one wants; none is everything.
     wanted: Vec<Pattern>,
     headers_only: bool,
+    /// How often in a row it was too late.
+    tries: u32,
 }
 
 impl Share {
     /// The part of a reader that may share; `None` if it may not.
     pub(super) fn of(api: &Api, spec: &ReaderSpec) -> Option<Self> {
+        if spec.filters.len() > WANTED_MAX {
+            return None;
+        }
         let wanted = spec.filters.iter().map(|filter| Pattern::parse(filter.as_str()));
         let wanted = wanted.collect::<Result<Vec<_>>>().ok()?;
         let member = api.link().tails().join(api, spec)?;
-        Some(Self { member, wanted, headers_only: spec.headers_only })
+        Some(Self { member, wanted, headers_only: spec.headers_only, tries: 0 })
     }
 
     /// Up to where the tail has everything; `None` while there is none.
     pub(super) fn reached(&self) -> Option<u64> {
         self.member.reached()
-    }
-
-    /// Waits for the turn to have a consumer, where there are many; none where there are not, or
-    /// where it does not come.
-    pub(super) async fn turn(&mut self) -> Option<Turn> {
-        timeout(QUEUE_MAX, self.member.turn()).await.ok().flatten()
     }
 
     fn is_wanted(&self, stored: &Stored) -> bool {
@@ -67,36 +73,67 @@ impl Share {
 }
 
 impl Reader {
+    /// Waits for the turn to have a consumer, where there are many; none where there are not, or
+    /// where it does not come.
+    pub(super) async fn turn(&mut self) -> Option<Turn> {
+        if !self.share.as_ref()?.member.is_crowded() {
+            return None;
+        }
+        if self.spec.created.is_none() {
+            let call = self.api.link().repeatable(self.spec.operation);
+            let info = self.api.stream(&self.spec.stream, &call).await;
+            self.spec.created = info.ok().flatten().map(|info| info.created);
+        }
+        let share = self.share.as_mut()?;
+        if !share.member.is_of_this_stream(&self.spec) {
+            // One of the same name was there before, or may have been.
+            self.share = None;
+            return None;
+        }
+        let closed = self.state.wait_for(|state| state.phase == Phase::Closed);
+        tokio::select! {
+            biased;
+            _closed = closed => None,
+            turn = timeout(QUEUE_MAX, share.member.turn(&self.spec)) => turn.ok().flatten(),
+        }
+    }
+
     /// Whether it has to know what the leader has, beyond what is delivered.
     pub(super) fn wants_target(&self) -> bool {
-        !self.caught_up || self.share.is_some()
+        !self.caught_up || self.consumer.as_ref().is_some_and(|own| own.joint.is_some())
     }
 
     /// True if what comes next is to be taken from the tail; its own consumer is then given up.
     pub(super) fn comes_to_the_tail(&mut self) -> bool {
-        let Some(share) = &self.share else { return false };
-        let is_behind = self.behind_since.is_some() || self.target > self.reached();
-        if !self.caught_up || is_behind {
+        let has_all = self.target <= self.reached();
+        let Some(share) = &mut self.share else { return false };
+        if !self.caught_up || self.behind_since.is_some() {
             return false;
         }
         let own = self.consumer.as_ref();
-        if own.is_some_and(|consumer| consumer.pending > 0) {
+        if own.is_some_and(|own| own.pending > 0) {
             return false;
         }
-        let from = self.position.max(own.and_then(|consumer| consumer.joint));
+        let joint = own.and_then(|own| own.joint).filter(|_| has_all);
+        let from = self.position.max(joint);
         if share.member.has_all_behind(from.unwrap_or_default()) {
-            self.position = from;
-            self.consumer = None;
+            (self.position, self.consumer, share.tries) = (from, None, 0);
             return true;
         }
-        if let Some(consumer) = &mut self.consumer {
-            consumer.registered.gives_up_its_turn();
+        let Some(own) = &mut self.consumer else { return false };
+        if joint.is_some() && share.tries < TRIES_MAX {
+            // The tail has let go of what was written while this one caught up.
+            share.tries += 1;
+            (self.consumer, self.behind_since) = (None, Some(self.heard));
+        } else {
+            own.registered.gives_up_its_turn();
         }
         false
     }
 
     /// Takes what the tail has, or waits for it.
     pub(super) async fn take_shared(&mut self) -> Result<()> {
+        let look_after = self.spec.away_max.map_or(LOOK_AFTER, |max| max / 2);
         let Some(share) = &mut self.share else { return Ok(()) };
         let position = self.position.unwrap_or_default();
         match share.member.take(position)? {
@@ -105,8 +142,8 @@ impl Reader {
                 self.ready.extend(messages.iter().filter_map(|stored| share.event(stored)));
             }
             Taken::Missed => self.behind_since = Some(self.heard),
-            Taken::Nothing => {
-                self.heard = Instant::now();
+            Taken::Nothing(heard) => {
+                self.heard = heard;
                 let closed = self.state.wait_for(|state| state.phase == Phase::Closed);
                 tokio::select! {
                     biased;
@@ -114,9 +151,25 @@ impl Reader {
                     _closed = closed => {
                         return Err(not_sent(self.spec.operation, "the connection is closed"));
                     }
+                    // How long it may have been behind is counted from the last look.
+                    () = tokio::time::sleep(look_after) => {}
                 }
             }
         }
         Ok(())
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F>(_operation: impl Fn(&'static mut Reader) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn ten_thousand_readers_are_small() {
+        eprintln!("{} {} {}", size(Reader::next), size(Reader::begin), size_of::<Reader>());
+        eprintln!("{}", size(Reader::take_shared));
     }
 }

@@ -11,11 +11,12 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use jetbridge_core::{Error, Result};
+use jetbridge_core::{Error, ErrorKind, Result};
 
 use super::{Begin, Event, Reader, ReaderSpec};
 use crate::api::{Api, Stored};
@@ -29,24 +30,28 @@ const COMING_MAX: usize = 256;
 /// How long one of them counts among those.
 const TURN_MAX: Duration = Duration::from_secs(5);
 /// Messages that are kept.
-const KEPT_MAX: usize = 4096;
+const KEPT_MAX: usize = 8192;
 /// Bytes of messages that are kept; the last one is, whatever its size.
 const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages that are taken in one turn.
 const TAKEN_MAX: usize = 64;
-/// After a tail could not begin, the next is tried by who comes this much later.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// Events that are taken in before those who wait are told.
+const BROUGHT_MAX: usize = 256;
+/// After a tail has failed, the next is tried by who comes this much later,
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// or, where it was not allowed, this much: until then readers go on alone.
+const DENIED_FOR: Duration = Duration::from_secs(600);
 
 /// The tails of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Tails(Mutex<HashMap<Name, Arc<Tail>>>);
 
-/// What a tail is of: the prefix of the API, the stream, the subjects.
-type Name = (Arc<str>, String, String);
+/// What a tail is of: the prefix of the API, the stream, the subjects, and how long it may be away.
+type Name = (Arc<str>, String, String, Option<Duration>);
 
 /// One tail; there is one, though it may not have begun, as long as somebody follows the stream.
 #[derive(Debug)]
-struct Tail {
+pub(super) struct Tail {
     /// Its receivers are those who follow.
     news: watch::Sender<()>,
     turns: Arc<Semaphore>,
@@ -57,6 +62,10 @@ struct Tail {
 #[derive(Debug, Default)]
 struct Log {
     phase: Phase,
+    /// When the stream was made that it is of.
+    created: Option<String>,
+    /// When there was last nothing left to read.
+    heard: Option<Instant>,
     /// Everything behind this sequence, up to `to`, is kept.
     from: u64,
     to: u64,
@@ -71,9 +80,9 @@ enum Phase {
     Off,
     Beginning,
     On,
-    /// It could not begin.
+    /// It has failed, or could not begin, and is not tried before then.
     Refused(Instant),
-    /// It has begun and ended.
+    /// There is nothing to follow any more.
     Over(Error),
 }
 
@@ -82,7 +91,8 @@ enum Phase {
 pub(super) enum Taken {
     /// What lies behind its position, whether it wants that or not.
     Messages(Vec<Arc<Stored>>),
-    Nothing,
+    /// Nothing was left to read then.
+    Nothing(Instant),
     /// Some of what lies behind its position may not be kept any more.
     Missed,
 }
@@ -105,7 +115,7 @@ impl Tails {
     /// Joins those who follow the stream of `spec`; `None` if nothing of it is to be shared.
     pub(super) fn join(&self, api: &Api, spec: &ReaderSpec) -> Option<Member> {
         let filter = spec.shared.clone()?;
-        let name = (Arc::clone(api.prefix()), spec.stream.clone(), filter);
+        let name = (Arc::clone(api.prefix()), spec.stream.clone(), filter, spec.away_max);
         let (tail, news) = {
             let mut all = self.lock();
             let tail = all.entry(name.clone()).or_default();
@@ -115,9 +125,6 @@ impl Tails {
             }
             (Arc::clone(tail), tail.news.subscribe())
         };
-        if tail.news.receiver_count() > ALONE_MAX && tail.lock().may_begin() {
-            api.link().tasks().spawn_until_stop(Arc::clone(&tail).run(api.clone(), spec.clone()));
-        }
         Some(Member { api: api.clone(), name, tail, news: Some(news) })
     }
 }
@@ -141,9 +148,14 @@ impl Tail {
         matches!(self.lock().phase, Phase::Over(_))
     }
 
-    /// Reads until nobody follows any more.
-    async fn run(self: Arc<Self>, api: Api, spec: ReaderSpec) {
-        let stream = spec.stream.clone();
+    /// Its reader has nothing left to read.
+    pub(super) fn is_up_to_date(&self) {
+        self.lock().heard = Some(Instant::now());
+    }
+
+    /// Reads until nobody follows any more. Boxed because by its type its reader could share a
+    /// tail as well.
+    fn run(self: Arc<Self>, api: Api, spec: ReaderSpec) -> BoxFuture<'static, ()> {
         let spec = ReaderSpec {
             filters: spec.shared.into_iter().collect(),
             from: Begin::Now,
@@ -153,50 +165,72 @@ impl Tail {
             shared: None,
             ..spec
         };
-        let reader = Reader::new(api, spec);
-        let mut events = pin!(futures_util::stream::unfold(reader, |mut reader| async move {
-            let event = reader.next().await;
-            Some(((event, reader.position), reader))
-        }));
-        loop {
-            tokio::select! {
-                biased;
-                () = self.news.closed() => {
-                    let mut log = self.lock();
-                    // Somebody may have come since.
-                    if self.news.receiver_count() == 0 {
-                        *log = Log::default();
+        let reader = Reader { leads: Some(Arc::clone(&self)), ..Reader::new(api, spec) };
+        async move {
+            let mut events = pin!(stream::unfold(reader, |mut reader| async move {
+                let event = reader.next().await;
+                Some(((event, reader.position), reader))
+            }));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.news.closed() => if self.ends() {
                         return;
-                    }
-                }
-                Some((event, reached)) = events.next() => {
-                    let goes_on = self.lock().add(event, reached, &stream);
-                    self.news.send_replace(());
-                    if !goes_on {
-                        return;
+                    },
+                    Some(first) = events.next() => {
+                        // All of what came meanwhile is told at once: many may be waiting.
+                        let mut brought = vec![first];
+                        while brought.len() < BROUGHT_MAX
+                            && let Some(Some(next)) = events.next().now_or_never()
+                        {
+                            brought.push(next);
+                        }
+                        let goes_on = self.lock().take_in(brought);
+                        self.news.send_replace(());
+                        if !goes_on {
+                            return;
+                        }
                     }
                 }
             }
         }
+        .boxed()
+    }
+
+    /// True if nobody follows; somebody may have come since that was said.
+    fn ends(&self) -> bool {
+        let mut log = self.lock();
+        let ends = self.news.receiver_count() == 0;
+        if ends {
+            *log = Log::default();
+        }
+        ends
     }
 }
 
+/// What the reader brought, and the sequence that it has reached by that.
+type Brought = (Result<Event>, Option<u64>);
+
 impl Log {
-    /// True for who is to begin it.
-    fn may_begin(&mut self) -> bool {
+    /// True for who is to begin it, for a stream that was made then.
+    fn may_begin(&mut self, created: Option<&String>) -> bool {
         let is_due = match self.phase {
             Phase::Off => true,
-            Phase::Refused(at) => at.elapsed() >= REFUSED_FOR,
+            Phase::Refused(until) => Instant::now() >= until,
             Phase::Beginning | Phase::On | Phase::Over(_) => false,
         };
         if is_due {
-            self.phase = Phase::Beginning;
+            *self = Self { phase: Phase::Beginning, created: created.cloned(), ..Self::default() };
         }
         is_due
     }
 
-    /// Takes in what the reader brought, which has `reached` that sequence; false at the end.
-    fn add(&mut self, event: Result<Event>, reached: Option<u64>, stream: &str) -> bool {
+    /// Takes in what the reader brought; false at the end.
+    fn take_in(&mut self, brought: Vec<Brought>) -> bool {
+        brought.into_iter().all(|(event, reached)| self.add(event, reached))
+    }
+
+    fn add(&mut self, event: Result<Event>, reached: Option<u64>) -> bool {
         let has_begun = matches!(self.phase, Phase::On);
         match event {
             Ok(Event::CaughtUp) if has_begun => {}
@@ -207,13 +241,15 @@ impl Log {
                 }
                 self.keep(stored);
             }
-            Err(error) if has_begun => {
-                *self = Self { phase: Phase::Over(error), ..Self::default() };
-                return false;
-            }
             Err(error) => {
-                tracing::debug!(%stream, %error, "readers go on with a consumer each");
-                self.phase = Phase::Refused(Instant::now());
+                tracing::debug!(%error, "readers go on with a consumer each");
+                let phase = match error.kind() {
+                    ErrorKind::NotFound if has_begun => Phase::Over(error),
+                    ErrorKind::PermissionDenied => Phase::Refused(Instant::now() + DENIED_FOR),
+                    // What concerns them too they find themselves.
+                    _ => Phase::Refused(Instant::now() + AGAIN_AFTER),
+                };
+                *self = Self { phase, ..Self::default() };
                 return false;
             }
         }
@@ -221,7 +257,8 @@ impl Log {
     }
 
     fn begin(&mut self, at: u64) {
-        *self = Self { phase: Phase::On, from: at, to: at, ..Self::default() };
+        (self.phase, self.from, self.to) = (Phase::On, at, at);
+        self.heard.get_or_insert_with(Instant::now);
     }
 
     fn keep(&mut self, stored: Stored) {
@@ -249,7 +286,10 @@ impl Log {
         }
         let first = self.kept.partition_point(|stored| stored.sequence <= position);
         let taken: Vec<_> = self.kept.iter().skip(first).take(TAKEN_MAX).cloned().collect();
-        Ok(if taken.is_empty() { Taken::Nothing } else { Taken::Messages(taken) })
+        if !taken.is_empty() {
+            return Ok(Taken::Messages(taken));
+        }
+        Ok(self.heard.map_or(Taken::Missed, Taken::Nothing))
     }
 }
 
@@ -289,9 +329,25 @@ impl Member {
         }
     }
 
+    /// True if there are so many that those who come wait for their turns.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.tail.news.receiver_count() > ALONE_MAX
+    }
+
+    /// True if the tail, where there is one, is surely of the stream that `spec` means.
+    pub(super) fn is_of_this_stream(&self, spec: &ReaderSpec) -> bool {
+        let log = self.tail.lock();
+        let is_there = matches!(log.phase, Phase::Beginning | Phase::On);
+        spec.created.is_some() && (!is_there || log.created == spec.created)
+    }
+
     /// Waits for the turn to have a consumer beside all the others; `None` where there is no tail
-    /// to come to. One that is about to begin is waited for.
-    pub(super) async fn turn(&mut self) -> Option<Turn> {
+    /// to come to. Begins it if that is due; one that is about to begin is waited for.
+    pub(super) async fn turn(&mut self, spec: &ReaderSpec) -> Option<Turn> {
+        if self.tail.lock().may_begin(spec.created.as_ref()) {
+            let running = Arc::clone(&self.tail).run(self.api.clone(), spec.clone());
+            self.api.link().tasks().spawn_until_stop(running);
+        }
         loop {
             if let Some(news) = &mut self.news {
                 news.mark_unchanged();
@@ -349,13 +405,13 @@ mod tests {
     /// A log that has begun at 10.
     fn begun() -> Log {
         let mut log = Log::default();
-        assert!(log.may_begin());
-        assert!(log.add(Ok(Event::CaughtUp), Some(10), "s"));
+        assert!(log.may_begin(None));
+        assert!(log.add(Ok(Event::CaughtUp), Some(10)));
         log
     }
 
     fn bring(log: &mut Log, sequence: u64, bytes: usize) {
-        assert!(log.add(Ok(Event::Message(stored(sequence, bytes))), Some(sequence), "s"));
+        assert!(log.add(Ok(Event::Message(stored(sequence, bytes))), Some(sequence)));
     }
 
     fn taken(log: &Log, position: u64) -> Vec<u64> {
@@ -368,23 +424,23 @@ mod tests {
     #[test]
     fn what_lies_behind_a_position_is_taken_and_what_may_be_lacking_is_missed() {
         let mut log = begun();
-        assert!(matches!(log.take(10).unwrap(), Taken::Nothing));
+        assert!(matches!(log.take(10).unwrap(), Taken::Nothing(_)));
         assert!(matches!(log.take(9).unwrap(), Taken::Missed), "10 was there before");
         for sequence in [12, 13, 17] {
             bring(&mut log, sequence, 1);
         }
         assert_eq!(taken(&log, 10), [12, 13, 17]);
         assert_eq!(taken(&log, 13), [17]);
-        assert!(matches!(log.take(17).unwrap(), Taken::Nothing));
-        assert!(matches!(log.take(20).unwrap(), Taken::Nothing), "a reader may be ahead");
+        assert!(matches!(log.take(17).unwrap(), Taken::Nothing(_)));
+        assert!(matches!(log.take(20).unwrap(), Taken::Nothing(_)), "a reader may be ahead");
     }
 
     #[test]
     fn a_message_that_comes_first_says_where_it_began() {
         let mut log = Log::default();
-        assert!(log.may_begin());
+        assert!(log.may_begin(None));
         bring(&mut log, 8, 1);
-        assert!(log.add(Ok(Event::CaughtUp), Some(8), "s"));
+        assert!(log.add(Ok(Event::CaughtUp), Some(8)));
         assert_eq!(taken(&log, 7), [8]);
         assert!(matches!(log.take(6).unwrap(), Taken::Missed));
     }
@@ -406,17 +462,34 @@ mod tests {
         assert_eq!(log.bytes, size(&stored(9001, 1)));
     }
 
-    #[test]
-    fn one_begins_it_and_what_was_refused_is_not_tried_at_once() {
-        let mut log = Log::default();
-        assert!(log.may_begin());
-        assert!(!log.may_begin());
-        let refused = || Err(Error::new(ErrorKind::PermissionDenied, "kv.watch"));
-        assert!(!log.add(refused(), None, "s"));
-        assert!(!log.may_begin());
-        assert!(matches!(log.take(0).unwrap(), Taken::Missed), "readers go on alone");
+    #[tokio::test(start_paused = true)]
+    async fn one_begins_it_and_what_was_refused_is_not_tried_at_once() {
+        for (kind, pause) in [
+            (ErrorKind::PermissionDenied, DENIED_FOR),
+            (ErrorKind::Unavailable, AGAIN_AFTER),
+            (ErrorKind::NotFound, AGAIN_AFTER),
+        ] {
+            let mut log = Log::default();
+            assert!(log.may_begin(None));
+            assert!(!log.may_begin(None), "somebody does");
+            assert!(!log.add(Err(Error::new(kind, "kv.watch")), None));
+            assert!(matches!(log.take(0).unwrap(), Taken::Missed), "readers go on alone");
+            tokio::time::advance(pause - Duration::from_millis(1)).await;
+            assert!(!log.may_begin(None), "{kind:?}");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(log.may_begin(None), "{kind:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_that_the_stream_is_gone_concerns_everybody() {
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::LimitExceeded, ErrorKind::Corrupt] {
+            let mut log = begun();
+            assert!(!log.add(Err(Error::new(kind, "kv.watch")), None));
+            assert!(matches!(log.take(10).unwrap(), Taken::Missed), "{kind:?}");
+        }
         let mut log = begun();
-        assert!(!log.add(refused(), None, "s"));
-        assert_eq!(log.take(10).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert!(!log.add(Err(Error::new(ErrorKind::NotFound, "kv.watch")), None));
+        assert_eq!(log.take(10).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

@@ -154,12 +154,14 @@ async fn more_watch_than_a_stream_has_consumers(release: Release) {
     let store = Store { server, backend };
     let kv = narrow_bucket(&store).await;
     let before = write(&*kv, 100).await;
+    let end = before.last().unwrap().1;
     let begun = (0..FOLLOWERS).map(|n| {
         let watch = Watch::current(scope(n));
         let watch = if n % 3 == 0 { watch.keys_only() } else { watch };
         let watch = match n % 4 {
             0 => watch.start(Start::Now),
             1 => watch.start(Start::After(before[50].1)),
+            2 => watch.start(Start::After(end)),
             _ => watch,
         };
         kv.watch(watch)
@@ -191,10 +193,11 @@ async fn more_watch_than_a_stream_has_consumers(release: Release) {
 
 async fn a_slow_one_of_many_misses_nothing(release: Release) {
     /// More than is kept for those who share.
-    const WRITES: usize = 6000;
+    const WRITES: usize = 10_000;
     let store = Store::start(release).await;
     let kv = narrow_bucket(&store).await;
-    let mut watches = crowd(&*kv, 100).await;
+    let mut watches = crowd(&*kv, 100).await.split_off(96);
+    let others = crowd(&*kv, 90).await;
     eventually_shared(&store).await;
     let mut slow = watches.pop().unwrap();
     let client = store.backend.client();
@@ -212,7 +215,7 @@ async fn a_slow_one_of_many_misses_nothing(release: Release) {
     let revision = put(&*kv, "last", "x").await;
     assert_eq!(next(&mut slow).await.revision(), Some(revision));
     eventually_shared(&store).await;
-    drop((watches, slow));
+    drop((watches, others, slow));
     store.close().await;
 }
 

@@ -91,12 +91,19 @@ async fn a_watch_that_delivered_nothing_replays_nothing_either(release: Release)
     fill(&store, 1000, 8).await;
     let mut new = kv.watch(Watch::default().start(Start::Now));
     let mut other = kv.watch(Watch::current(Scope::One(key("other"))));
-    assert_eq!((caught_up(&mut new).await, caught_up(&mut other).await), (0, 0));
+    let mut behind = kv.watch(Watch::default().start(Start::After(Revision(1000))));
+    let mut ahead = kv.watch(Watch::default().start(Start::After(Revision(1001))));
+    for watch in [&mut new, &mut other, &mut behind, &mut ahead] {
+        assert_eq!(caught_up(watch).await, 0);
+    }
     cut(&store, &proxy).await;
     let revision = put(&*kv, "other", "1").await;
-    assert_eq!(next(&mut new).await.revision(), Some(revision));
-    assert_eq!(next(&mut other).await.revision(), Some(revision));
-    drop((new, other));
+    for watch in [&mut new, &mut other, &mut behind] {
+        assert_eq!(next(watch).await.revision(), Some(revision));
+    }
+    let revision = put(&*kv, "other", "2").await;
+    assert_eq!(next(&mut ahead).await.revision(), Some(revision));
+    drop((new, other, behind, ahead));
     store.close().await;
 }
 

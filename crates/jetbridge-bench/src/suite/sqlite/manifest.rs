@@ -1,14 +1,14 @@
 //! A bucket in which many files came and went.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats_peer::jetstream;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jetbridge::sqlite::store::{Level, Put, Replica};
 use jetbridge::sqlite::{Txid, TxidRange};
-use jetbridge_core::{Clock as _, SystemClock};
-use jetbridge_testkit::NatsServer;
+use jetbridge_core::{Backend as _, BucketKind, BucketName, Clock as _, SystemClock};
+use jetbridge_testkit::{NatsServer, eventually};
 
 use super::replicator::Peer;
 use crate::Outcome;
@@ -22,6 +22,8 @@ const OURS: u64 = 100_000;
 const THEIRS: u64 = 20_000;
 /// Of both, so many at once.
 const AT_ONCE: usize = 64;
+/// How long the marks of deletions may stay.
+const MARKS_GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How often the files are listed.
 const TIMES: usize = 15;
 
@@ -29,8 +31,12 @@ pub(super) async fn run(server: &NatsServer, report: &mut Report) -> Outcome {
     let on = server.release().version();
     let empty = opened(server, "ours-empty").await?;
     churn(server).await?;
+    let marked = opened(server, "ours-used").await?;
+    let name = "opening just after 100,000 files came and went";
+    report.add(Row::alone(name, "ms", on, marked));
+    marks_are_gone(server).await?;
     let used = opened(server, "ours-used").await?;
-    let name = "opening after 100,000 files came and went";
+    let name = "opening when the marks of the last deletions are gone, after 5 s";
     report.add(Row::alone(name, "ms", on, used));
     let row = Row::alone("of it, times that of an empty bucket", "×", on, used / empty);
     report.add(row.target(Target::AtMost(2.0)));
@@ -80,6 +86,18 @@ async fn churn(server: &NatsServer) -> Outcome {
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
+}
+
+/// The marks by which those who watch hear of deletions stay for some seconds.
+async fn marks_are_gone(server: &NatsServer) -> Outcome {
+    let backend = connect(&server.url()).await?;
+    let bucket = BucketName::parse("ours-used")?;
+    eventually("the marks are gone", MARKS_GONE_WITHIN, async || {
+        let info = backend.bucket(BucketKind::Object, &bucket).await.ok()?;
+        (info.messages == 0).then_some(())
+    })
+    .await;
+    Ok(())
 }
 
 /// The same, as Litestream's client does.
