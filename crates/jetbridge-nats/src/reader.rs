@@ -13,6 +13,7 @@
 mod lasts;
 mod share;
 mod spec;
+mod stuck;
 mod tail;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use jetbridge_core::{Backoff, Error, ErrorKind, Result, random};
 use self::lasts::Lasts;
 use self::share::Share;
 pub(crate) use self::spec::{Begin, Event, Follow, ReaderSpec};
+use self::stuck::Stuck;
 use self::tail::Tail;
 pub(crate) use self::tail::Tails;
 use crate::api::{Api, Stored, Which};
@@ -51,12 +53,6 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 const SILENCE_MAX: Duration = Duration::from_secs(7);
 /// How long a consumer outlives a client that vanished.
 const ORPHAN_LIFE: Duration = Duration::from_secs(15);
-/// A connection that ends this often in a row without bringing the next message ends because of it.
-const STUCK_MAX: u32 = 3;
-/// How many messages are looked at for the one that the client cannot read.
-const SUSPECTS_MAX: usize = 256;
-/// What a server writes in JSON for bytes that are no text.
-const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
 /// How often the leader is asked whether an end is one. Who writes all the time may be ahead each
 /// time; what was there at the beginning has then long been read, unless it was overwritten
 /// between any two of the answers, each time before it was delivered.
@@ -74,7 +70,8 @@ pub(crate) fn events(
     follow: Follow,
 ) -> BoxStream<'static, Result<Event>> {
     let share = if follow == Follow::Yes { Share::of(&api, &spec) } else { None };
-    let reader = Some(Reader { share, ..Reader::new(api, spec) });
+    // There may be thousands of them: what is seldom needed is apart, here and in `next`.
+    let reader = Some(Box::new(Reader { share, ..Reader::new(api, spec) }));
     futures_util::stream::unfold(reader, move |reader| async move {
         let mut reader = reader?;
         match reader.next().await {
@@ -118,13 +115,6 @@ struct Reader {
 /// True if what a reader that has begun meets may be over soon: others give up consumers as well.
 fn may_pass(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::LimitExceeded)
-}
-
-/// How often in a row the connection ended behind the same message.
-#[derive(Debug, Default)]
-struct Stuck {
-    at: Option<u64>,
-    times: u32,
 }
 
 /// One consumer on the server, and what comes from it.
@@ -198,7 +188,7 @@ impl Reader {
                 continue;
             }
             let Some(consumer) = self.consumer.as_mut() else {
-                if self.begin().await? == Waiting::Nothing {
+                if Box::pin(self.begin()).await? == Waiting::Nothing {
                     self.is_up_to_date()?;
                 }
                 continue;
@@ -209,7 +199,7 @@ impl Reader {
                     tracing::debug!(stream = %self.spec.stream, why, "a reader begins anew");
                     self.behind_since.get_or_insert(self.heard);
                     self.consumer = None;
-                    self.is_not_stuck().await?;
+                    Box::pin(self.is_not_stuck()).await?;
                 }
                 Heard::Closed => {
                     return Err(not_sent(self.spec.operation, "the connection is closed"));
@@ -217,44 +207,6 @@ impl Reader {
                 Heard::Failed(error) => return Err(error),
             }
         }
-    }
-
-    /// A subject that is no text makes the client end the connection, again and again. Whoever
-    /// reads is told instead of waiting for ever.
-    async fn is_not_stuck(&mut self) -> Result<()> {
-        let times = if self.stuck.at == self.position { self.stuck.times + 1 } else { 1 };
-        self.stuck = Stuck { at: self.position, times };
-        if times < STUCK_MAX {
-            return Ok(());
-        }
-        self.stuck.times = 0;
-        let call = self.api.link().repeatable(self.spec.operation);
-        match self.unreadable(&call).await {
-            Ok(None) => Ok(()),
-            Ok(Some(sequence)) => Err(Error::new(ErrorKind::Corrupt, self.spec.operation)
-                .because("the subject of a message is no text")
-                .with("stream", &self.spec.stream)
-                .with("sequence", sequence)
-                .hint("remove that message, or read on behind it")),
-            Err(error) if may_not_ask(&error) || error.kind() == ErrorKind::Unavailable => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The first of the next messages whose subject is no text.
-    async fn unreadable(&self, call: &Call) -> Result<Option<u64>> {
-        let mut first = self.reached().unwrap_or_default() + 1;
-        for _ in 0..SUSPECTS_MAX {
-            let which = Which { seq: Some(first), next_by_subj: Some(">"), ..Which::default() };
-            match self.api.message(&self.spec.stream, &which, call).await? {
-                None => return Ok(None),
-                Some(suspect) if suspect.subject.contains(NO_TEXT) => {
-                    return Ok(Some(suspect.sequence));
-                }
-                Some(suspect) => first = suspect.sequence + 1,
-            }
-        }
-        Ok(None)
     }
 
     /// Makes a consumer. The first one fails as any request does; a later one is tried until it
@@ -433,7 +385,7 @@ impl Reader {
         self.heard = Instant::now();
         let Some(consumer) = self.consumer.as_mut() else { return Ok(()) };
         if message.status.is_some() {
-            return self.take_status(message).await;
+            return Box::pin(self.take_status(message)).await;
         }
         let Some(place) = message.reply.as_deref().and_then(Delivered::parse) else {
             return Ok(());
@@ -461,7 +413,9 @@ impl Reader {
             }));
         }
         if place.pending == 0 && certain {
-            self.ask_for_end().await?;
+            if !self.caught_up {
+                Box::pin(self.ask_for_end()).await?;
+            }
             return self.is_up_to_date();
         }
         if place.pending == 0 {
@@ -521,7 +475,7 @@ impl Reader {
     /// Nothing is left, says the consumer. A server takes off at once what an overwriting removes,
     /// and adds what took its place a little later: what is left may be a key's only message.
     async fn ask_for_end(&mut self) -> Result<()> {
-        let is_there = !self.caught_up && self.target <= self.reached();
+        let is_there = self.target <= self.reached();
         if self.spec.asks_for_end && is_there && self.looks < LOOKS_MAX {
             self.looks += 1;
             let call = self.api.link().repeatable(self.spec.operation);

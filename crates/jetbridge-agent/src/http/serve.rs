@@ -81,7 +81,14 @@ async fn handle(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, sto
         tracing::debug!(%error, "a connection has ended at once");
         return;
     }
-    let Some(tls) = tls else { return speak(stream, router, stopping).await };
+    match tls {
+        None => speak(stream, router, stopping).await,
+        // Apart, so that connections without encryption are as small as they can be.
+        Some(tls) => Box::pin(encrypted(stream, tls, router, stopping)).await,
+    }
+}
+
+async fn encrypted(stream: TcpStream, tls: TlsAcceptor, router: Router, stopping: Tasks) {
     let agreed = tokio::select! {
         // Nothing was asked yet that would have to be answered.
         () = stopping.stopping() => return,
