@@ -31,10 +31,6 @@ use crate::state::Taken;
 use crate::stock::Shelf;
 use crate::turns::Turns;
 
-/// Most calls that one write serves: the caller at the end of it waits for all of them to be
-/// computed, which takes well under a millisecond.
-const BATCH_MAX: usize = 1_024;
-
 /// Between two attempts at a store that does not answer, at first.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 /// How many attempts fall at least into the time that a caller waits: whoever comes when the

@@ -11,6 +11,10 @@ use crate::message::Request;
 use crate::place::{Place, Seen};
 use crate::state::{Ask, State, Taken, Verdict};
 
+/// Most calls that one write serves: the caller at the end of it waits for all of them to be
+/// computed, which takes well under a millisecond.
+const BATCH_MAX: usize = 1_024;
+
 /// What becomes of one request.
 #[derive(Debug)]
 pub(crate) enum Fate {
@@ -80,10 +84,19 @@ pub(crate) fn plan<'a>(
         full: false,
         lacks_slots: false,
     };
-    let fates: Vec<Fate> = requests.map(|request| planner.decide(&mut state, request)).collect();
+    let (mut fates, mut granted) = (Vec::new(), 0);
+    for request in requests {
+        // Whoever waits or is denied costs next to nothing, and must hear of it.
+        if granted == BATCH_MAX {
+            break;
+        }
+        let fate = planner.decide(&mut state, request);
+        granted += usize::from(matches!(fate, Fate::Granted { .. }));
+        fates.push(fate);
+    }
     let (slots, lacks_slots) = (planner.slots, planner.lacks_slots);
     let due = holding.renew_at().is_some_and(|at| now.instant >= at);
-    changed |= fates.iter().any(|fate| matches!(fate, Fate::Granted { .. }));
+    changed |= granted > 0;
     let write = changed || due || holding.dirty;
     let next_end = state.held.next_end(&holding.id).map(|at| now.when(at));
     Plan { state, fates, ahead: Vec::new(), slots, next_end, write, lacks_slots, owed: refunds }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jetbridge_core::{Outcome, Result, Revision};
 use tokio::time::Instant;
 
-use super::{Actor, BATCH_MAX, Done};
+use super::{Actor, Done};
 use crate::clock::Moment;
 use crate::place::Seen;
 use crate::plan::{Plan, plan};
@@ -124,7 +124,7 @@ impl Actor {
         self.holding.check(seen.state.held.has(&self.holding.id), now.instant);
         let refunds = self.refunds.iter().map(|(taken, _)| *taken);
         let refunds = refunds.chain(self.owed.iter().copied()).collect();
-        let requests = self.waiting.iter().take(BATCH_MAX);
+        let requests = self.waiting.iter();
         plan(&self.place, &self.holding, (seen, now), refunds, requests)
     }
 

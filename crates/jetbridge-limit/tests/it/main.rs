@@ -28,6 +28,7 @@ macro_rules! row {
                 a_fleet_of_waiters_keeps_the_rate, a_log_holds_over_a_fleet,
                 a_cancelled_waiter_leaves_its_slot, a_peek_takes_nothing);
             row!(@cases $row, slots: slots_hold_over_a_fleet, whoever_waits_for_a_slot_gets_one,
+                a_crowd_that_waits_keeps_nobody_from_an_answer,
                 a_slot_that_comes_back_wakes_another_process,
                 the_slots_of_a_dead_process_come_back, a_denial_of_either_charges_neither,
                 cancelled_calls_leave_no_slot);

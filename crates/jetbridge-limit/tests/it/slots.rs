@@ -1,9 +1,10 @@
 //! Calls under way, over several processes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, poll_immediate};
 use jetbridge_core::{Backend, ErrorKind, MemoryBackend};
 use jetbridge_limit::{Limiter, LimiterOpts, OnError, Policy};
 use jetbridge_nats::{ConnectOptions, NatsBackend};
@@ -49,6 +50,25 @@ pub(crate) async fn whoever_waits_for_a_slot_gets_one(fleet: &Fleet) {
     let calls = limiters.iter().flat_map(|limiter| (0..CALLERS).map(|_| call(limiter)));
     timeout(SOON, join_all(calls)).await.unwrap();
     assert_eq!(limiters[0].peek().await.unwrap().remaining, 2);
+}
+
+/// More callers wait than one write serves: whoever asks behind them is answered, and the store is
+/// not asked over and over.
+pub(crate) async fn a_crowd_that_waits_keeps_nobody_from_an_answer(fleet: &Fleet) {
+    const CROWD: usize = 1_100;
+    let limiter = &fleet.limiters(Policy::concurrent(1).unwrap())[0];
+    let held = limiter.acquire().await.unwrap();
+    let call = async || drop(limiter.acquire().await.unwrap());
+    let mut crowd = pin!(join_all((0..CROWD).map(|_| call())));
+    assert!(poll_immediate(&mut crowd).await.is_none());
+    for _ in 0..3 {
+        let denied = timeout(SOON, limiter.try_acquire()).await.expect("an answer").unwrap();
+        assert!(!denied.allowed, "{denied:?}");
+    }
+    let asked = limiter.metrics().store_requests;
+    assert!(asked <= 20, "{asked} requests");
+    drop(held);
+    timeout(SOON, crowd).await.expect("everybody gets a slot");
 }
 
 pub(crate) async fn a_slot_that_comes_back_wakes_another_process(fleet: &Fleet) {

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jetbridge::sqlite::store::{Level, Put, Replica};
 use jetbridge::sqlite::{Txid, TxidRange};
 use jetbridge_core::{Backend as _, BucketKind, BucketName, Clock as _, SystemClock};
-use jetbridge_testkit::{NatsServer, eventually};
+use jetbridge_testkit::NatsServer;
 
 use super::replicator::Peer;
 use crate::Outcome;
@@ -24,6 +24,8 @@ const THEIRS: u64 = 20_000;
 const AT_ONCE: usize = 64;
 /// How long the marks of deletions may stay.
 const MARKS_GONE_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at whether they are gone.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often the files are listed.
 const TIMES: usize = 15;
 
@@ -92,11 +94,13 @@ async fn churn(server: &NatsServer) -> Outcome {
 async fn marks_are_gone(server: &NatsServer) -> Outcome {
     let backend = connect(&server.url()).await?;
     let bucket = BucketName::parse("ours-used")?;
-    eventually("the marks are gone", MARKS_GONE_WITHIN, async || {
-        let info = backend.bucket(BucketKind::Object, &bucket).await.ok()?;
-        (info.messages == 0).then_some(())
-    })
-    .await;
+    let begun = Instant::now();
+    while backend.bucket(BucketKind::Object, &bucket).await?.messages > 0 {
+        if begun.elapsed() > MARKS_GONE_WITHIN {
+            return Err("marks of deletions stay".into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
     Ok(())
 }
 
