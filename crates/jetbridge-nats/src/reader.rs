@@ -17,7 +17,9 @@ mod stuck;
 mod tail;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode};
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use jetbridge_core::{Backoff, Error, ErrorKind, Result, random};
@@ -57,6 +60,8 @@ const ORPHAN_LIFE: Duration = Duration::from_secs(15);
 /// time; what was there at the beginning has then long been read, unless it was overwritten
 /// between any two of the answers, each time before it was delivered.
 const LOOKS_MAX: u32 = 64;
+/// How long a reader that has begun waits for a consumer where a stream has all that it may.
+const FULL_MAX: Duration = Duration::from_secs(60);
 /// How many times as much the next consumer delivers where one has delivered what it may.
 const WINDOW_GROWTH: u32 = 4;
 /// Sequences are counted in 63 bits.
@@ -112,11 +117,6 @@ struct Reader {
     leads: Option<Arc<Tail>>,
 }
 
-/// True if what a reader that has begun meets may be over soon: others give up consumers as well.
-fn may_pass(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::LimitExceeded)
-}
-
 /// One consumer on the server, and what comes from it.
 #[derive(Debug)]
 struct Consumer {
@@ -149,6 +149,8 @@ enum Waiting {
 /// What happens next to a consumer.
 enum Heard {
     Message(Message),
+    /// Nothing is there to be heard, which was asked for.
+    Nothing,
     /// It is of no more use: make another.
     Broken(&'static str),
     Closed,
@@ -187,13 +189,15 @@ impl Reader {
                 self.take_shared().await?;
                 continue;
             }
+            let would_come = self.would_come();
             let Some(consumer) = self.consumer.as_mut() else {
                 if Box::pin(self.begin()).await? == Waiting::Nothing {
                     self.is_up_to_date()?;
                 }
                 continue;
             };
-            match consumer.hear(&mut self.state, self.spec.operation).await {
+            match consumer.hear(&mut self.state, self.spec.operation, would_come).await {
+                Heard::Nothing => self.tries_to_come(),
                 Heard::Message(message) => self.take(message).await?,
                 Heard::Broken(why) => {
                     tracing::debug!(stream = %self.spec.stream, why, "a reader begins anew");
@@ -212,7 +216,7 @@ impl Reader {
     /// Makes a consumer. The first one fails as any request does; a later one is tried until it
     /// works, the connection is closed, or the stream is gone.
     async fn begin(&mut self) -> Result<Waiting> {
-        let mut backoff = Backoff::outage();
+        let (mut backoff, since) = (Backoff::outage(), Instant::now());
         loop {
             let turn = self.turn().await;
             if !self.begun {
@@ -225,10 +229,11 @@ impl Reader {
                     self.begun = true;
                     return Ok(waiting);
                 }
-                Err(error) if self.begun && may_pass(&error) => {
+                Err(error) if self.begun && self.may_pass(&error, since.elapsed()) => {
                     if self.state.borrow().phase == Phase::Closed {
                         return Err(error);
                     }
+                    self.is_not_too_far_behind()?;
                     backoff.wait().await;
                 }
                 Err(error) => return Err(error.with("stream", &self.spec.stream)),
@@ -236,9 +241,20 @@ impl Reader {
         }
     }
 
+    /// True if what a reader meets that has begun may be over soon. That of a stream's consumers
+    /// none is free is so where its readers come to share one.
+    fn may_pass(&self, error: &Error, since: Duration) -> bool {
+        match error.kind() {
+            ErrorKind::Unavailable => true,
+            ErrorKind::LimitExceeded => self.share.is_some() && since < FULL_MAX,
+            _ => false,
+        }
+    }
+
     async fn make_consumer(&mut self, turn: Option<Turn>, call: &Call) -> Result<Waiting> {
         let epoch = self.api.link().online(call.operation, call.deadline).await?;
-        if self.begun {
+        // A tail is that of one stream from its beginning on.
+        if self.begun || self.leads.is_some() {
             self.check_still_the_same(call).await?;
         }
         let name = random::name();
@@ -246,7 +262,8 @@ impl Reader {
         let feed = self.api.link().subscribe_unconfirmed(&deliver, None, call).await?;
         let registered = Registered::new(&self.api, &self.spec.stream, &name).in_turn(turn);
         let config = self.config(&name, deliver);
-        let joint = self.share.as_ref().and_then(Share::reached);
+        let created = self.spec.created.as_ref();
+        let joint = self.share.as_ref().and_then(|share| share.reached(created));
         let sent = Instant::now();
         let info = match self.api.create_consumer(&self.spec.stream, &config, call).await? {
             Ok(info) => info,
@@ -527,8 +544,13 @@ impl Reader {
 }
 
 impl Consumer {
-    /// The next word from it.
-    async fn hear(&mut self, state: &mut watch::Receiver<State>, operation: &'static str) -> Heard {
+    /// The next word from it; `or_nothing` asks for that only which is there already.
+    async fn hear(
+        &mut self,
+        state: &mut watch::Receiver<State>,
+        operation: &'static str,
+        or_nothing: bool,
+    ) -> Heard {
         let flow = async {
             match &mut self.flow {
                 Some(pending) => pending.denied().await,
@@ -543,6 +565,10 @@ impl Consumer {
                 _ => Heard::Closed,
             }
         };
+        // A task that has used up its turn is told that nothing is there though something may be; it
+        // is woken at once.
+        let nothing =
+            poll_fn(|_| if has_budget_remaining() { Poll::Ready(()) } else { Poll::Pending });
         tokio::select! {
             biased;
             denial = flow => Heard::Failed(denied(operation, &denial)),
@@ -553,6 +579,7 @@ impl Consumer {
                 Err(_elapsed) => Heard::Broken("heartbeats stay away"),
             },
             heard = lost => heard,
+            () = nothing, if or_nothing => Heard::Nothing,
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Share {
     headers_only: bool,
     /// How often in a row it was too late.
     tries: u32,
+    /// Whether what came last came from the tail.
+    is_with_it: bool,
 }
 
 impl Share {
@@ -48,12 +50,13 @@ impl Share {
         let wanted = spec.filters.iter().map(|filter| Pattern::parse(filter.as_str()));
         let wanted = wanted.collect::<Result<Vec<_>>>().ok()?;
         let member = api.link().tails().join(api, spec)?;
-        Some(Self { member, wanted, headers_only: spec.headers_only, tries: 0 })
+        Some(Self { member, wanted, headers_only: spec.headers_only, tries: 0, is_with_it: false })
     }
 
-    /// Up to where the tail has everything; `None` while there is none.
-    pub(super) fn reached(&self) -> Option<u64> {
-        self.member.reached()
+    /// Up to where the tail of the stream that was made then has everything; `None` while there is
+    /// none.
+    pub(super) fn reached(&self, created: Option<&String>) -> Option<u64> {
+        self.member.reached(created)
     }
 
     fn is_wanted(&self, stored: &Stored) -> bool {
@@ -84,12 +87,9 @@ impl Reader {
             let info = self.api.stream(&self.spec.stream, &call).await;
             self.spec.created = info.ok().flatten().map(|info| info.created);
         }
+        // Where nobody says which stream it is, the tail may be of one that was there before.
+        self.spec.created.as_ref()?;
         let share = self.share.as_mut()?;
-        if !share.member.is_of_this_stream(&self.spec) {
-            // One of the same name was there before, or may have been.
-            self.share = None;
-            return None;
-        }
         let closed = self.state.wait_for(|state| state.phase == Phase::Closed);
         tokio::select! {
             biased;
@@ -116,19 +116,39 @@ impl Reader {
         }
         let joint = own.and_then(|own| own.joint).filter(|_| has_all);
         let from = self.position.max(joint);
-        if share.member.has_all_behind(from.unwrap_or_default()) {
-            (self.position, self.consumer, share.tries) = (from, None, 0);
+        if share.member.has_all_behind(from.unwrap_or_default(), self.spec.created.as_ref()) {
+            (self.position, self.consumer) = (from, None);
+            (share.tries, share.is_with_it) = (0, true);
             return true;
         }
-        let Some(own) = &mut self.consumer else { return false };
-        if joint.is_some() && share.tries < TRIES_MAX {
-            // The tail has let go of what was written while this one caught up.
-            share.tries += 1;
-            (self.consumer, self.behind_since) = (None, Some(self.heard));
-        } else {
-            own.registered.gives_up_its_turn();
+        // Without a consumer it was with the tail, which says why it is not any more.
+        self.consumer.is_none() && share.is_with_it
+    }
+
+    /// True if another consumer would let it come to the tail: this one was made before there was
+    /// one, or the tail has let go of what was written while it caught up.
+    pub(super) fn would_come(&mut self) -> bool {
+        let Some((share, own)) = self.share.as_mut().zip(self.consumer.as_mut()) else {
+            return false;
+        };
+        if !self.caught_up || self.behind_since.is_some() || own.pending > 0 {
+            return false;
         }
+        let is_on = share.reached(self.spec.created.as_ref()).is_some();
+        if is_on && share.tries < TRIES_MAX && share.member.is_crowded() {
+            return true;
+        }
+        own.registered.gives_up_its_turn();
         false
+    }
+
+    /// Gives up its consumer, of which nothing is left to hear, for another.
+    pub(super) fn tries_to_come(&mut self) {
+        if let Some(share) = &mut self.share {
+            share.tries += 1;
+        }
+        self.behind_since.get_or_insert(self.heard);
+        self.consumer = None;
     }
 
     /// Takes what the tail has, or waits for it.
@@ -136,12 +156,15 @@ impl Reader {
         let look_after = self.spec.away_max.map_or(LOOK_AFTER, |max| max / 2);
         let Some(share) = &mut self.share else { return Ok(()) };
         let position = self.position.unwrap_or_default();
-        match share.member.take(position)? {
+        match share.member.take(position, self.spec.created.as_ref())? {
             Taken::Messages(messages) => {
                 self.position = messages.last().map(|last| last.sequence).or(self.position);
                 self.ready.extend(messages.iter().filter_map(|stored| share.event(stored)));
             }
-            Taken::Missed => self.behind_since = Some(self.heard),
+            Taken::Missed => {
+                share.is_with_it = false;
+                self.behind_since = Some(self.heard);
+            }
             Taken::Nothing(heard) => {
                 self.heard = heard;
                 let closed = self.state.wait_for(|state| state.phase == Phase::Closed);

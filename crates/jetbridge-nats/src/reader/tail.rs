@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use jetbridge_core::{Error, ErrorKind, Result};
 
@@ -39,6 +39,8 @@ const TAKEN_MAX: usize = 64;
 const BROUGHT_MAX: usize = 256;
 /// After a tail has failed, the next is tried by who comes this much later,
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// at most so often while one reader waits for it;
+const ATTEMPTS_MAX: u32 = 3;
 /// or, where it was not allowed, this much: until then readers go on alone.
 const DENIED_FOR: Duration = Duration::from_secs(600);
 
@@ -95,6 +97,15 @@ pub(super) enum Taken {
     Nothing(Instant),
     /// Some of what lies behind its position may not be kept any more.
     Missed,
+}
+
+/// Whether a tail has begun.
+#[derive(Debug)]
+enum Begun {
+    Yes,
+    No,
+    /// It failed, and is tried again then.
+    Later(Instant),
 }
 
 /// One who follows the stream.
@@ -181,6 +192,7 @@ impl Tail {
                         // All of what came meanwhile is told at once: many may be waiting.
                         let mut brought = vec![first];
                         while brought.len() < BROUGHT_MAX
+                            && brought.last().is_some_and(|(event, _)| event.is_ok())
                             && let Some(Some(next)) = events.next().now_or_never()
                         {
                             brought.push(next);
@@ -273,15 +285,20 @@ impl Log {
         }
     }
 
-    fn has_all_behind(&self, position: u64) -> bool {
-        matches!(self.phase, Phase::On) && self.from <= position
+    /// Whether it reads the stream that was made then.
+    fn is_on(&self, created: Option<&String>) -> bool {
+        matches!(self.phase, Phase::On) && created.is_some() && self.created.as_ref() == created
     }
 
-    fn take(&self, position: u64) -> Result<Taken> {
+    fn has_all_behind(&self, position: u64, created: Option<&String>) -> bool {
+        self.is_on(created) && self.from <= position
+    }
+
+    fn take(&self, position: u64, created: Option<&String>) -> Result<Taken> {
         if let Phase::Over(error) = &self.phase {
             return Err(error.clone());
         }
-        if !self.has_all_behind(position) {
+        if !self.has_all_behind(position, created) {
             return Ok(Taken::Missed);
         }
         let first = self.kept.partition_point(|stored| stored.sequence <= position);
@@ -301,23 +318,24 @@ fn size(stored: &Stored) -> usize {
 }
 
 impl Member {
-    /// Up to where the tail has everything; `None` while there is none.
-    pub(super) fn reached(&self) -> Option<u64> {
+    /// Up to where the tail of the stream that was made then has everything; `None` while there is
+    /// none.
+    pub(super) fn reached(&self, created: Option<&String>) -> Option<u64> {
         let log = self.tail.lock();
-        matches!(log.phase, Phase::On).then_some(log.to)
+        log.is_on(created).then_some(log.to)
     }
 
-    pub(super) fn has_all_behind(&self, position: u64) -> bool {
-        self.tail.lock().has_all_behind(position)
+    pub(super) fn has_all_behind(&self, position: u64, created: Option<&String>) -> bool {
+        self.tail.lock().has_all_behind(position, created)
     }
 
-    /// What lies behind `position`; fails as the tail has failed.
-    pub(super) fn take(&mut self, position: u64) -> Result<Taken> {
+    /// What lies behind `position` in the stream that was made then; fails as the tail has failed.
+    pub(super) fn take(&mut self, position: u64, created: Option<&String>) -> Result<Taken> {
         // What comes from here on is news.
         if let Some(news) = &mut self.news {
             news.mark_unchanged();
         }
-        self.tail.lock().take(position)
+        self.tail.lock().take(position, created)
     }
 
     /// Resolves when there may be more to take than there was.
@@ -334,30 +352,38 @@ impl Member {
         self.tail.news.receiver_count() > ALONE_MAX
     }
 
-    /// True if the tail, where there is one, is surely of the stream that `spec` means.
-    pub(super) fn is_of_this_stream(&self, spec: &ReaderSpec) -> bool {
-        let log = self.tail.lock();
-        let is_there = matches!(log.phase, Phase::Beginning | Phase::On);
-        spec.created.is_some() && (!is_there || log.created == spec.created)
-    }
-
-    /// Waits for the turn to have a consumer beside all the others; `None` where there is no tail
-    /// to come to. Begins it if that is due; one that is about to begin is waited for.
-    pub(super) async fn turn(&mut self, spec: &ReaderSpec) -> Option<Turn> {
-        if self.tail.lock().may_begin(spec.created.as_ref()) {
-            let running = Arc::clone(&self.tail).run(self.api.clone(), spec.clone());
-            self.api.link().tasks().spawn_until_stop(running);
-        }
+    /// Waits until the tail has begun, or it is known that it does not now.
+    async fn begun(&mut self) -> Begun {
         loop {
             if let Some(news) = &mut self.news {
                 news.mark_unchanged();
             }
             match self.tail.lock().phase {
                 Phase::Beginning => {}
-                Phase::On => break,
-                Phase::Off | Phase::Refused(_) | Phase::Over(_) => return None,
+                Phase::On => return Begun::Yes,
+                Phase::Refused(until) if until <= Instant::now() + AGAIN_AFTER => {
+                    return Begun::Later(until);
+                }
+                Phase::Off | Phase::Refused(_) | Phase::Over(_) => return Begun::No,
             }
             self.news().await;
+        }
+    }
+
+    /// Waits for the turn to have a consumer beside all the others; `None` where there is no tail
+    /// to come to. Begins it if that is due; one that is about to begin is waited for.
+    pub(super) async fn turn(&mut self, spec: &ReaderSpec) -> Option<Turn> {
+        for _attempt in 0..ATTEMPTS_MAX {
+            if self.tail.lock().may_begin(spec.created.as_ref()) {
+                let running = Arc::clone(&self.tail).run(self.api.clone(), spec.clone());
+                self.api.link().tasks().spawn_until_stop(running);
+            }
+            match self.begun().await {
+                Begun::Yes => break,
+                Begun::No => return None,
+                // It needs a consumer as well; whoever waits leaves it one.
+                Begun::Later(at) => sleep_until(at).await,
+            }
         }
         let permit = Arc::clone(&self.tail.turns).acquire_owned().await.ok()?;
         let (turn, over) = oneshot::channel();
@@ -402,10 +428,19 @@ mod tests {
         }
     }
 
+    fn made() -> String {
+        "then".to_owned()
+    }
+
+    /// What is taken by a reader of the same stream.
+    fn take(log: &Log, position: u64) -> Result<Taken> {
+        log.take(position, Some(&made()))
+    }
+
     /// A log that has begun at 10.
     fn begun() -> Log {
         let mut log = Log::default();
-        assert!(log.may_begin(None));
+        assert!(log.may_begin(Some(&made())));
         assert!(log.add(Ok(Event::CaughtUp), Some(10)));
         log
     }
@@ -415,7 +450,7 @@ mod tests {
     }
 
     fn taken(log: &Log, position: u64) -> Vec<u64> {
-        match log.take(position).unwrap() {
+        match take(log, position).unwrap() {
             Taken::Messages(messages) => messages.iter().map(|it| it.sequence).collect(),
             other => panic!("{other:?}"),
         }
@@ -424,25 +459,29 @@ mod tests {
     #[test]
     fn what_lies_behind_a_position_is_taken_and_what_may_be_lacking_is_missed() {
         let mut log = begun();
-        assert!(matches!(log.take(10).unwrap(), Taken::Nothing(_)));
-        assert!(matches!(log.take(9).unwrap(), Taken::Missed), "10 was there before");
+        assert!(matches!(take(&log, 10).unwrap(), Taken::Nothing(_)));
+        assert!(matches!(take(&log, 9).unwrap(), Taken::Missed), "10 was there before");
         for sequence in [12, 13, 17] {
             bring(&mut log, sequence, 1);
         }
         assert_eq!(taken(&log, 10), [12, 13, 17]);
         assert_eq!(taken(&log, 13), [17]);
-        assert!(matches!(log.take(17).unwrap(), Taken::Nothing(_)));
-        assert!(matches!(log.take(20).unwrap(), Taken::Nothing(_)), "a reader may be ahead");
+        assert!(matches!(take(&log, 17).unwrap(), Taken::Nothing(_)));
+        assert!(matches!(take(&log, 20).unwrap(), Taken::Nothing(_)), "a reader may be ahead");
+        for other in [None, Some(&"before".to_owned())] {
+            assert!(matches!(log.take(10, other).unwrap(), Taken::Missed), "another stream");
+            assert!(!log.is_on(other));
+        }
     }
 
     #[test]
     fn a_message_that_comes_first_says_where_it_began() {
         let mut log = Log::default();
-        assert!(log.may_begin(None));
+        assert!(log.may_begin(Some(&made())));
         bring(&mut log, 8, 1);
         assert!(log.add(Ok(Event::CaughtUp), Some(8)));
         assert_eq!(taken(&log, 7), [8]);
-        assert!(matches!(log.take(6).unwrap(), Taken::Missed));
+        assert!(matches!(take(&log, 6).unwrap(), Taken::Missed));
     }
 
     #[test]
@@ -452,7 +491,7 @@ mod tests {
             bring(&mut log, sequence, 1);
         }
         assert_eq!(log.kept.len(), KEPT_MAX);
-        assert!(matches!(log.take(14).unwrap(), Taken::Missed));
+        assert!(matches!(take(&log, 14).unwrap(), Taken::Missed));
         assert_eq!(taken(&log, 15)[0], 16);
         bring(&mut log, 9000, KEPT_BYTES_MAX + 1);
         assert_eq!(taken(&log, 8999), [9000]);
@@ -473,7 +512,7 @@ mod tests {
             assert!(log.may_begin(None));
             assert!(!log.may_begin(None), "somebody does");
             assert!(!log.add(Err(Error::new(kind, "kv.watch")), None));
-            assert!(matches!(log.take(0).unwrap(), Taken::Missed), "readers go on alone");
+            assert!(matches!(take(&log, 0).unwrap(), Taken::Missed), "readers go on alone");
             tokio::time::advance(pause - Duration::from_millis(1)).await;
             assert!(!log.may_begin(None), "{kind:?}");
             tokio::time::advance(Duration::from_millis(1)).await;
@@ -486,10 +525,10 @@ mod tests {
         for kind in [ErrorKind::PermissionDenied, ErrorKind::LimitExceeded, ErrorKind::Corrupt] {
             let mut log = begun();
             assert!(!log.add(Err(Error::new(kind, "kv.watch")), None));
-            assert!(matches!(log.take(10).unwrap(), Taken::Missed), "{kind:?}");
+            assert!(matches!(take(&log, 10).unwrap(), Taken::Missed), "{kind:?}");
         }
         let mut log = begun();
         assert!(!log.add(Err(Error::new(ErrorKind::NotFound, "kv.watch")), None));
-        assert_eq!(log.take(10).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(take(&log, 10).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

@@ -27,6 +27,7 @@ jetbridge_testkit::on_every_server!(
     what_expires_is_told_once_to_each_of_many,
     many_go_on_over_an_outage_of_their_server,
     many_are_told_that_their_bucket_is_gone,
+    who_comes_to_a_bucket_made_anew_is_not_told_of_the_one_before,
     who_may_read_a_part_only_reads_it_alone,
     more_follow_a_stream_than_it_has_consumers,
     more_watch_objects_than_there_are_consumers,
@@ -281,6 +282,32 @@ async fn many_are_told_that_their_bucket_is_gone(release: Release) {
     store.close().await;
 }
 
+async fn who_comes_to_a_bucket_made_anew_is_not_told_of_the_one_before(release: Release) {
+    let store = Store::start(release).await;
+    let kv = narrow_bucket(&store).await;
+    write(&*kv, 100).await;
+    let mut watches = crowd(&*kv, 100).await;
+    eventually_shared(&store).await;
+    let deleted = store.ask("$JS.API.STREAM.DELETE.KV_b", serde_json::Value::Null).await;
+    assert_eq!(deleted["success"], true, "{deleted}");
+    // Nobody knows it yet.
+    let kv = narrow_bucket(&store).await;
+    let mut after = crowd(&*kv, 20).await;
+    for n in 1..=110 {
+        put(&*kv, "k", "x").await;
+        for watch in &mut after {
+            assert_eq!(next(watch).await.revision(), Some(Revision(n)));
+        }
+    }
+    join_all(watches.iter_mut().map(|watch| async {
+        let told = timeout(SOON, watch.next()).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::NotFound, "{told:?}");
+    }))
+    .await;
+    drop((watches, after));
+    store.close().await;
+}
+
 async fn who_may_read_a_part_only_reads_it_alone(release: Release) {
     let users = r#"accounts { A { jetstream: enabled, users: [
         { user: admin, password: secret },
@@ -392,5 +419,47 @@ async fn more_watch_objects_than_there_are_consumers(release: Release) {
         }
     }
     drop(watches);
+    store.close().await;
+}
+
+/// Many whose connection was gone for longer than deletions are remembered are told so, as one
+/// alone is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_were_away_too_long_end() {
+    let server = NatsServer::start(Release::Newest, ServerOptions::default()).await;
+    let proxy = Proxy::start(server.address()).await;
+    let backend = connect_to(&proxy.url()).await;
+    let store = Store { server, backend };
+    let made = store
+        .ask(
+            "$JS.API.STREAM.CREATE.KV_b",
+            json!({
+                "name": "KV_b", "subjects": ["$KV.b.>"], "max_msgs_per_subject": 1,
+                "allow_direct": true, "allow_rollup_hdrs": true, "num_replicas": 1,
+                "allow_msg_ttl": true, "subject_delete_marker_ttl": 1_000_000_000,
+            }),
+        )
+        .await;
+    assert!(made["error"].is_null(), "{made}");
+    let kv = store.backend.kv(&bucket(), Open::existing()).await.unwrap();
+    put(&*kv, "a", "1").await;
+    let mut watches = crowd(&*kv, 100).await;
+    proxy.refuse();
+    proxy.reset();
+    let peer = connect(&store.server).await;
+    let theirs = peer.kv(kv.bucket(), Open::existing()).await.unwrap();
+    theirs.delete(&key("a"), DeleteOpts::new()).await.unwrap();
+    eventually("the deletion is forgotten", SOON, async || {
+        let info = crate::store::ask(&peer, "$JS.API.STREAM.INFO.KV_b", serde_json::Value::Null);
+        (info.await["state"]["messages"] == 0).then_some(())
+    })
+    .await;
+    proxy.accept();
+    join_all(watches.iter_mut().map(|watch| async {
+        let told = timeout(SOON, watch.next()).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::Unavailable, "{told:?}");
+    }))
+    .await;
+    assert!(peer.close(GRACE).await.is_clean());
     store.close().await;
 }
