@@ -327,7 +327,8 @@ impl Upkeep {
             return Ok(());
         }
         let plan = reach(&manifest, Target::Latest);
-        if plan.bytes() > decide::MERGE_BYTES_MAX {
+        // Where nothing leads to the newest state, only the database can make one.
+        if plan.files.is_empty() || plan.bytes() > decide::MERGE_BYTES_MAX {
             self.ask();
             return Ok(());
         }

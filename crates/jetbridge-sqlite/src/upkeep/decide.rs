@@ -97,9 +97,10 @@ pub(super) fn snapshot_due(manifest: &Manifest, now: SystemTime, every: Duration
     let captured = manifest.last_of(Level::CAPTURED).unwrap_or_default();
     // The file without pages behind a base is no news.
     let known = newest.map(|it| if it.base { it.end.next() } else { it.end });
-    let news = known.is_none_or(|known| known < captured);
+    // Without either a base is on its way, in parts: what is not captured is no news.
+    let news = known.unwrap_or_default() < captured;
     let age = newest.and_then(|state| now.duration_since(state.time).ok());
-    news && !manifest.is_empty() && (newest.is_none() || age.is_some_and(|age| age >= every))
+    news && (newest.is_none() || age.is_some_and(|age| age >= every))
 }
 
 /// Snapshots and bases older than `retention`, but for the newest of both, and every file that

@@ -142,6 +142,17 @@ fn a_newer_base_supersedes_an_older_one_and_what_lies_between() {
 }
 
 #[test]
+fn a_base_that_is_on_its_way_makes_no_snapshot_due() {
+    let hour = Duration::from_secs(3600);
+    let mut files = Manifest::default();
+    based(&mut files, (1, 3), 0);
+    assert!(files.remove(Level::BASE, TxidRange::one(Txid(3)).unwrap()).is_some());
+    assert!(!snapshot_due(&files, time(9999), hour));
+    files.insert(manifest(&[(0, 4, 4, 0)]).files().next().unwrap().clone());
+    assert!(snapshot_due(&files, time(9999), hour), "it was never finished");
+}
+
+#[test]
 fn an_idle_database_is_given_no_new_base() {
     let hour = Duration::from_secs(3600);
     let mut files = manifest(&[(0, 4, 4, 0)]);

@@ -20,6 +20,8 @@ pub(super) const MEDIUM: Size = Size { bytes: 308_000_000, name: "308 MB" };
 pub(super) const LARGE: Size = Size { bytes: 1_850_000_000, name: "1.85 GB" };
 /// How long a first backup may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How often a database is restored into memory.
+const RESTORES: usize = 3;
 /// How long the replicator is looked at behind its first backup: a fifth of the five minutes.
 const BEHIND: Duration = Duration::from_secs(60);
 /// Where what is written need not reach a disk: the yardstick of restoring alone.
@@ -111,8 +113,12 @@ impl Large<'_> {
         let memory = Path::new(IN_MEMORY);
         let mut alone = Vec::new();
         for peer in Peer::BOTH {
-            let seconds = self.restored(peer, memory).await?;
-            alone.push(Series { name: peer.name(), figures: vec![self.rate(seconds)] });
+            // The first one is given memory that this machine has not used before.
+            let mut rates = Vec::new();
+            for _ in 0..RESTORES {
+                rates.push(self.rate(self.restored(peer, memory).await?));
+            }
+            alone.push(Series { name: peer.name(), figures: rates });
         }
         let name = format!("restore of {}, to the last page (in memory)", self.size);
         let row = Row::new(&name, "MB/s", self.on(), alone).target(Target::AtLeast(400.0));
