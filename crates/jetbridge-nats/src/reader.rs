@@ -93,7 +93,9 @@ struct Reader {
     api: Api,
     spec: ReaderSpec,
     state: watch::Receiver<State>,
-    consumer: Option<Consumer>,
+    consumer: Option<Box<Consumer>>,
+    /// The one before, while another is made that is to take its place.
+    spare: Option<Box<Consumer>>,
     /// The sequence behind which the next consumer begins; `None` as long as that is where the
     /// specification says.
     position: Option<u64>,
@@ -164,6 +166,7 @@ impl Reader {
             api,
             spec,
             consumer: None,
+            spare: None,
             position: None,
             caught_up: false,
             target: None,
@@ -219,15 +222,22 @@ impl Reader {
         let (mut backoff, since) = (Backoff::outage(), Instant::now());
         loop {
             let turn = self.turn().await;
-            if !self.begun {
+            if self.begun {
+                self.behind_since.get_or_insert(self.heard);
+            } else {
                 // Until now it was not behind anything.
                 self.behind_since = Some(Instant::now());
             }
             let call = self.api.link().repeatable(self.spec.operation);
             match self.make_consumer(turn, &call).await {
                 Ok(waiting) => {
-                    self.begun = true;
+                    (self.begun, self.spare) = (true, None);
                     return Ok(waiting);
+                }
+                Err(_refused) if self.spare.is_some() => {
+                    // Nothing was missed: what came meanwhile waits there.
+                    (self.consumer, self.behind_since) = (self.spare.take(), None);
+                    return Ok(Waiting::Something);
                 }
                 Err(error) if self.begun && self.may_pass(&error, since.elapsed()) => {
                     if self.state.borrow().phase == Phase::Closed {
@@ -246,7 +256,7 @@ impl Reader {
     fn may_pass(&self, error: &Error, since: Duration) -> bool {
         match error.kind() {
             ErrorKind::Unavailable => true,
-            ErrorKind::LimitExceeded => self.share.is_some() && since < FULL_MAX,
+            ErrorKind::LimitExceeded => self.is_one_of_many() && since < FULL_MAX,
             _ => false,
         }
     }
@@ -260,7 +270,7 @@ impl Reader {
         let name = random::name();
         let deliver = self.api.link().inbox().sibling();
         let feed = self.api.link().subscribe_unconfirmed(&deliver, None, call).await?;
-        let registered = Registered::new(&self.api, &self.spec.stream, &name).in_turn(turn);
+        let mut registered = Registered::new(&self.api, &self.spec.stream, &name).in_turn(turn);
         let config = self.config(&name, deliver);
         let created = self.spec.created.as_ref();
         let joint = self.share.as_ref().and_then(|share| share.reached(created));
@@ -281,6 +291,9 @@ impl Reader {
             && info.cluster.is_some_and(|cluster| cluster.name.is_some())
         {
             self.ask_leader(call).await?;
+            if self.share.is_none() {
+                registered.gives_up_its_turn();
+            }
         }
         // More than nothing where the answer to the first request was lost and it was sent again.
         let delivered = info.delivered.consumer_seq;
@@ -294,7 +307,7 @@ impl Reader {
         let of_lasts = config.deliver_policy == DeliverPolicy::LastPerSubject;
         let initial = info.num_pending + delivered;
         let lasts = of_lasts.then(|| Lasts::new(initial));
-        self.consumer = Some(Consumer {
+        self.consumer = Some(Box::new(Consumer {
             feed,
             epoch,
             next_sequence: 1,
@@ -305,7 +318,7 @@ impl Reader {
             flow: None,
             joint,
             registered,
-        });
+        }));
         Ok(if initial == 0 { Waiting::Nothing } else { Waiting::Something })
     }
 

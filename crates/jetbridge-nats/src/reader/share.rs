@@ -98,6 +98,11 @@ impl Reader {
         }
     }
 
+    /// True if it reads for many, or beside many.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        self.leads.is_some() || self.share.as_ref().is_some_and(|it| it.member.is_crowded())
+    }
+
     /// Whether it has to know what the leader has, beyond what is delivered.
     pub(super) fn wants_target(&self) -> bool {
         !self.caught_up || self.consumer.as_ref().is_some_and(|own| own.joint.is_some())
@@ -128,27 +133,32 @@ impl Reader {
     /// True if another consumer would let it come to the tail: this one was made before there was
     /// one, or the tail has let go of what was written while it caught up.
     pub(super) fn would_come(&mut self) -> bool {
+        let reached = self.reached();
         let Some((share, own)) = self.share.as_mut().zip(self.consumer.as_mut()) else {
             return false;
         };
         if !self.caught_up || self.behind_since.is_some() || own.pending > 0 {
             return false;
         }
+        if own.joint.is_some() && self.target > reached {
+            // The copy lags: what it lacks is to be waited for.
+            return false;
+        }
         let is_on = share.reached(self.spec.created.as_ref()).is_some();
-        if is_on && share.tries < TRIES_MAX && share.member.is_crowded() {
+        if is_on && share.tries < TRIES_MAX && share.member.has_room() {
             return true;
         }
         own.registered.gives_up_its_turn();
         false
     }
 
-    /// Gives up its consumer, of which nothing is left to hear, for another.
+    /// Gives up its consumer, of which nothing is left to hear, for another. It has it until there
+    /// is the other: the stream may be full.
     pub(super) fn tries_to_come(&mut self) {
         if let Some(share) = &mut self.share {
             share.tries += 1;
         }
-        self.behind_since.get_or_insert(self.heard);
-        self.consumer = None;
+        self.spare = self.consumer.take();
     }
 
     /// Takes what the tail has, or waits for it.
@@ -161,9 +171,9 @@ impl Reader {
                 self.position = messages.last().map(|last| last.sequence).or(self.position);
                 self.ready.extend(messages.iter().filter_map(|stored| share.event(stored)));
             }
-            Taken::Missed => {
+            Taken::Missed(heard) => {
                 share.is_with_it = false;
-                self.behind_since = Some(self.heard);
+                self.behind_since = Some(heard.map_or(self.heard, |heard| heard.max(self.heard)));
             }
             Taken::Nothing(heard) => {
                 self.heard = heard;

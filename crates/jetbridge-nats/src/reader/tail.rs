@@ -95,8 +95,8 @@ pub(super) enum Taken {
     Messages(Vec<Arc<Stored>>),
     /// Nothing was left to read then.
     Nothing(Instant),
-    /// Some of what lies behind its position may not be kept any more.
-    Missed,
+    /// Some of what lies behind its position may not be kept any more. With it, when nothing did.
+    Missed(Option<Instant>),
 }
 
 /// Whether a tail has begun.
@@ -261,7 +261,9 @@ impl Log {
                     // What concerns them too they find themselves.
                     _ => Phase::Refused(Instant::now() + AGAIN_AFTER),
                 };
-                *self = Self { phase, ..Self::default() };
+                // How far it was and when is still of use to those who were with it.
+                (self.phase, self.bytes) = (phase, 0);
+                self.kept.clear();
                 return false;
             }
         }
@@ -299,14 +301,15 @@ impl Log {
             return Err(error.clone());
         }
         if !self.has_all_behind(position, created) {
-            return Ok(Taken::Missed);
+            let had_all = self.created.as_ref() == created && position >= self.to;
+            return Ok(Taken::Missed(self.heard.filter(|_| had_all)));
         }
         let first = self.kept.partition_point(|stored| stored.sequence <= position);
         let taken: Vec<_> = self.kept.iter().skip(first).take(TAKEN_MAX).cloned().collect();
         if !taken.is_empty() {
             return Ok(Taken::Messages(taken));
         }
-        Ok(self.heard.map_or(Taken::Missed, Taken::Nothing))
+        Ok(self.heard.map_or(Taken::Missed(None), Taken::Nothing))
     }
 }
 
@@ -352,6 +355,11 @@ impl Member {
         self.tail.news.receiver_count() > ALONE_MAX
     }
 
+    /// True if there are so many that it shall be shared, and none of them waits for a turn.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_crowded() && self.tail.turns.available_permits() > 0
+    }
+
     /// Waits until the tail has begun, or it is known that it does not now.
     async fn begun(&mut self) -> Begun {
         loop {
@@ -373,7 +381,7 @@ impl Member {
     /// Waits for the turn to have a consumer beside all the others; `None` where there is no tail
     /// to come to. Begins it if that is due; one that is about to begin is waited for.
     pub(super) async fn turn(&mut self, spec: &ReaderSpec) -> Option<Turn> {
-        for _attempt in 0..ATTEMPTS_MAX {
+        for attempt in 1.. {
             if self.tail.lock().may_begin(spec.created.as_ref()) {
                 let running = Arc::clone(&self.tail).run(self.api.clone(), spec.clone());
                 self.api.link().tasks().spawn_until_stop(running);
@@ -381,6 +389,7 @@ impl Member {
             match self.begun().await {
                 Begun::Yes => break,
                 Begun::No => return None,
+                Begun::Later(_) if attempt == ATTEMPTS_MAX => return None,
                 // It needs a consumer as well; whoever waits leaves it one.
                 Begun::Later(at) => sleep_until(at).await,
             }
@@ -460,7 +469,7 @@ mod tests {
     fn what_lies_behind_a_position_is_taken_and_what_may_be_lacking_is_missed() {
         let mut log = begun();
         assert!(matches!(take(&log, 10).unwrap(), Taken::Nothing(_)));
-        assert!(matches!(take(&log, 9).unwrap(), Taken::Missed), "10 was there before");
+        assert!(matches!(take(&log, 9).unwrap(), Taken::Missed(_)), "10 was there before");
         for sequence in [12, 13, 17] {
             bring(&mut log, sequence, 1);
         }
@@ -469,7 +478,7 @@ mod tests {
         assert!(matches!(take(&log, 17).unwrap(), Taken::Nothing(_)));
         assert!(matches!(take(&log, 20).unwrap(), Taken::Nothing(_)), "a reader may be ahead");
         for other in [None, Some(&"before".to_owned())] {
-            assert!(matches!(log.take(10, other).unwrap(), Taken::Missed), "another stream");
+            assert!(matches!(log.take(10, other).unwrap(), Taken::Missed(_)), "another stream");
             assert!(!log.is_on(other));
         }
     }
@@ -481,7 +490,7 @@ mod tests {
         bring(&mut log, 8, 1);
         assert!(log.add(Ok(Event::CaughtUp), Some(8)));
         assert_eq!(taken(&log, 7), [8]);
-        assert!(matches!(take(&log, 6).unwrap(), Taken::Missed));
+        assert!(matches!(take(&log, 6).unwrap(), Taken::Missed(_)));
     }
 
     #[test]
@@ -491,7 +500,7 @@ mod tests {
             bring(&mut log, sequence, 1);
         }
         assert_eq!(log.kept.len(), KEPT_MAX);
-        assert!(matches!(take(&log, 14).unwrap(), Taken::Missed));
+        assert!(matches!(take(&log, 14).unwrap(), Taken::Missed(_)));
         assert_eq!(taken(&log, 15)[0], 16);
         bring(&mut log, 9000, KEPT_BYTES_MAX + 1);
         assert_eq!(taken(&log, 8999), [9000]);
@@ -512,7 +521,7 @@ mod tests {
             assert!(log.may_begin(None));
             assert!(!log.may_begin(None), "somebody does");
             assert!(!log.add(Err(Error::new(kind, "kv.watch")), None));
-            assert!(matches!(take(&log, 0).unwrap(), Taken::Missed), "readers go on alone");
+            assert!(matches!(take(&log, 0).unwrap(), Taken::Missed(_)), "readers go on alone");
             tokio::time::advance(pause - Duration::from_millis(1)).await;
             assert!(!log.may_begin(None), "{kind:?}");
             tokio::time::advance(Duration::from_millis(1)).await;
@@ -525,8 +534,12 @@ mod tests {
         for kind in [ErrorKind::PermissionDenied, ErrorKind::LimitExceeded, ErrorKind::Corrupt] {
             let mut log = begun();
             assert!(!log.add(Err(Error::new(kind, "kv.watch")), None));
-            assert!(matches!(take(&log, 10).unwrap(), Taken::Missed), "{kind:?}");
+            assert!(matches!(take(&log, 10).unwrap(), Taken::Missed(_)), "{kind:?}");
         }
+        let mut log = begun();
+        assert!(!log.add(Err(Error::new(ErrorKind::Corrupt, "kv.watch")), None));
+        assert!(matches!(take(&log, 10).unwrap(), Taken::Missed(Some(_))), "nothing lay behind it");
+        assert!(matches!(take(&log, 9).unwrap(), Taken::Missed(None)));
         let mut log = begun();
         assert!(!log.add(Err(Error::new(ErrorKind::NotFound, "kv.watch")), None));
         assert_eq!(take(&log, 10).unwrap_err().kind(), ErrorKind::NotFound);

@@ -29,13 +29,14 @@ jetbridge_testkit::on_every_server!(
     many_are_told_that_their_bucket_is_gone,
     who_comes_to_a_bucket_made_anew_is_not_told_of_the_one_before,
     who_may_read_a_part_only_reads_it_alone,
+    those_who_come_to_a_full_stream_take_nothing_from_the_others,
     more_follow_a_stream_than_it_has_consumers,
     more_watch_objects_than_there_are_consumers,
 );
 
 /// Below the number of those who follow.
 const CONSUMERS_MAX: usize = 400;
-const FOLLOWERS: usize = 1000;
+const FOLLOWERS: usize = 500;
 /// Beyond these, readers share a consumer.
 const ALONE: u64 = 64;
 const HISTORY: u8 = 64;
@@ -340,6 +341,47 @@ async fn who_may_read_a_part_only_reads_it_alone(release: Release) {
     }
     drop(watches);
     assert!(user.close(GRACE).await.is_clean());
+    store.close().await;
+}
+
+async fn those_who_come_to_a_full_stream_take_nothing_from_the_others(release: Release) {
+    let store = Store::start(release).await;
+    let made = store
+        .ask(
+            "$JS.API.STREAM.CREATE.KV_b",
+            json!({
+                "name": "KV_b", "subjects": ["$KV.b.>"], "allow_direct": true,
+                "allow_rollup_hdrs": true, "max_consumers": ALONE,
+            }),
+        )
+        .await;
+    assert!(made["error"].is_null(), "{made}");
+    let kv = store.backend.kv(&bucket(), Open::existing()).await.unwrap();
+    let mut watches = crowd(&*kv, usize::try_from(ALONE).unwrap()).await;
+    let mut more: Vec<_> = (0..10).map(|_| kv.watch(Watch::default())).collect();
+    let come = join_all(more.iter_mut().map(|watch| watch.next()));
+    let told = async {
+        // More often than a consumer gives a sign of life.
+        for _ in 0..30 {
+            let revision = put(&*kv, "k", "x").await;
+            for told in join_all(watches.iter_mut().map(next)).await {
+                assert_eq!(told.revision(), Some(revision));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let mut told = std::pin::pin!(told);
+    tokio::select! {
+        () = &mut told => {}
+        come = come => {
+            // Whoever gets in when a consumer is replaced is told as well.
+            for error in come.into_iter().flatten().filter_map(Result::err) {
+                assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error:?}");
+            }
+            told.await;
+        }
+    }
+    drop(more);
     store.close().await;
 }
 
