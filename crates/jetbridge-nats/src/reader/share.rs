@@ -22,7 +22,6 @@ use crate::waiters::Phase;
 const QUEUE_MAX: Duration = Duration::from_secs(30);
 /// How often one who waits looks at how far the tail is, where nothing says how often it should.
 const LOOK_AFTER: Duration = Duration::from_secs(300);
-
 /// Of more patterns than this nothing is shared: each would be looked at for every message.
 const WANTED_MAX: usize = 16;
 /// How often in a row a reader that cannot come to the tail because that has moved on tries again.
@@ -192,6 +191,7 @@ impl Reader {
         Ok(())
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,7 +24,7 @@ use crate::consumers::Turn;
 
 /// Readers of one stream that have a consumer each. A narrow one is cheap, and the tail brings all
 /// that happens in the stream.
-pub(crate) const ALONE_MAX: usize = 64;
+const ALONE_MAX: usize = 64;
 /// Readers beyond those that have a consumer at once, before they come to the tail.
 const COMING_MAX: usize = 256;
 /// How long one of them counts among those.

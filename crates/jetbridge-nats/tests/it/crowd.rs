@@ -19,7 +19,10 @@ use jetbridge_testkit::{NatsServer, Proxy, Release, ServerOptions, eventually};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::store::{GRACE, SOON, Store, bucket, connect, connect_to, key, options_as, put};
+use crate::store::{
+    GRACE, SOON, Store, away_while_a_deletion_is_forgotten, bucket, connect, connect_to,
+    forgetful_bucket, key, options_as, put,
+};
 
 jetbridge_testkit::on_every_server!(
     more_watch_than_a_stream_has_consumers,
@@ -45,17 +48,13 @@ type Changes = BoxStream<'static, Result<Change>>;
 
 /// A bucket `b` whose stream has few consumers.
 async fn narrow_bucket(store: &Store) -> Arc<dyn Kv> {
-    let made = store
-        .ask(
-            "$JS.API.STREAM.CREATE.KV_b",
-            json!({
-                "name": "KV_b", "subjects": ["$KV.b.>"], "max_msgs_per_subject": HISTORY,
-                "allow_direct": true, "allow_rollup_hdrs": true, "num_replicas": 1,
-                "allow_msg_ttl": true, "max_consumers": CONSUMERS_MAX,
-            }),
-        )
+    store
+        .make_stream(json!({
+            "name": "KV_b", "subjects": ["$KV.b.>"], "max_msgs_per_subject": HISTORY,
+            "allow_direct": true, "allow_rollup_hdrs": true, "num_replicas": 1,
+            "allow_msg_ttl": true, "max_consumers": CONSUMERS_MAX,
+        }))
         .await;
-    assert!(made["error"].is_null(), "{made}");
     store.backend.kv(&bucket(), Open::existing()).await.unwrap()
 }
 
@@ -80,6 +79,13 @@ async fn all_caught_up(watches: impl IntoIterator<Item = Changes>) -> Vec<Change
         changes
     }))
     .await
+}
+
+/// The next that each of `watches` is told is what was written with that revision.
+async fn all_are_told(watches: &mut [Changes], revision: Revision) {
+    for (n, watch) in watches.iter_mut().enumerate() {
+        assert_eq!(next(watch).await.revision(), Some(revision), "watch {n}");
+    }
 }
 
 /// Watches of everything, begun one after the other.
@@ -225,6 +231,7 @@ async fn what_expires_is_told_once_to_each_of_many(release: Release) {
     let store = Store::start(release).await;
     let kv = narrow_bucket(&store).await;
     let mut watches = crowd(&*kv, 100).await;
+    eventually_shared(&store).await;
     let brief = PutOpts::new().ttl(Duration::from_millis(1500));
     let put_brief = kv.put(&key("brief"), Bytes::from_static(b"x"), brief).await.unwrap();
     for watch in &mut watches {
@@ -236,9 +243,8 @@ async fn what_expires_is_told_once_to_each_of_many(release: Release) {
         assert!(matches!(&told, Change::Delete { key, .. } if key.as_str() == "brief"), "{told:?}");
     }
     let revision = put(&*kv, "behind", "x").await;
-    for watch in &mut watches {
-        assert_eq!(next(watch).await.revision(), Some(revision), "it was told once");
-    }
+    // It was told once.
+    all_are_told(&mut watches, revision).await;
     drop(watches);
     store.close().await;
 }
@@ -247,13 +253,12 @@ async fn many_go_on_over_an_outage_of_their_server(release: Release) {
     let store = Store::start(release).await;
     let kv = narrow_bucket(&store).await;
     let mut watches = crowd(&*kv, 100).await;
+    eventually_shared(&store).await;
     for _ in 0..3 {
         store.server.kill();
         store.server.restart().await;
         let revision = put(&*kv, "k", "x").await;
-        for watch in &mut watches {
-            assert_eq!(next(watch).await.revision(), Some(revision));
-        }
+        all_are_told(&mut watches, revision).await;
     }
     drop(watches);
     store.close().await;
@@ -276,9 +281,7 @@ async fn many_are_told_that_their_bucket_is_gone(release: Release) {
     let kv = narrow_bucket(&store).await;
     let mut watches = crowd(&*kv, 100).await;
     let revision = put(&*kv, "k", "x").await;
-    for watch in &mut watches {
-        assert_eq!(next(watch).await.revision(), Some(revision));
-    }
+    all_are_told(&mut watches, revision).await;
     drop(watches);
     store.close().await;
 }
@@ -296,9 +299,7 @@ async fn who_comes_to_a_bucket_made_anew_is_not_told_of_the_one_before(release: 
     let mut after = crowd(&*kv, 20).await;
     for n in 1..=110 {
         put(&*kv, "k", "x").await;
-        for watch in &mut after {
-            assert_eq!(next(watch).await.revision(), Some(Revision(n)));
-        }
+        all_are_told(&mut after, Revision(n)).await;
     }
     join_all(watches.iter_mut().map(|watch| async {
         let told = timeout(SOON, watch.next()).await.unwrap().unwrap().unwrap_err();
@@ -329,9 +330,7 @@ async fn who_may_read_a_part_only_reads_it_alone(release: Release) {
     let mut watches = all_caught_up(begun).await;
     put(&*kv, "other.k", "x").await;
     let revision = put(&*kv, "app.k", "x").await;
-    for watch in &mut watches {
-        assert_eq!(next(watch).await.revision(), Some(revision));
-    }
+    all_are_told(&mut watches, revision).await;
     let nothing_more = join_all(watches.iter_mut().map(StreamExt::next));
     tokio::select! {
         told = nothing_more => panic!("{told:?}"),
@@ -346,16 +345,12 @@ async fn who_may_read_a_part_only_reads_it_alone(release: Release) {
 
 async fn those_who_come_to_a_full_stream_take_nothing_from_the_others(release: Release) {
     let store = Store::start(release).await;
-    let made = store
-        .ask(
-            "$JS.API.STREAM.CREATE.KV_b",
-            json!({
-                "name": "KV_b", "subjects": ["$KV.b.>"], "allow_direct": true,
-                "allow_rollup_hdrs": true, "max_consumers": ALONE,
-            }),
-        )
+    store
+        .make_stream(json!({
+            "name": "KV_b", "subjects": ["$KV.b.>"], "allow_direct": true,
+            "allow_rollup_hdrs": true, "max_consumers": ALONE,
+        }))
         .await;
-    assert!(made["error"].is_null(), "{made}");
     let kv = store.backend.kv(&bucket(), Open::existing()).await.unwrap();
     let mut watches = crowd(&*kv, usize::try_from(ALONE).unwrap()).await;
     let mut more: Vec<_> = (0..10).map(|_| kv.watch(Watch::default())).collect();
@@ -387,13 +382,9 @@ async fn those_who_come_to_a_full_stream_take_nothing_from_the_others(release: R
 
 async fn more_follow_a_stream_than_it_has_consumers(release: Release) {
     let store = Store::start(release).await;
-    let made = store
-        .ask(
-            "$JS.API.STREAM.CREATE.S",
-            json!({"name": "S", "subjects": ["s.>"], "max_consumers": CONSUMERS_MAX}),
-        )
+    store
+        .make_stream(json!({"name": "S", "subjects": ["s.>"], "max_consumers": CONSUMERS_MAX}))
         .await;
-    assert!(made["error"].is_null(), "{made}");
     let bus = store.backend.bus();
     let name = StreamName::parse("S").unwrap();
     let append = async |subject: &str| {
@@ -432,16 +423,12 @@ async fn more_follow_a_stream_than_it_has_consumers(release: Release) {
 
 async fn more_watch_objects_than_there_are_consumers(release: Release) {
     let store = Store::start(release).await;
-    let made = store
-        .ask(
-            "$JS.API.STREAM.CREATE.OBJ_b",
-            json!({
-                "name": "OBJ_b", "subjects": ["$O.b.C.>", "$O.b.M.>"], "discard": "new",
-                "allow_direct": true, "allow_rollup_hdrs": true, "max_consumers": CONSUMERS_MAX,
-            }),
-        )
+    store
+        .make_stream(json!({
+            "name": "OBJ_b", "subjects": ["$O.b.C.>", "$O.b.M.>"], "discard": "new",
+            "allow_direct": true, "allow_rollup_hdrs": true, "max_consumers": CONSUMERS_MAX,
+        }))
         .await;
-    assert!(made["error"].is_null(), "{made}");
     let objects = store.backend.objects(&bucket(), Open::existing()).await.unwrap();
     let watches = (0..FOLLOWERS).map(|_| objects.watch(Scope::All, Start::Current));
     let mut watches = join_all(watches.map(|mut it| async {
@@ -468,40 +455,102 @@ async fn more_watch_objects_than_there_are_consumers(release: Release) {
 /// alone is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_who_were_away_too_long_end() {
-    let server = NatsServer::start(Release::Newest, ServerOptions::default()).await;
-    let proxy = Proxy::start(server.address()).await;
-    let backend = connect_to(&proxy.url()).await;
-    let store = Store { server, backend };
-    let made = store
-        .ask(
-            "$JS.API.STREAM.CREATE.KV_b",
-            json!({
-                "name": "KV_b", "subjects": ["$KV.b.>"], "max_msgs_per_subject": 1,
-                "allow_direct": true, "allow_rollup_hdrs": true, "num_replicas": 1,
-                "allow_msg_ttl": true, "subject_delete_marker_ttl": 1_000_000_000,
-            }),
-        )
-        .await;
-    assert!(made["error"].is_null(), "{made}");
-    let kv = store.backend.kv(&bucket(), Open::existing()).await.unwrap();
+    let (store, proxy) = Store::start_behind_proxy(Release::Newest).await;
+    let kv = forgetful_bucket(&store).await;
     put(&*kv, "a", "1").await;
     let mut watches = crowd(&*kv, 100).await;
-    proxy.refuse();
-    proxy.reset();
-    let peer = connect(&store.server).await;
-    let theirs = peer.kv(kv.bucket(), Open::existing()).await.unwrap();
-    theirs.delete(&key("a"), DeleteOpts::new()).await.unwrap();
-    eventually("the deletion is forgotten", SOON, async || {
-        let info = crate::store::ask(&peer, "$JS.API.STREAM.INFO.KV_b", serde_json::Value::Null);
-        (info.await["state"]["messages"] == 0).then_some(())
-    })
-    .await;
-    proxy.accept();
+    eventually_shared(&store).await;
+    away_while_a_deletion_is_forgotten(&store, &proxy, &*kv).await;
     join_all(watches.iter_mut().map(|watch| async {
         let told = timeout(SOON, watch.next()).await.unwrap().unwrap().unwrap_err();
         assert_eq!(told.kind(), ErrorKind::Unavailable, "{told:?}");
     }))
     .await;
-    assert!(peer.close(GRACE).await.is_clean());
     store.close().await;
+}
+
+mod slow {
+    use jetbridge_testkit::NatsCluster;
+
+    use super::*;
+    use crate::store::{ask, make_stream, options};
+
+    const KEYS: usize = 40;
+    const WRITES: usize = 400;
+    /// Longer than a cluster takes to elect a leader, on a machine that does something else too.
+    const ELECTED_WITHIN: Duration = Duration::from_secs(60);
+
+    /// Writes until it is acknowledged; what came of it when it was not, the history knows.
+    async fn surely_put(kv: &dyn Kv, name: &str) {
+        eventually("a put is acknowledged", ELECTED_WITHIN, async || {
+            kv.put(&key(name), Bytes::from_static(b"x"), PutOpts::new()).await.ok()
+        })
+        .await;
+    }
+
+    /// Everything that a watch is told, up to the key `end`.
+    async fn all_told(mut changes: Changes) -> Vec<Revision> {
+        let mut told = Vec::new();
+        loop {
+            let change = timeout(ELECTED_WITHIN, changes.next()).await.unwrap().unwrap().unwrap();
+            told.extend(change.revision());
+            if matches!(&change, Change::Put(entry) if entry.key.as_str() == "end") {
+                return told;
+            }
+        }
+    }
+
+    /// Leaders step down and die; the servers that a consumer is on are not always up to date.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_follow_three_copies_over_changes_of_leaders() {
+        let cluster = NatsCluster::start(Release::Newest, 3).await;
+        let mut options = options("");
+        options.servers = cluster.nodes().iter().map(NatsServer::url).collect();
+        let backend = NatsBackend::connect(&options).await.unwrap();
+        make_stream(
+            &backend,
+            json!({
+                "name": "KV_b", "subjects": ["$KV.b.>"], "max_msgs_per_subject": HISTORY,
+                "allow_direct": true, "allow_rollup_hdrs": true, "num_replicas": 3,
+                "max_consumers": CONSUMERS_MAX,
+            }),
+        )
+        .await;
+        let kv = backend.kv(&bucket(), Open::existing()).await.unwrap();
+        let watches = crowd(&*kv, 200).await;
+        eventually("they share a consumer", SOON, async || {
+            let info = ask(&backend, "$JS.API.STREAM.INFO.KV_b", serde_json::Value::Null).await;
+            (info["state"]["consumer_count"].as_u64()? <= ALONE + 1).then_some(())
+        })
+        .await;
+        let told = join_all(watches.into_iter().map(all_told));
+        let happening = async {
+            for n in 0..WRITES {
+                if n % 100 == 50 {
+                    let leader = eventually("a leader", ELECTED_WITHIN, async || {
+                        cluster.leader("KV_b").await
+                    })
+                    .await;
+                    match n / 100 % 2 {
+                        0 => cluster.step_down("KV_b").await,
+                        _ => {
+                            cluster.nodes()[leader].kill();
+                            cluster.nodes()[leader].restart().await;
+                        }
+                    }
+                }
+                surely_put(&*kv, &format!("k{}", n % KEYS)).await;
+            }
+            surely_put(&*kv, "end").await;
+        };
+        let (told, ()) = tokio::join!(told, happening);
+        let history = kv.watch(Watch::default().start(Start::History));
+        let history = all_told(history).await;
+        assert!(history.len() > WRITES, "{}", history.len());
+        for (n, told) in told.iter().enumerate() {
+            assert_eq!(*told, history, "watch {n}");
+        }
+        drop(kv);
+        assert!(backend.close(GRACE).await.is_clean());
+    }
 }

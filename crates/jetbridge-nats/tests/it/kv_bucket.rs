@@ -40,13 +40,6 @@ async fn listed(kv: &dyn Kv) -> Vec<Key> {
     keys
 }
 
-/// Makes a stream as another client would.
-async fn make(store: &Store, config: Value) {
-    let name = config["name"].as_str().unwrap().to_owned();
-    let made = store.ask(&format!("$JS.API.STREAM.CREATE.{name}"), config).await;
-    assert!(made["error"].is_null(), "{made}");
-}
-
 fn foreign(name: &str) -> Value {
     json!({
         "name": format!("KV_{name}"), "subjects": [format!("$KV.{name}.>")], "discard": "new",
@@ -85,7 +78,7 @@ async fn a_new_bucket_is_what_every_client_expects(release: Release) {
 
 async fn an_existing_bucket_is_never_altered(release: Release) {
     let store = Store::start(release).await;
-    make(&store, foreign("b")).await;
+    store.make_stream(foreign("b")).await;
     let before = store.stream().await["config"].clone();
     let kv = store.kv(keeping(9)).await;
     put(&*kv, "a", "1").await;
@@ -98,7 +91,7 @@ async fn an_existing_bucket_is_never_altered(release: Release) {
 /// The defect: a TTL is silently ignored where the server, or the bucket, does not know it.
 async fn a_bucket_that_cannot_expire_keys_expires_them_all_the_same(release: Release) {
     let store = Store::start(release).await;
-    make(&store, foreign("b")).await;
+    store.make_stream(foreign("b")).await;
     let kv = store.kv(BucketSpec::default()).await;
     let brief = PutOpts::new().ttl(Duration::from_millis(300));
     kv.put(&key("a"), Bytes::from_static(b"1"), brief).await.unwrap();
@@ -118,7 +111,7 @@ async fn expired_values_leave_nothing_behind(release: Release) {
     if release == Release::Oldest {
         config = foreign("b");
     }
-    make(&store, config).await;
+    store.make_stream(config).await;
     let kv = store.kv(BucketSpec::default()).await;
     for n in 0..10 {
         let brief = PutOpts::new().ttl(Duration::from_millis(100 + n * 20));
@@ -138,7 +131,7 @@ async fn deletions_are_forgotten_where_the_server_can(release: Release) {
         config["allow_msg_ttl"] = json!(true);
         config["subject_delete_marker_ttl"] = json!(1_000_000_000);
     }
-    make(&store, config).await;
+    store.make_stream(config).await;
     let kv = store.kv(BucketSpec::default()).await;
     for opts in [DeleteOpts::new(), DeleteOpts::new().with_history()] {
         put(&*kv, "a", "1").await;
@@ -247,14 +240,12 @@ async fn a_mirror_is_read_and_written_through(release: Release) {
     let store = Store::start(release).await;
     let origin = store.kv(BucketSpec::default()).await;
     put(&*origin, "a", "1").await;
-    make(
-        &store,
-        json!({
+    store
+        .make_stream(json!({
             "name": "KV_m", "mirror": { "name": "KV_b" }, "allow_direct": true,
             "mirror_direct": true, "num_replicas": 1,
-        }),
-    )
-    .await;
+        }))
+        .await;
     let name = BucketName::parse("m").unwrap();
     let mirror = store.backend.kv(&name, Open::existing()).await.unwrap();
     assert_eq!(read(&*mirror, "a").await.as_deref(), Some("1"), "fresh: the origin is asked");
@@ -285,7 +276,7 @@ async fn a_fed_bucket_is_read_under_its_own_keys(release: Release) {
     put(&*origin, "a", "1").await;
     let mut config = foreign("fed");
     config["sources"] = json!([{ "name": "KV_b" }]);
-    make(&store, config).await;
+    store.make_stream(config).await;
     let name = BucketName::parse("fed").unwrap();
     let fed = store.backend.kv(&name, Open::existing()).await.unwrap();
     eventually("the bucket is fed", SOON, async || read(&*fed, "a").await).await;

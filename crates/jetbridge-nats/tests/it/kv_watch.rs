@@ -11,10 +11,11 @@ use jetbridge_core::{
     Watch,
 };
 use jetbridge_testkit::{Proxy, Release, eventually};
-use serde_json::json;
 use tokio::time::timeout;
 
-use crate::store::{SOON, Store, connect, key, put};
+use crate::store::{
+    SOON, Store, away_while_a_deletion_is_forgotten, connect, forgetful_bucket, key, put,
+};
 
 jetbridge_testkit::on_every_server!(
     a_reconnect_replays_nothing,
@@ -288,49 +289,15 @@ async fn keys_only_leaves_values_out(release: Release) {
 /// A deletion that is forgotten while nobody listens cannot be told, and is not passed over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_that_was_away_too_long_ends() {
-    let server = jetbridge_testkit::NatsServer::start(
-        Release::Newest,
-        jetbridge_testkit::ServerOptions::new(),
-    )
-    .await;
-    let proxy = Proxy::start(server.address()).await;
-    let backend = crate::store::connect_to(&proxy.url()).await;
-    let store = Store { server, backend };
-    let made = store
-        .ask(
-            "$JS.API.STREAM.CREATE.KV_b",
-            json!({
-                "name": "KV_b", "subjects": ["$KV.b.>"], "max_msgs_per_subject": 1,
-                "allow_direct": true, "allow_rollup_hdrs": true, "num_replicas": 1,
-                "allow_msg_ttl": true, "subject_delete_marker_ttl": 1_000_000_000,
-            }),
-        )
-        .await;
-    assert!(made["error"].is_null(), "{made}");
-    let kv = store.kv(BucketSpec::default()).await;
+    let (store, proxy) = Store::start_behind_proxy(Release::Newest).await;
+    let kv = forgetful_bucket(&store).await;
     put(&*kv, "a", "1").await;
     let mut changes = kv.watch(Watch::default());
     assert_eq!(caught_up(&mut changes).await, 1);
-    proxy.refuse();
-    proxy.reset();
-    let peer = connect(&store.server).await;
-    let theirs = peer.kv(kv.bucket(), jetbridge_core::Open::existing()).await.unwrap();
-    theirs.delete(&key("a"), DeleteOpts::new()).await.unwrap();
-    let info = async || {
-        let info = ask_messages(&peer).await;
-        (info == 0).then_some(())
-    };
-    eventually("the deletion is forgotten", SOON, info).await;
-    proxy.accept();
+    away_while_a_deletion_is_forgotten(&store, &proxy, &*kv).await;
     let next = timeout(SOON, changes.next()).await.unwrap().expect("an error before the end");
     let error = next.expect_err("the deletion is left out");
     assert_eq!(error.kind(), jetbridge_core::ErrorKind::Unavailable, "{error:?}");
     assert!(error.hint_text().is_some());
-    assert!(peer.close(crate::store::GRACE).await.is_clean());
     store.close().await;
-}
-
-async fn ask_messages(peer: &jetbridge_nats::NatsBackend) -> u64 {
-    let info = crate::store::ask(peer, "$JS.API.STREAM.INFO.KV_b", serde_json::Value::Null).await;
-    info["state"]["messages"].as_u64().unwrap()
 }

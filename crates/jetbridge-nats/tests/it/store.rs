@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jetbridge_core::{
-    Backend as _, BucketName, BucketSpec, Key, Kv, Open, PutOpts, Read, Revision, Secret,
+    Backend as _, BucketName, BucketSpec, DeleteOpts, Key, Kv, Open, PutOpts, Read, Revision,
+    Secret,
 };
 use jetbridge_nats::{Auth, ConnectOptions, NatsBackend};
-use jetbridge_testkit::{NatsServer, Proxy, Release, ServerOptions};
-use serde_json::Value;
+use jetbridge_testkit::{NatsServer, Proxy, Release, ServerOptions, eventually};
+use serde_json::{Value, json};
 
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How long something may take that is not the server's to delay.
@@ -49,6 +50,11 @@ impl Store {
         ask(&self.backend, subject, body).await
     }
 
+    /// Makes a stream as another client would.
+    pub(crate) async fn make_stream(&self, config: Value) {
+        make_stream(&self.backend, config).await;
+    }
+
     /// What the server says of the stream behind bucket `b`.
     pub(crate) async fn stream(&self) -> Value {
         self.ask("$JS.API.STREAM.INFO.KV_b", Value::Null).await
@@ -73,6 +79,13 @@ pub(crate) async fn ask(backend: &NatsBackend, subject: &str, body: Value) -> Va
     serde_json::from_slice(&answer.payload).unwrap()
 }
 
+/// Makes a stream as another client would.
+pub(crate) async fn make_stream(backend: &NatsBackend, config: Value) {
+    let name = config["name"].as_str().unwrap().to_owned();
+    let made = ask(backend, &format!("$JS.API.STREAM.CREATE.{name}"), config).await;
+    assert!(made["error"].is_null(), "{made}");
+}
+
 pub(crate) async fn connect(server: &NatsServer) -> NatsBackend {
     connect_to(&server.url()).await
 }
@@ -85,6 +98,34 @@ pub(crate) fn options(url: &str) -> ConnectOptions {
     let mut options = ConnectOptions::default();
     options.servers = vec![url.to_owned()];
     options
+}
+
+/// A bucket `b` that forgets deletions after a second.
+pub(crate) async fn forgetful_bucket(store: &Store) -> Arc<dyn Kv> {
+    store
+        .make_stream(json!({
+            "name": "KV_b", "subjects": ["$KV.b.>"], "max_msgs_per_subject": 1,
+            "allow_direct": true, "allow_rollup_hdrs": true, "num_replicas": 1,
+            "allow_msg_ttl": true, "subject_delete_marker_ttl": 1_000_000_000,
+        }))
+        .await;
+    store.backend.kv(&bucket(), Open::existing()).await.unwrap()
+}
+
+/// Cuts the connection of `store` until `a` has been deleted and that was forgotten.
+pub(crate) async fn away_while_a_deletion_is_forgotten(store: &Store, proxy: &Proxy, kv: &dyn Kv) {
+    proxy.refuse();
+    proxy.reset();
+    let peer = connect(&store.server).await;
+    let theirs = peer.kv(kv.bucket(), Open::existing()).await.unwrap();
+    theirs.delete(&key("a"), DeleteOpts::new()).await.unwrap();
+    eventually("the deletion is forgotten", SOON, async || {
+        let info = ask(&peer, "$JS.API.STREAM.INFO.KV_b", Value::Null).await;
+        (info["state"]["messages"] == 0).then_some(())
+    })
+    .await;
+    proxy.accept();
+    assert!(peer.close(GRACE).await.is_clean());
 }
 
 /// As the user `name` with the password `secret`, with an inbox of its own.
