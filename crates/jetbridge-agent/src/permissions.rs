@@ -1,7 +1,7 @@
 //! What the sections of a file need of a NATS account.
 
 use jetbridge::LinkPlan;
-use jetbridge::limit::Engine;
+use jetbridge::limit::{Engine, tickets_bucket};
 use jetbridge::nats::{ConnectOptions, Permissions};
 use jetbridge::settings::{DatabaseSpec, Location};
 use jetbridge::template::Server;
@@ -42,6 +42,9 @@ impl UpFile {
                     .read_bucket(BucketKind::Kv, &store.bucket)
                     .watch_bucket(&store.bucket)
                     .publish(&keys);
+                if let Some(counters) = tickets_bucket(&store.bucket) {
+                    permissions.count(&counters);
+                }
             }
         }
         for link in self.links(options)?.filter(|link| link.is_default()) {

@@ -36,6 +36,17 @@ pub(crate) struct Args {
     pub(crate) json: Option<PathBuf>,
 }
 
+impl Args {
+    /// Those of a suite's `parts` that were asked for, in order; an error for one that is none.
+    pub(crate) fn chosen<'a>(&self, parts: &[&'a str]) -> Outcome<Vec<&'a str>> {
+        if let Some(unknown) = self.only.iter().find(|it| !parts.contains(&it.as_str())) {
+            return Err(format!("there is no part `{unknown}`: {}", parts.join(", ")).into());
+        }
+        let chosen = |part: &&str| self.only.is_empty() || self.only.iter().any(|it| it == part);
+        Ok(parts.iter().copied().filter(chosen).collect())
+    }
+}
+
 pub(crate) fn parse(words: Vec<String>) -> Outcome<Command> {
     if let Some((first, rest)) = words.split_first()
         && first == "child"

@@ -10,6 +10,7 @@
 
 mod attempt;
 mod news;
+mod tickets;
 mod told;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use jetbridge_core::{Backoff, Outcome};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use self::tickets::Desk;
 use crate::contention::Contention;
 use crate::feed::Feed;
 use crate::front::Front;
@@ -82,6 +84,9 @@ pub(crate) struct Actor {
     holding: Holding,
     feed: Feed,
     contention: Contention,
+    desk: Desk,
+    /// When a write of this process last went through.
+    won_at: Option<Instant>,
     pace: Pace,
     /// Callers take from the stock, and it runs low.
     runs_low: bool,
@@ -116,6 +121,8 @@ impl Actor {
             owed: Vec::new(),
             feed: Feed::off(),
             contention: Contention::default(),
+            desk: Desk::new(),
+            won_at: None,
             pace: Pace::default(),
             runs_low: false,
             idle: None,
@@ -162,6 +169,8 @@ impl Actor {
     pub(crate) async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
         let mut conflicts = Backoff::contention();
         let mut outage = Backoff::new(RETRY_FIRST, self.place.deadline / ATTEMPTS);
+        // Whoever comes at the same time is served by the same write.
+        tokio::task::yield_now().await;
         loop {
             self.take_in_all(inbox);
             self.put_back();
@@ -236,11 +245,17 @@ impl Actor {
                 let unused = self.turns.move_up(unused, Instant::now());
                 self.shelf().spare.add(unused);
             }
+            Message::Refund(unused, done) if self.tickets().is_some() && unused.slots == 0 => {
+                // What is counted out cannot be put back: the next caller gets it.
+                self.take_in(Message::GivenBack(unused));
+                told::refunded(done);
+            }
             Message::Refund(unused, done) => {
                 self.free(&unused);
                 self.refunds.push((unused.taken, done));
             }
             Message::Released(released) => self.holding.release(released),
+            Message::FirstTicket(first) => self.prepared(first),
             Message::RunsLow => (self.asked, self.runs_low) = (true, true),
         }
     }
@@ -282,7 +297,8 @@ impl Actor {
         let Some((_, taken)) = self.idle.take_if(|(at, _)| Instant::now() >= *at) else { return };
         let mut shelf = self.front.stock.shelf();
         while shelf.spare.expired(Instant::now()).is_some() {}
-        if shelf.taken() == taken && !self.contention.is_on() {
+        let apart = !self.contention.is_on() && self.tickets().is_none();
+        if shelf.taken() == taken && apart {
             let unused = shelf.spare.drain().map(|unused| unused.taken);
             let before = self.owed.len();
             self.owed.extend(unused);
@@ -318,7 +334,7 @@ impl Actor {
     /// True if callers of this process will soon need permits that it has not taken yet.
     fn runs_out(&self) -> bool {
         let now = Instant::now();
-        if !self.contention.is_on() {
+        if !self.contention.is_on() || self.tickets().is_some() {
             return self.runs_low && self.pace.block() > 0;
         }
         let block = self.block(now) as usize;

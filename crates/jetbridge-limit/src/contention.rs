@@ -8,12 +8,24 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::clock::length;
 use crate::policy::Policy;
 
 /// Writes in a row without a conflict until there seems to be none any more.
 const CALM: u32 = 256;
+/// Writes that lose until processes are at it so much that permits are better counted out; of a
+/// store that is far away, the first is enough.
+const HEAVY: u32 = 2;
 /// Most permits that one write takes for callers who have not come yet.
 const BLOCK_MAX: u64 = 1_024;
+/// A store that answers sooner than this is asked again at once. Of one that is further away, who
+/// has just won would win the next race as well: its answer comes a little sooner than the news of
+/// it comes to the others, who would never win, and of whom it would never hear.
+const FAR_AWAY: Duration = Duration::from_millis(1);
+/// So it waits for up to this part of a round trip.
+const COURTESY: u32 = 2;
 /// A block is so many quarters of what the rate gives in a round trip: with conflicts, a key is
 /// not quite written once in each.
 const BLOCK_QUARTERS: u64 = 5;
@@ -38,6 +50,8 @@ const USED_WEIGHT: u32 = 64;
 pub(crate) struct Contention {
     /// Writes until it is believed to be over.
     left: u32,
+    /// Writes that lost since it began.
+    lost: u32,
     round_trip: Duration,
     /// How much a round trip differs from that, on average.
     deviation: Duration,
@@ -47,19 +61,26 @@ pub(crate) struct Contention {
 
 impl Default for Contention {
     fn default() -> Self {
-        Self { left: 0, round_trip: Duration::ZERO, deviation: Duration::ZERO, used: USED }
+        let (round_trip, deviation) = (Duration::ZERO, Duration::ZERO);
+        Self { left: 0, lost: 0, round_trip, deviation, used: USED }
     }
 }
 
 impl Contention {
     /// A write lost against another process.
     pub(crate) fn lost(&mut self) {
+        self.lost = if self.is_on() { self.lost.saturating_add(1) } else { 1 };
         self.left = CALM;
     }
 
     /// A write won.
     pub(crate) fn won(&mut self) {
         self.left = self.left.saturating_sub(1);
+    }
+
+    /// Nobody else is met any more.
+    pub(crate) fn over(&mut self) {
+        self.left = 0;
     }
 
     /// The store answered after so long, whatever it said.
@@ -90,9 +111,30 @@ impl Contention {
         self.left > 0
     }
 
+    /// True while they are met so often that it is better not to compete.
+    pub(crate) fn is_heavy(&self) -> bool {
+        let lost = if self.is_far() { 1 } else { HEAVY };
+        self.is_on() && self.lost >= lost
+    }
+
+    /// True if a round trip takes long.
+    pub(crate) fn is_far(&self) -> bool {
+        self.round_trip >= FAR_AWAY
+    }
+
     /// How long the store takes to answer, nearly always.
     pub(crate) fn round_trip(&self) -> Duration {
         self.round_trip + self.deviation * 2
+    }
+
+    /// How long whoever wrote at `won_at` leaves the next race to others at `now`, where `random` is
+    /// any number.
+    pub(crate) fn courtesy(&self, won_at: Option<Instant>, now: Instant, random: u64) -> Duration {
+        let just_won = won_at.is_some_and(|at| now < at + self.round_trip / COURTESY);
+        if !just_won || !self.is_far() {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos(random % length(self.round_trip / COURTESY).max(1))
     }
 
     /// How long to wait for what another process wrote, before the store is asked.
@@ -112,18 +154,14 @@ impl Contention {
             return 0;
         }
         let room = (self.round_trip * FAR).saturating_sub(reserved);
-        let room = nanos(room) / policy.span.max(1);
+        let room = length(room) / policy.span.max(1);
         let short = reserved < self.round_trip();
         let quarters = BLOCK_QUARTERS * if short { SHORT } else { 1 };
-        let block = nanos(self.round_trip).saturating_mul(quarters) / 4;
+        let block = length(self.round_trip).saturating_mul(quarters) / 4;
         let block = block.div_ceil(policy.span.max(1)).min(BLOCK_MAX);
         let used = (block * u64::from(self.used) / u64::from(USED)).max(1);
         u32::try_from(used.min(room)).unwrap_or(u32::MAX)
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

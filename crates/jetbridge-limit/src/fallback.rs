@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::length;
 use crate::decision::{Decision, Source};
 use crate::place::decision;
 use crate::policy::{Policy, SPAN_MAX};
@@ -53,13 +54,13 @@ impl Local {
         until: Option<Instant>,
     ) -> (Decision, Instant, Option<Alone>) {
         let (now, instant) = (self.uptime(), Instant::now());
-        let wait = until.map_or(u64::MAX, |until| nanos(until.saturating_duration_since(instant)));
+        let wait = until.map_or(u64::MAX, |until| length(until.saturating_duration_since(instant)));
         // A cost that the whole limit has, but this share has not, takes all of the share.
         let cost = cost.min(policy.limit());
         let slots = policy.slots_of(cost);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut in_use = self.in_use();
-        state.held.set(SELF, *in_use, now.saturating_add(nanos(NO_LEASE)));
+        state.held.set(SELF, *in_use, now.saturating_add(length(NO_LEASE)));
         let room = state.room(policy, now).is_none_or(|room| room >= slots);
         let verdict = match room {
             true => state.reserve(policy, now, Ask { cost, wait }),
@@ -69,7 +70,7 @@ impl Local {
         let mut alone = None;
         if matches!(verdict, Verdict::Granted(_)) && slots > 0 {
             *in_use += slots;
-            state.held.set(SELF, *in_use, now.saturating_add(nanos(NO_LEASE)));
+            state.held.set(SELF, *in_use, now.saturating_add(length(NO_LEASE)));
             alone = Some(Alone { local: Arc::clone(self), slots });
         }
         let decision = Decision { source: Source::Local, ..decision(policy, now, &state, verdict) };
@@ -80,7 +81,7 @@ impl Local {
     pub(crate) fn look(&self, policy: &Policy) -> Decision {
         let now = self.uptime();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        state.held.set(SELF, *self.in_use(), now.saturating_add(nanos(NO_LEASE)));
+        state.held.set(SELF, *self.in_use(), now.saturating_add(length(NO_LEASE)));
         let before = state.clone();
         let verdict = match state.room(policy, now) {
             Some(0) => Verdict::Denied(now),
@@ -92,14 +93,10 @@ impl Local {
     /// Nanoseconds of the monotonic clock, from a year after zero: the arithmetic looks back by
     /// up to a policy's memory.
     fn uptime(&self) -> u64 {
-        nanos(self.opened.elapsed()).saturating_add(SPAN_MAX)
+        length(self.opened.elapsed()).saturating_add(SPAN_MAX)
     }
 
     fn in_use(&self) -> MutexGuard<'_, u32> {
         self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,38 +4,59 @@ use std::fmt::{self, Debug};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use jetbridge_core::{Change, Key, Kv, Result, Scope, Watch};
+use jetbridge_core::{Change, Key, Kv, Result, Scope, Start, Watch};
+use tokio::time::Instant;
 
 /// The changes of one key.
-pub(crate) struct Feed(Option<BoxStream<'static, Result<Change>>>);
+pub(crate) struct Feed {
+    changes: Option<BoxStream<'static, Result<Change>>>,
+    /// Since when it tells what happens.
+    live: Option<Instant>,
+}
 
 impl Feed {
     /// Follows nothing.
     pub(crate) const fn off() -> Self {
-        Self(None)
+        Self { changes: None, live: None }
     }
 
     pub(crate) fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.changes.is_some()
     }
 
-    /// From now on follows `key`, beginning with its present value.
-    pub(crate) fn follow(&mut self, kv: &dyn Kv, key: &Key) {
-        self.0 = Some(kv.watch(Watch::current(Scope::One(key.clone()))));
+    /// True once it tells what happens: to begin takes several round trips.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// True if it has told of everything that happened after `told_at`.
+    pub(crate) fn covers(&self, told_at: Instant) -> bool {
+        self.live.is_some_and(|since| since <= told_at)
+    }
+
+    /// From now on follows `key`. Beginning with its present value, if `present`: that takes as long
+    /// as others go on writing it.
+    pub(crate) fn follow(&mut self, kv: &dyn Kv, key: &Key, present: bool) {
+        let start = if present { Start::Current } else { Start::Now };
+        let changes = kv.watch(Watch::current(Scope::One(key.clone())).start(start));
+        *self = Self { changes: Some(changes), live: None };
     }
 
     /// The next change; never while nothing is followed. `None` if following has ended.
     pub(crate) async fn next(&mut self) -> Option<Change> {
-        let Some(changes) = &mut self.0 else { return std::future::pending().await };
+        let Some(changes) = &mut self.changes else { return std::future::pending().await };
         match changes.next().await {
-            Some(Ok(change)) => Some(change),
+            Some(Ok(change)) => {
+                self.live.get_or_insert_with(Instant::now);
+                Some(change)
+            }
             Some(Err(error)) => {
                 tracing::debug!(%error, "a limiter is no longer followed");
-                self.0 = None;
+                *self = Self::off();
                 None
             }
             None => {
-                self.0 = None;
+                *self = Self::off();
                 None
             }
         }

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod actor;
+mod booth;
 mod breaker;
 mod client;
 mod clock;
 mod composite;
 mod contention;
+mod deal;
 mod decision;
 mod fallback;
 mod feed;
@@ -30,10 +32,14 @@ mod state;
 mod state_tests;
 mod stock;
 mod tally;
+mod tickets;
+#[cfg(test)]
+mod tickets_tests;
 mod turns;
 #[cfg(test)]
 mod turns_tests;
 
+pub use booth::tickets_bucket;
 pub use composite::{Admissions, Composite};
 pub use decision::{Admission, Decision, OnError, Source};
 pub use fields::fields;

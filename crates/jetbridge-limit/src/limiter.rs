@@ -216,7 +216,7 @@ impl Limiter {
     /// and fails if that does, whatever [`LimiterOpts::on_error`] says.
     pub async fn peek(&self) -> Result<Decision> {
         let place = self.place();
-        let (seen, now) = (place.read().await?, place.now().await?);
+        let (seen, now) = (place.look().await?, place.now().await?);
         if seen.state.room(&self.policy, now.behind()) == Some(0) {
             return Ok(place.no_slot(now.store, &seen.state));
         }
@@ -254,7 +254,7 @@ impl Limiter {
             }
             return Ok(Admission { decision, permit: None });
         }
-        let admission = match self.decide(cost, until).await? {
+        let admission = match self.decide((cost, until), false).await? {
             Decided::Store(Answer { decision, reserved }) => {
                 let permit = match reserved {
                     Some(reserved) => reserved.wait().await,
@@ -281,14 +281,18 @@ impl Limiter {
         if let Some(decision) = self.standing_denial(cost, Instant::now(), until) {
             return Ok((decision, None));
         }
-        match self.decide(cost, until).await? {
+        match self.decide((cost, until), true).await? {
             Decided::Store(answer) => Ok((answer.decision, answer.reserved)),
             Decided::Unavailable(why) => Err(why),
         }
     }
 
-    /// Asks the store, by way of the limiter's task.
-    async fn decide(&self, cost: u32, until: Option<Instant>) -> Result<Decided> {
+    /// Asks the store, by way of the limiter's task; what comes of it may have to be put back.
+    async fn decide(
+        &self,
+        (cost, until): (u32, Option<Instant>),
+        may_return: bool,
+    ) -> Result<Decided> {
         let begun = Instant::now();
         if !self.shared.breaker.admits(begun) {
             self.shared.tally.failed();
@@ -296,7 +300,7 @@ impl Limiter {
             return Ok(Decided::Unavailable(why));
         }
         let (reply, answer) = oneshot::channel();
-        let request = Request { cost, until, reply, queued: false };
+        let request = Request { cost, until, may_return, reply, queued: false };
         let (key, hash) = (&self.key, self.shared.hash.as_str());
         self.limits.send((key, hash), || self.place(), Message::Reserve(request));
         let mut replied = self.reply(begun, answer).await;

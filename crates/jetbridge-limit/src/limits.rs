@@ -6,19 +6,22 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use jetbridge_core::{
-    Backend, BucketKind, BucketName, DeleteOpts, Error, ErrorKind, Key, Kv, Open, Result, Scope,
-    Support, Tasks,
+    Backend, BucketKind, BucketName, DeleteOpts, Error, ErrorKind, Key, Kv, Open, Read, Result,
+    Scope, Support, Tasks,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::actor::Actor;
+use crate::booth::{self, Booth};
 use crate::front::Front;
 use crate::limiter::{Limiter, LimiterOpts};
 use crate::message::Message;
 use crate::place::Place;
 use crate::policy::Policy;
+use crate::record;
 use crate::tally::Tally;
+use crate::tickets::CLOSING;
 
 /// How long an unused limiter keeps its task and what it knows of the stored state. Forgetting
 /// costs the next call one read.
@@ -57,6 +60,7 @@ struct Shared {
     kv: Arc<dyn Kv>,
     /// When the bucket forgets, whoever set that.
     max_age: Option<Duration>,
+    booth: Option<Arc<Booth>>,
     tasks: Tasks,
     actors: Mutex<Actors>,
     tallies: Mutex<HashMap<String, Arc<Tally>>>,
@@ -78,10 +82,12 @@ impl Limits {
     /// Opens the bucket. One that is missing is
     /// [`NotFound`](jetbridge_core::ErrorKind::NotFound) unless `open` makes it.
     pub async fn open(backend: Arc<dyn Backend>, bucket: &BucketName, open: Open) -> Result<Self> {
+        let (tasks, makes) = (Tasks::new(), open.create.is_some());
+        let booth = Booth::beside(bucket, makes, tasks.clone()).map(Arc::new);
         let kv = backend.kv(bucket, open).await?;
         let max_age = backend.bucket(BucketKind::Kv, bucket).await?.spec.max_age;
-        let (tasks, actors, tallies) = (Tasks::new(), Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Shared { backend, kv, max_age, tasks, actors, tallies })))
+        let (actors, tallies) = (Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Shared { backend, kv, max_age, booth, tasks, actors, tallies })))
     }
 
     /// The limiter `id` with the default options.
@@ -116,8 +122,13 @@ impl Limits {
     /// they next renew. Processes that have just denied a call may do so for ten more seconds.
     pub async fn reset(&self, id: &str) -> Result<bool> {
         let key = Key::parse(id)?;
+        let before = self.0.kv.get(&key, Read::Fresh).await?;
         let opts = DeleteOpts::new().with_history();
         let deleted = self.0.kv.delete(&key, opts).await?.is_some();
+        if before.is_some_and(|entry| record::has_tickets(&entry)) {
+            let (booth, backend) = (self.0.booth.as_deref(), &*self.0.backend);
+            booth::counters(booth, backend, &key).await?.fetch_add(&key, CLOSING).await?;
+        }
         if let Some(listed) = self.actors().get(&key) {
             listed.iter().for_each(|listed| listed.front.clear());
         }
@@ -144,7 +155,8 @@ impl Limits {
         let (backend, kv) = (Arc::clone(&self.0.backend), Arc::clone(&self.0.kv));
         let (deadline, lease) = (opts.deadline, opts.lease);
         let expires = backend.capabilities().key_ttl != Support::No;
-        Place { backend, kv, key: key.clone(), policy, deadline, expires, lease, tally }
+        let booth = self.0.booth.clone();
+        Place { backend, kv, key: key.clone(), policy, deadline, expires, lease, booth, tally }
     }
 
     /// What there is to see of a limiter that is in use.
@@ -209,8 +221,15 @@ impl Limits {
                 () = &mut stopping => break,
                 woken = woken => woken,
             };
-            if !woken && self.unlist(&inbox, &name) {
-                return;
+            if !woken {
+                tokio::select! {
+                    biased;
+                    () = &mut stopping => break,
+                    () = actor.retire() => {}
+                }
+                if self.unlist(&inbox, &name) {
+                    return;
+                }
             }
             tokio::select! {
                 biased;

@@ -25,6 +25,8 @@ pub(crate) enum Message {
     Released(Released),
     /// A caller took a permit of those in stock, and few are left.
     RunsLow,
+    /// Where tickets can begin from, if they can.
+    FirstTicket(Result<Option<i64>>),
 }
 
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) cost: u32,
     /// The caller would wait until then.
     pub(crate) until: Option<Instant>,
+    /// What it gets may have to be put back: it is one of several that must agree.
+    pub(crate) may_return: bool,
     pub(crate) reply: oneshot::Sender<Replied>,
     /// Its caller knows that it waits for a slot.
     pub(crate) queued: bool,

@@ -8,6 +8,7 @@ use jetbridge_core::{
 };
 use tokio::time::timeout;
 
+use crate::booth::Booth;
 use crate::clock::{Moment, nanos};
 use crate::decision::{Decision, Source};
 use crate::policy::Policy;
@@ -45,6 +46,8 @@ pub(crate) struct Place {
     pub(crate) expires: bool,
     /// How long slots outlive their process.
     pub(crate) lease: Duration,
+    /// Where its permits can be counted out.
+    pub(crate) booth: Option<Arc<Booth>>,
     pub(crate) tally: Arc<Tally>,
 }
 
@@ -64,6 +67,15 @@ impl Place {
         self.tally.request();
         let read = self.within("limit.read", self.kv.get(&self.key, Read::Fresh)).await?;
         read.map_or_else(|| Ok(Seen::default()), |entry| self.seen(&entry))
+    }
+
+    /// What is stored, with what was counted beside it.
+    pub(crate) async fn look(&self) -> Result<Seen> {
+        let seen = self.read().await?;
+        let Some(tickets) = seen.state.tickets else { return Ok(seen) };
+        let (count, now) = (tickets.count(self.sum().await?), self.now().await?);
+        let state = seen.state.without_tickets(&self.policy, now.store, count);
+        Ok(Seen { state, ..seen })
     }
 
     /// What an entry says, under this policy.
@@ -100,13 +112,20 @@ impl Place {
     /// How long the value of one user, address or tenant is of use. Whoever asks can make as many
     /// of them as it likes, so they do not stay; a limiter's own key does.
     fn ttl(&self, state: &State, now: u64, keep: u64) -> Option<Duration> {
-        if !self.expires || !self.key.as_str().contains(':') {
+        if !self.value_expires() {
             return None;
         }
+        let counted = state.tickets.map(|it| it.until.saturating_add(self.policy.saved_ns()));
         let of_use = state.full_at(&self.policy).max(state.held.last_end().unwrap_or_default());
+        let of_use = of_use.max(counted.unwrap_or_default());
         let own = Duration::from_nanos(of_use.saturating_sub(now)) + KEPT;
         let ttl = own.max(Duration::from_nanos(keep.saturating_sub(now)));
         (ttl <= TTL_MAX).then_some(ttl)
+    }
+
+    /// True for one of many: as said at [`Place::ttl`].
+    pub(crate) fn value_expires(&self) -> bool {
+        self.expires && self.key.as_str().contains(':')
     }
 
     /// Until when an entry must stay for others than this policy: until it ends, unless this
@@ -138,7 +157,7 @@ impl Place {
             .hint("set a lease of at least twenty times that error"))
     }
 
-    async fn within<T>(
+    pub(crate) async fn within<T>(
         &self,
         operation: &'static str,
         work: impl Future<Output = Result<T>>,

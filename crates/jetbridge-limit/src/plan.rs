@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::Moment;
+use crate::clock::{Moment, length};
 use crate::decision::Decision;
 use crate::holding::Holding;
 use crate::message::Request;
@@ -13,7 +13,7 @@ use crate::state::{Ask, State, Taken, Verdict};
 
 /// Most calls that one write serves: the caller at the end of it waits for all of them to be
 /// computed, which takes well under a millisecond.
-const BATCH_MAX: usize = 1_024;
+pub(crate) const BATCH_MAX: usize = 1_024;
 
 /// What becomes of one request.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct Ahead {
 }
 
 /// The next state, and what follows from it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) state: State,
     /// One for each request, in order.
@@ -128,7 +128,7 @@ impl Plan {
         (now, most): (Moment, u32),
         trip: Duration,
     ) {
-        let (policy, mut arrival) = (&place.policy, now.store.saturating_add(nanos(trip)));
+        let (policy, mut arrival) = (&place.policy, now.store.saturating_add(length(trip)));
         for _ in 0..most {
             let Some(slot) = self.state.reserve_ahead(policy, now.store, arrival) else { return };
             arrival = arrival.saturating_add(policy.span);
@@ -166,7 +166,7 @@ impl Planner<'_> {
         }
         let wait = request
             .until
-            .map_or(u64::MAX, |until| nanos(until.saturating_duration_since(now.instant)));
+            .map_or(u64::MAX, |until| length(until.saturating_duration_since(now.instant)));
         let verdict = state.reserve(&place.policy, now.store, Ask { cost: request.cost, wait });
         let Verdict::Granted(slot) = verdict else {
             return Fate::Denied(place.decision(now.store, state, verdict));
@@ -180,8 +180,4 @@ impl Planner<'_> {
         let (ready, expires) = (now.when(slot), now.when(taken.expires(&place.policy)));
         Fate::Granted { decision, taken, slots, ready, expires }
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::holders::Holders;
 use crate::policy::{Algorithm, Policy};
+use crate::tickets::Tickets;
 
 /// What a limiter remembers. Times are nanoseconds since 1970 by the store's clock. The default
 /// is a limiter that nobody used yet.
@@ -29,6 +30,9 @@ pub(crate) struct State {
     /// Who has calls under way.
     #[serde(default, skip_serializing_if = "Holders::is_empty")]
     pub(crate) held: Holders,
+    /// `gcra`: permits from `at` on are counted out beside the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tickets: Option<Tickets>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

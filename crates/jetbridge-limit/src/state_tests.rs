@@ -8,7 +8,7 @@ use super::policy::Policy;
 use super::state::{Ask, State, Taken, Verdict};
 
 /// Some day of the store's clock.
-const START: u64 = 1_750_000_000_000_000_000;
+pub(super) const START: u64 = 1_750_000_000_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
 /// One call: how long after the last one, how many permits, how long it would wait, whether the
@@ -49,7 +49,7 @@ fn run(policy: &Policy, steps: &[Step], exact_clocks: bool) -> Vec<(u64, u32)> {
 }
 
 /// The most permits in any half-open time of this length.
-fn densest(grants: &[(u64, u32)], length: u64) -> u64 {
+pub(super) fn densest(grants: &[(u64, u32)], length: u64) -> u64 {
     let within = |first: u64| {
         let inside = grants.iter().filter(|(at, _)| (first..first + length).contains(at));
         inside.map(|(_, cost)| u64::from(*cost)).sum()

@@ -24,8 +24,8 @@ const TIME: Duration = Duration::from_secs(3);
 /// The same at ten a second, where one permit more or less would be 3 % of three seconds. Nobody
 /// is busy then, so all shapes are measured at once.
 const TIME_SLOW: Duration = Duration::from_secs(10);
-/// The same at a distance, where waits are long.
-const TIME_AWAY: Duration = Duration::from_secs(5);
+/// The same at a distance, where waits are long, and the beginning takes a tenth of a second.
+const TIME_AWAY: Duration = Duration::from_secs(10);
 /// A rate that nobody reaches.
 const FAR: f64 = 1e6;
 /// The round trip of the measures at a distance.
@@ -33,27 +33,46 @@ const AWAY: Duration = Duration::from_millis(10);
 
 const SHAPES: [(u32, u32); 3] = [(1, 1), (1, 32), (4, 8)];
 
-pub(super) async fn run(_args: &Args, report: &mut Report) -> Outcome {
-    let redis = Redis::start(report).await?;
+/// What can be asked for by `--only`.
+const PARTS: [&str; 5] = ["decisions", "shares", "away", "keys", "alone"];
+
+pub(super) async fn run(args: &Args, report: &mut Report) -> Outcome {
+    let parts = args.chosen(&PARTS)?;
+    let redis = if parts.contains(&"decisions") { Redis::start(report).await? } else { None };
     for release in [Release::Newest, Release::Oldest] {
         let server = NatsServer::start(release, ServerOptions::new()).await;
         let on = release.version();
-        decisions(&server.url(), on, redis.as_ref(), report).await?;
-        shares(&server.url(), on, report).await?;
-        let proxy = Proxy::start(server.address()).await;
-        proxy.latency(AWAY);
-        away(&proxy.url(), on, report).await?;
-        if release == Release::Newest {
-            alone::keys(&server.url(), on, report).await?;
+        for part in &parts {
+            match *part {
+                "decisions" => decisions(&server.url(), on, redis.as_ref(), report).await?,
+                "shares" => shares(&server.url(), on, report).await?,
+                "away" => {
+                    let proxy = Proxy::start(server.address()).await;
+                    proxy.latency(AWAY);
+                    away(&proxy.url(), on, report).await?;
+                }
+                "keys" if release == Release::Newest => {
+                    alone::keys(&server.url(), on, report).await?;
+                }
+                _ => {}
+            }
         }
     }
     drop(redis);
     let directory = tempfile::tempdir()?;
     let store = format!("local:{}", directory.path().display());
-    decisions(&store, "embedded", None, report).await?;
-    shares(&store, "embedded", report).await?;
-    alone::decisions(report).await?;
-    alone::denials(report).await
+    for part in &parts {
+        match *part {
+            "decisions" => decisions(&store, "embedded", None, report).await?,
+            "shares" => shares(&store, "embedded", report).await?,
+            "alone" => {
+                alone::decisions(report).await?;
+                alone::denials(report).await?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Decisions per second with the rate far away; Redis beside them, right before.
@@ -91,9 +110,13 @@ fn contention(name: &str, on: &str, (fleet, summary): (&Fleet<'_>, &Summary), re
     let row = Row::alone(&format!("{name}: requests per grant"), "", on, requests);
     report.add(if fleet.processes > 1 { row.target(Target::AtMost(1.0)) } else { row });
     if fleet.processes > 1 {
-        let row = Row::alone(&format!("{name}: lost races"), "", on, summary.conflicts as f64);
-        let tickets = on == Release::Newest.version();
-        report.add(if tickets { row.target(Target::AtMost(0.0)) } else { row });
+        let lost = summary.conflicts as f64;
+        report.add(Row::alone(&format!("{name}: lost races"), "", on, lost));
+        if on == Release::Newest.version() {
+            let lost = summary.conflicts_later as f64;
+            let row = Row::alone(&format!("{name}: lost races after 0.2 s"), "", on, lost);
+            report.add(row.target(Target::AtMost(0.0)));
+        }
     }
 }
 

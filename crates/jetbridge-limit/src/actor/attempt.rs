@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jetbridge_core::{Outcome, Result, Revision};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{Actor, Done};
 use crate::clock::Moment;
@@ -14,8 +14,20 @@ use crate::standing::BELIEVED;
 impl Actor {
     /// Decides about everybody who waits.
     pub(super) async fn attempt(&mut self) -> Result<Done> {
+        if let Some(done) = self.attempt_by_ticket().await? {
+            return Ok(done);
+        }
+        self.leave_to_others().await;
         let (seen, now, mut plan) = self.prepare().await?;
+        if seen.state.tickets.is_some() {
+            self.seen = Some(seen);
+            return Ok(Done::Partly);
+        }
+        self.desk.none_given();
+        let leaves = self.desk.must_write(seen.revision);
+        plan.write |= leaves;
         let wanted = plan.granted() > 0 || self.runs_low;
+        self.begin_tickets(&mut plan, (&seen, now));
         if plan.write || self.runs_out() {
             self.reserve_ahead(&mut plan, now);
         }
@@ -32,10 +44,11 @@ impl Actor {
                 return Ok(Done::Outrun);
             }
             // Without a feed nobody tells.
-            self.seen = self.seen.take().filter(|_| self.feed.is_on());
+            self.seen = self.seen.take().filter(|_| self.feed.is_live());
             return Ok(Done::Lost);
         };
         self.contention.won();
+        self.won_at = Some(Instant::now());
         if wanted {
             self.pace.wrote(Instant::now(), self.contention.round_trip());
         }
@@ -46,7 +59,27 @@ impl Actor {
             self.seen = Some(Seen { revision: Some(revision), state, converted: false, keep });
             self.told_at = now.instant;
         }
-        Ok(self.settle(plan, Some(revision), now))
+        let done = self.settle(plan, Some(revision), now);
+        if leaves && self.place.value_expires() {
+            self.clear_away().await;
+        }
+        Ok(done)
+    }
+
+    /// Lets other processes go first after a write that won, and takes in what they do.
+    async fn leave_to_others(&mut self) {
+        let (now, random) = (Instant::now(), jetbridge_core::random::u64());
+        // Whoever asks alone, again and again, is not kept waiting.
+        let busy = self.waiting.len() > 1;
+        let until = now + self.contention.courtesy(self.won_at.filter(|_| busy), now, random);
+        while Instant::now() < until {
+            tokio::select! {
+                () = sleep_until(until) => {}
+                change = self.feed.next() => {
+                    self.learn(change);
+                }
+            }
+        }
     }
 
     /// Takes more than is asked for, as far as callers are likely to come for it.
@@ -64,10 +97,10 @@ impl Actor {
     /// What there is to decide on, and the decision.
     async fn prepare(&mut self) -> Result<(Seen, Moment, Plan)> {
         let remembered = self.seen.take();
-        let mut fresh = remembered.is_none() || self.feed.is_on();
+        let mut fresh = remembered.is_none() || self.feed.covers(self.told_at);
         loop {
             let seen = match &remembered {
-                Some(seen) if !fresh || self.feed.is_on() => seen.clone(),
+                Some(seen) if !fresh || self.feed.covers(self.told_at) => seen.clone(),
                 _ => {
                     let sent = Instant::now();
                     let read = self.place.read().await;
@@ -105,7 +138,12 @@ impl Actor {
                 tokio::select! {
                     biased;
                     written = &mut write => break written,
-                    change = self.feed.next() => self.learn(change),
+                    change = self.feed.next() => {
+                        if self.learn(change) && self.is_outrun(over.0, plan) {
+                            self.place.tally.conflict();
+                            return Ok(None);
+                        }
+                    }
                 };
             }
         };
@@ -116,6 +154,17 @@ impl Actor {
             self.owed.clear();
         }
         written
+    }
+
+    /// True if another process has written over what the plan is for: its write has lost, and to
+    /// wait until it is told would be to lose the next race, too. What looks like the plan may be
+    /// it. If it was written after all and others came right behind, what it took is lost; so this
+    /// is for writes that put nothing back.
+    fn is_outrun(&self, over: Option<Revision>, plan: &Plan) -> bool {
+        let takes = self.place.policy.is_plain_rate();
+        let only_takes = takes && self.refunds.is_empty() && self.owed.is_empty();
+        let other = |seen: &Seen| seen.revision != over && seen.state != plan.state;
+        only_takes && self.seen.as_ref().is_some_and(other)
     }
 
     fn plan(&mut self, seen: &Seen, now: Moment) -> Plan {

@@ -2,23 +2,33 @@
 
 use futures_util::FutureExt as _;
 use jetbridge_core::{Backoff, Change};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Actor;
 use crate::feed::Feed;
 use crate::place::Seen;
 
 impl Actor {
-    /// Follows the key as long as somebody waits for a slot, or others write it all the time.
+    /// Follows the key as long as somebody waits for a slot, others write it all the time, or
+    /// tickets are given.
     pub(super) fn rest(&mut self) {
         if self.waiting.is_empty() {
             self.look_at = None;
         }
-        if self.waiting.is_empty() && !self.contention.is_on() {
+        if self.waiting.is_empty() && !self.contention.is_on() && self.tickets().is_none() {
             self.feed = Feed::off();
         } else if !self.feed.is_on() {
-            self.feed.follow(&*self.place.kv, &self.place.key);
+            self.follow();
         }
+    }
+
+    /// Whoever waits for slots must know of each that came back before it was followed. Of a rate
+    /// others only take: who does not know loses a race, and reads.
+    fn follow(&mut self) {
+        let present = self.place.policy.slots().is_some();
+        self.feed.follow(&*self.place.kv, &self.place.key, present);
+        // It begins when it is first asked.
+        self.catch_up();
     }
 
     /// Takes in what the feed has brought already.
@@ -34,7 +44,7 @@ impl Actor {
         self.lost();
         let Some(known) = self.seen.as_ref().map(|seen| seen.revision) else {
             if self.contention.is_on() && !self.feed.is_on() {
-                self.feed.follow(&*self.place.kv, &self.place.key);
+                self.follow();
             }
             return conflicts.wait().await;
         };
@@ -55,6 +65,7 @@ impl Actor {
         if self.place.policy.slots().is_none() {
             self.contention.lost();
         }
+        self.prepare_tickets();
     }
 
     /// Takes in what the store tells; false if it is nothing new.
@@ -69,10 +80,12 @@ impl Actor {
             Some(Change::Put(entry)) if known.is_none_or(|known| known < entry.revision) => {
                 // What cannot be read is met again, and reported, by the next read.
                 self.seen = self.place.seen(&entry).ok();
+                self.told_at = Instant::now();
                 true
             }
             Some(Change::Delete { revision, .. }) if known.is_some_and(|it| it < revision) => {
                 self.seen = Some(Seen::default());
+                self.told_at = Instant::now();
                 true
             }
             Some(_) => false,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jetbridge_core::{Error, Revision};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Actor, Done, LATE_MAX, LOOK_EVERY, OWED_MAX};
@@ -23,9 +24,7 @@ impl Actor {
         self.owed.truncate(OWED_MAX);
         for (_, done) in self.refunds.drain(..) {
             self.front.standing.clear();
-            if done.send(()).is_err() {
-                tracing::trace!("nobody waits for a refund any more");
-            }
+            refunded(done);
         }
         self.asked &= plan.ahead.is_empty();
         self.keep(plan.ahead, token);
@@ -92,7 +91,7 @@ impl Actor {
         let may_stand = self.place.policy.slots().is_none();
         if request.cost == 1 && may_stand && self.shelf().spare.is_empty() {
             // A feed tells of a reset at once.
-            let told = if self.feed.is_on() { now } else { self.told_at };
+            let told = if self.feed.covers(self.told_at) { now } else { self.told_at };
             self.front.standing.set((now, told), &decision);
         }
         drop(request.reply.send(Ok(Reply::Settled(Answer { decision, reserved: None }))));
@@ -127,5 +126,12 @@ impl Actor {
         self.owed.clear();
         self.holding.snooze();
         self.rest();
+    }
+}
+
+/// Tells who put permits back that they are no longer charged to it.
+pub(super) fn refunded(done: oneshot::Sender<()>) {
+    if done.send(()).is_err() {
+        tracing::trace!("nobody waits for a refund any more");
     }
 }

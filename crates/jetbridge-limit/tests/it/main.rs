@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod api;
+mod away;
 mod composite;
 mod contention;
 mod coverage;
@@ -17,6 +18,7 @@ mod reset;
 mod rig;
 mod slots;
 mod stock;
+mod tickets;
 
 /// The cases that hold on every store.
 macro_rules! row {
@@ -39,6 +41,12 @@ macro_rules! row {
             row!(@cases $row, expiry: a_value_in_use_is_kept_no_longer_than_it_is_of_use);
             row!(@cases $row, composite: nothing_is_charged_unless_all_agree,
                 one_of_several_is_enough);
+            row!(@cases $row, tickets: whoever_competes_is_counted_out_where_the_store_counts,
+                a_rest_leaves_the_whole_burst, a_denied_try_costs_no_ticket,
+                several_limiters_that_must_agree_lose_no_ticket, a_reset_reaches_everybody,
+                another_policy_ends_tickets, tickets_that_a_dead_process_ended_end,
+                a_counter_that_somebody_deleted_is_noticed, nobody_left_ends_tickets,
+                who_may_not_make_a_bucket_begins_no_tickets);
             row!(@cases $row, stock: a_hot_caller_takes_ahead_and_the_rest_comes_back,
                 hot_callers_of_a_fleet_get_no_more_than_the_rate);
         }

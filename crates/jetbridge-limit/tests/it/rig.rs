@@ -3,8 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use jetbridge_core::{Backend, BucketName, BucketSpec, Entry, Key, MemoryBackend, Open, Read};
-use jetbridge_limit::{Limiter, LimiterOpts, Limits, OnError, Policy};
+use jetbridge_core::{
+    Backend, BucketName, BucketSpec, Counters, Entry, Key, MemoryBackend, Open, Read, Support,
+};
+use jetbridge_limit::{Limiter, LimiterOpts, Limits, OnError, Policy, tickets_bucket};
 use jetbridge_local::{LocalBackend, LocalOptions};
 use jetbridge_nats::{ConnectOptions, NatsBackend};
 use jetbridge_testkit::{NatsServer, Release, ServerOptions};
@@ -49,11 +51,11 @@ impl Row {
                 Box::new(server)
             }
         };
-        let (mut limits, store) = (Vec::new(), Arc::clone(&backends[0]));
-        for backend in backends {
-            limits.push(open(backend).await);
+        let mut limits = Vec::new();
+        for backend in &backends {
+            limits.push(open(Arc::clone(backend)).await);
         }
-        Fleet { limits, store, _keep: keep }
+        Fleet { limits, stores: backends, _keep: keep }
     }
 }
 
@@ -65,7 +67,7 @@ pub(crate) async fn open(backend: Arc<dyn Backend>) -> Limits {
 
 pub(crate) struct Fleet {
     pub(crate) limits: Vec<Limits>,
-    store: Arc<dyn Backend>,
+    stores: Vec<Arc<dyn Backend>>,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -77,10 +79,25 @@ impl Fleet {
         self.limits.iter().map(|l| l.limiter_with("api", policy, opts).unwrap()).collect()
     }
 
+    /// The connections.
+    pub(crate) fn stores(&self) -> &[Arc<dyn Backend>] {
+        &self.stores
+    }
+
+    /// The counters beside the limiters, on a store that counts and has several processes.
+    pub(crate) async fn counters(&self) -> Option<Arc<dyn Counters>> {
+        let store = self.stores[0].capabilities();
+        if !store.shared || store.counters != Support::Native {
+            return None;
+        }
+        let bucket = tickets_bucket(&BucketName::parse("rate_limits").unwrap()).unwrap();
+        Some(self.stores[0].counters(&bucket).await.unwrap())
+    }
+
     /// What the store has under `key`.
     pub(crate) async fn entry(&self, key: &str) -> Option<Entry> {
         let bucket = BucketName::parse("rate_limits").unwrap();
-        let kv = self.store.kv(&bucket, Open::existing()).await.unwrap();
+        let kv = self.stores[0].kv(&bucket, Open::existing()).await.unwrap();
         kv.get(&Key::parse(key).unwrap(), Read::Fresh).await.unwrap()
     }
 }

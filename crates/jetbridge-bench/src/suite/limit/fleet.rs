@@ -17,6 +17,9 @@ use crate::Outcome;
 use crate::measure::quantile;
 use crate::suite::connect;
 
+/// By then a fleet that competes has its permits counted out, where the store can.
+const BEGINNING: Duration = Duration::from_millis(200);
+
 /// What a fleet asks for.
 pub(super) struct Fleet<'a> {
     /// `nats://…` or `local:DIR`.
@@ -41,6 +44,8 @@ pub(super) struct Summary {
     pub(super) requests: u64,
     /// Writes that lost a race.
     pub(super) conflicts: u64,
+    /// The same, without those of the first [`BEGINNING`].
+    pub(super) conflicts_later: u64,
     /// The worst process's.
     pub(super) p99_ms: f64,
     pub(super) seconds: f64,
@@ -97,6 +102,7 @@ pub(super) async fn run(fleet: &Fleet<'_>) -> Outcome<Summary> {
         granted: 0,
         requests: 0,
         conflicts: 0,
+        conflicts_later: 0,
         p99_ms: 0.0,
         seconds: 0.0,
         by_process: Vec::new(),
@@ -109,6 +115,7 @@ pub(super) async fn run(fleet: &Fleet<'_>) -> Outcome<Summary> {
         summary.granted += granted;
         summary.requests += next()?.parse::<u64>()?;
         summary.conflicts += next()?.parse::<u64>()?;
+        summary.conflicts_later += next()?.parse::<u64>()?;
         summary.p99_ms = summary.p99_ms.max(next()?.parse()?);
         summary.by_process.push(granted as f64);
     }
@@ -127,8 +134,8 @@ pub(crate) struct Caller {
     pub(crate) time: Duration,
 }
 
-/// Says `ready`, waits for a line, lets the callers ask, and tells grants, requests, lost races
-/// and the 99th percentile of the waits.
+/// Says `ready`, waits for a line, lets the callers ask, and tells grants, requests, lost races,
+/// those of them behind the beginning, and the 99th percentile of the waits.
 pub(crate) async fn serve(caller: Caller) -> Outcome {
     let backend: Arc<dyn Backend> = match caller.store.strip_prefix("local:") {
         Some(directory) => Arc::new(LocalBackend::open(directory, LocalOptions::default()).await?),
@@ -149,6 +156,8 @@ pub(crate) async fn serve(caller: Caller) -> Outcome {
     for _ in 0..caller.callers {
         calls.spawn(call(limiter.clone(), end));
     }
+    tokio::time::sleep(BEGINNING).await;
+    let begun = limiter.metrics();
     let mut waits = Vec::new();
     while let Some(call) = calls.join_next().await {
         waits.extend(call??);
@@ -156,7 +165,8 @@ pub(crate) async fn serve(caller: Caller) -> Outcome {
     let after = limiter.metrics();
     let requests = after.store_requests - before.store_requests;
     let conflicts = after.cas_failures - before.cas_failures;
-    println!("{} {requests} {conflicts} {}", waits.len(), quantile(&waits, 0.99));
+    let later = after.cas_failures - begun.cas_failures;
+    println!("{} {requests} {conflicts} {later} {}", waits.len(), quantile(&waits, 0.99));
     Ok(())
 }
 

@@ -23,14 +23,9 @@ const RELEASE: Release = Release::Newest;
 const PARTS: [&str; 6] = ["sparse", "load", "medium", "large", "idle", "manifest"];
 
 pub(super) async fn run(args: &Args, report: &mut Report) -> Outcome {
-    if let Some(unknown) = args.only.iter().find(|it| !PARTS.contains(&it.as_str())) {
-        return Err(format!("there is no part `{unknown}`: {}", PARTS.join(", ")).into());
-    }
+    let parts = args.chosen(&PARTS)?;
     report.fact(LITESTREAM, replicator::LITESTREAM_VERSION);
-    for part in PARTS {
-        if !args.only.is_empty() && !args.only.iter().any(|it| it == part) {
-            continue;
-        }
+    for part in parts {
         let server = NatsServer::start(RELEASE, ServerOptions::new()).await;
         match part {
             "sparse" => lag::sparse(&server, report).await?,

@@ -1,0 +1,325 @@
+//! Attempts at a limiter whose permits are counted out: one addition serves everybody who waits,
+//! and no other process gets in its way.
+//!
+//! Tickets are for callers who wait. Whoever would be denied rather than wait, and may or may not
+//! find a permit, could only learn it by taking one; a call of several limiters may have to put
+//! its permit back. For these the limiter leaves tickets, and takes them up again later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jetbridge_core::{Result, Revision};
+use tokio::time::Instant;
+
+use super::{Actor, Done};
+use crate::booth::REFUSED_FOR;
+use crate::clock::{Moment, length};
+use crate::deal::{Outlook, Sorted, hand_out, sort};
+use crate::message::Message;
+use crate::place::Seen;
+use crate::plan::Plan;
+use crate::tickets::{CLOSING, Count, Run, TAKEN_MAX, Tickets, jump};
+
+/// Additions in a row between which nobody else added anything: then nobody contends any more.
+const CALM: u32 = 256;
+/// How long tickets are done without after they ended.
+const RESTS_FOR: Duration = Duration::from_secs(10);
+/// Whoever would wait at least so long is no reason to do without tickets.
+const PATIENT: Duration = Duration::from_secs(1);
+/// What is known of a counter is old after two round trips and this.
+const OLD: Duration = Duration::from_millis(1);
+
+/// What this process knows of its limiter's tickets.
+#[derive(Debug)]
+pub(super) struct Desk {
+    /// Which tickets, and how many of them were taken at least.
+    known: Option<(i64, u64)>,
+    told_at: Instant,
+    /// Additions since somebody else's.
+    alone: u32,
+    /// Tickets that were found to have ended.
+    ended: Option<i64>,
+    /// The value that was left as if tickets had ended, until that is written.
+    left: Option<Revision>,
+    /// What the counter has, for whoever begins.
+    first: Option<i64>,
+    /// That is being found out.
+    prepares: bool,
+    rests_until: Option<Instant>,
+}
+
+impl Desk {
+    pub(super) fn new() -> Self {
+        Self {
+            known: None,
+            told_at: Instant::now(),
+            alone: 0,
+            ended: None,
+            left: None,
+            first: None,
+            prepares: false,
+            rests_until: None,
+        }
+    }
+
+    /// How many permits of these were taken, at least.
+    fn taken(&self, tickets: Tickets) -> u64 {
+        let known = self.known.filter(|(first, _)| *first == tickets.first);
+        known.map_or(0, |(_, taken)| taken)
+    }
+
+    /// At `at` so many were taken, the last of them by this process.
+    fn told(&mut self, tickets: Tickets, (taken, own): (u64, u64), at: Instant) {
+        let before = self.taken(tickets);
+        if before + own < taken {
+            self.alone = 0;
+        } else if own > 0 {
+            self.alone = self.alone.saturating_add(1);
+        }
+        self.known = Some((tickets.first, before.max(taken)));
+        self.told_at = at;
+    }
+
+    fn rest(&mut self, time: Duration) {
+        self.rests_until = Instant::now().checked_add(time);
+        self.first = None;
+    }
+
+    /// The value has no tickets: if it had any, they have ended for a reason.
+    pub(super) fn none_given(&mut self) {
+        if self.known.take().is_some() | self.ended.take().is_some() {
+            self.rest(RESTS_FOR);
+        }
+    }
+
+    /// True if tickets ended in memory only.
+    pub(super) fn must_write(&self, seen: Option<Revision>) -> bool {
+        self.left.is_some() && self.left == seen
+    }
+}
+
+/// Tickets that can be taken now, and who wants them.
+struct Counter {
+    tickets: Tickets,
+    at: u64,
+    now: Moment,
+    sorted: Sorted,
+    /// So many are taken in vain, because their time has passed.
+    jump: u64,
+}
+
+impl Actor {
+    /// The tickets that are given, as far as is known.
+    pub(super) fn tickets(&self) -> Option<Tickets> {
+        self.seen.as_ref().and_then(|seen| seen.state.tickets)
+    }
+
+    /// Decides about everybody who waits by an addition; `None` if there are no tickets (any
+    /// more), and the value is to be written.
+    pub(super) async fn attempt_by_ticket(&mut self) -> Result<Option<Done>> {
+        let Some(tickets) = self.tickets() else { return Ok(None) };
+        let mut now = self.place.now().await?;
+        if self.are_over(tickets, now) {
+            self.leave_tickets(tickets, now).await?;
+            return Ok(None);
+        }
+        let mut counter = self.look_at(tickets, now);
+        let old = self.contention.round_trip() * 2 + OLD;
+        if counter.as_ref().is_none_or(|it| it.sorted.unsure || it.jump > 0)
+            && self.desk.told_at + old < Instant::now()
+        {
+            let sent = Instant::now();
+            match tickets.count(self.place.sum().await?) {
+                Count::Open(taken) => self.desk.told(tickets, (taken, 0), sent),
+                Count::Ended(_) | Count::Foreign => return Ok(Some(self.look_again(tickets))),
+            }
+            now = self.place.now().await?;
+            counter = self.look_at(tickets, now);
+        }
+        match counter.filter(|it| !it.sorted.unsure) {
+            Some(counter) => self.take(counter).await.map(Some),
+            None => {
+                self.leave_tickets(tickets, now).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// True if nobody is to take tickets any more, whatever the counter says.
+    fn are_over(&self, tickets: Tickets, now: Moment) -> bool {
+        let policy = &self.place.policy;
+        let next = tickets.next(0, self.desk.taken(tickets));
+        let at = self.seen.as_ref().map_or(0, |seen| seen.state.at);
+        let others = self.seen.as_ref().is_some_and(|seen| seen.converted);
+        others
+            || !policy.is_plain_rate()
+            || tickets.span != policy.span
+            || now.store >= tickets.until
+            || self.desk.alone >= CALM
+            || self.desk.ended == Some(tickets.first)
+            || at.saturating_add(next) > now.store.saturating_add(policy.horizon_ns())
+            || self.waiting.iter().any(|request| request.may_return)
+    }
+
+    /// Who wants a ticket, and how many have passed; `None` if those are too many to jump over.
+    fn look_at(&mut self, tickets: Tickets, now: Moment) -> Option<Counter> {
+        let (policy, at) = (&self.place.policy, self.seen.as_ref()?.state.at);
+        let next = tickets.next(at, self.desk.taken(tickets));
+        let round_trip = length(self.contention.round_trip());
+        let jump = jump(policy, now.store, next, round_trip)?;
+        // Others take some while this process does.
+        let slack = round_trip.saturating_add(policy.span).saturating_mul(2);
+        let outlook = Outlook { next, slack, until: tickets.until };
+        let sorted = sort(&self.place, now, outlook, self.waiting.iter());
+        Some(Counter { tickets, at, now, sorted, jump })
+    }
+
+    /// Adds, and hands out what that took.
+    async fn take(&mut self, counter: Counter) -> Result<Done> {
+        let Counter { tickets, at, now, sorted, jump } = counter;
+        let wanted = sorted.wanted > 0 || self.runs_low;
+        (self.runs_low, self.returns) = (false, false);
+        if !wanted {
+            let none = Run::none(tickets.next(at, self.desk.taken(tickets)));
+            let plan = hand_out(&self.place, now, none, &sorted, self.waiting.iter());
+            return Ok(self.settle(plan, self.revision(), now));
+        }
+        let next = tickets.next(at, self.desk.taken(tickets) + jump + sorted.wanted);
+        let present = now.store.saturating_sub(next) / tickets.span;
+        let ahead = u64::from(self.pace.block()).min(present / 2);
+        let own = (sorted.wanted + ahead + jump).clamp(1, TAKEN_MAX * 2);
+        let sum = self.add(i64::try_from(own).unwrap_or(i64::MAX)).await?;
+        let Count::Open(taken) = tickets.count(sum) else { return Ok(self.look_again(tickets)) };
+        self.desk.told(tickets, (taken, own), now.instant);
+        self.pace.wrote(Instant::now(), self.contention.round_trip());
+        let base = tickets.next(at, taken.saturating_sub(own));
+        let run = Run { base, left: own, span: tickets.span };
+        let plan = hand_out(&self.place, now, run, &sorted, self.waiting.iter());
+        Ok(self.settle(plan, self.revision(), now))
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        self.seen.as_ref().and_then(|seen| seen.revision)
+    }
+
+    /// Adds to the counter, and takes in what others do meanwhile.
+    async fn add(&mut self, n: i64) -> Result<i64> {
+        let (place, sent) = (Arc::clone(&self.place), Instant::now());
+        let sum = {
+            let mut add = std::pin::pin!(place.add(n));
+            loop {
+                tokio::select! {
+                    biased;
+                    sum = &mut add => break sum,
+                    change = self.feed.next() => self.learn(change),
+                };
+            }
+        };
+        self.contention.trip(sent.elapsed());
+        sum
+    }
+
+    /// Tickets have ended: the value says how it goes on. If it does not, whoever ended them did
+    /// not come so far.
+    fn look_again(&mut self, tickets: Tickets) -> Done {
+        self.desk.ended = Some(tickets.first);
+        self.seen = None;
+        Done::Partly
+    }
+
+    /// Ends tickets: from here on the value is written again.
+    async fn leave_tickets(&mut self, tickets: Tickets, now: Moment) -> Result<()> {
+        let sum = self.place.add(CLOSING).await?;
+        let Some(seen) = self.seen.take() else { return Ok(()) };
+        let count = match tickets.count(sum) {
+            // It was added to: a smaller sum is none of these tickets.
+            Count::Open(_) => Count::Foreign,
+            count => count,
+        };
+        if self.desk.alone >= CALM {
+            self.contention.over();
+        }
+        let state = seen.state.without_tickets(&self.place.policy, now.store, count);
+        self.desk = Desk { left: seen.revision, prepares: self.desk.prepares, ..Desk::new() };
+        if now.store < tickets.until {
+            self.desk.rest(RESTS_FOR);
+        }
+        self.told_at = now.instant;
+        self.seen = Some(Seen { state, ..seen });
+        Ok(())
+    }
+
+    /// Forgets the counter, when nobody is sent there any more.
+    pub(super) async fn clear_away(&mut self) {
+        self.desk.left = None;
+        if let Err(error) = self.place.forget_sum().await {
+            tracing::debug!(key = %self.place.key, %error, "a counter of tickets is left behind");
+        }
+    }
+
+    /// True if there can be tickets for as long as processes compete.
+    fn may_have_tickets(&self) -> bool {
+        let rests = self.desk.rests_until.is_some_and(|until| Instant::now() < until);
+        !rests && self.place.has_tickets()
+    }
+
+    /// Has the next permits counted out, if processes compete and that is possible: whoever
+    /// learns of `plan` then goes to the counter.
+    pub(super) fn begin_tickets(&mut self, plan: &mut Plan, (seen, now): (&Seen, Moment)) {
+        let patient = |until: Option<Instant>| until.is_none_or(|at| at >= now.instant + PATIENT);
+        let all_patient = self.waiting.iter().all(|it| patient(it.until) && !it.may_return);
+        if !plan.write || !all_patient || seen.converted || !self.may_have_tickets() {
+            return;
+        }
+        let Some(first) = self.desk.first else { return self.prepare_tickets() };
+        if self.contention.is_heavy() {
+            let policy = &self.place.policy;
+            plan.state.at = plan.state.at.max(now.store.saturating_sub(policy.saved_ns()));
+            let time = (now.store, self.place.value_expires());
+            plan.state.tickets = Some(Tickets::new(first, policy, time));
+        }
+    }
+
+    /// Finds out where tickets can begin from, while the value is written as before: when the first
+    /// race is lost, and of a store that is far away if several callers come at once.
+    pub(super) fn prepare_tickets(&mut self) {
+        let likely = self.contention.is_on() || self.contention.is_far() && self.waiting.len() > 1;
+        if !likely || self.desk.prepares || self.desk.first.is_some() || !self.may_have_tickets() {
+            return;
+        }
+        self.desk.prepares = true;
+        let (place, home) = (Arc::clone(&self.place), self.home.clone());
+        self.place.in_background(async move {
+            let first = place.first_ticket().await;
+            // A task that has ended needs none.
+            drop(home.send(Message::FirstTicket(first)));
+        });
+    }
+
+    pub(super) fn prepared(&mut self, first: Result<Option<i64>>) {
+        self.desk.prepares = false;
+        match first {
+            Ok(first) => self.desk.first = first,
+            Err(error) => {
+                tracing::debug!(key = %self.place.key, %error, "the limiter does without tickets");
+                self.desk.rest(REFUSED_FOR);
+            }
+        }
+    }
+
+    /// Ends tickets that nobody takes any more; the task ends, too.
+    pub(crate) async fn retire(&mut self) {
+        let Some(tickets) = self.tickets() else { return };
+        let still = match self.place.sum().await.map(|sum| tickets.count(sum)) {
+            Ok(Count::Open(taken)) => taken == self.desk.taken(tickets),
+            Ok(Count::Ended(_) | Count::Foreign) | Err(_) => false,
+        };
+        if !still {
+            return;
+        }
+        self.desk.alone = CALM;
+        if let Err(error) = self.attempt().await {
+            tracing::debug!(key = %self.place.key, %error, "tickets are left as they are");
+        }
+    }
+}
