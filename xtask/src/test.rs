@@ -3,7 +3,8 @@
 //! A contract case is a test named `row::kind::case`: the row is a backend (or a wrapper, or a
 //! server version), the kind one of the seam's traits. The matrix is read off what ran, so a row
 //! that did not run is not in it. Suites that take minutes are in modules called `slow`, which
-//! only `--slow` runs.
+//! only `--slow` runs; of these, what holds only on a machine that does nothing else is in modules
+//! called `alone`, and runs one by one when everything else is done.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -12,6 +13,9 @@ use std::time::Instant;
 
 use crate::process::{cargo, root};
 use crate::{Outcome, browser, litestream, python, servers};
+
+/// Where the tests are that run one by one.
+const ALONE: &str = "::alone::";
 
 const KINDS: [&str; 6] = ["backend", "kv", "object", "bus", "model", "storm"];
 
@@ -29,10 +33,17 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let started = Instant::now();
     let mut tally = Tally::default();
     let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--"]);
-    if !slow {
-        command.args(["--skip", "slow::"]);
+    command.args(["--skip", if slow { ALONE } else { "slow::" }]);
+    let mut passed = follow(command.args(&filters), &mut tally)?;
+    let alone = if slow { alone(&filters)? } else { Vec::new() };
+    if !alone.is_empty() {
+        let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--"]);
+        command.args(["--test-threads=1", "--exact"]).args(&alone);
+        let mut apart = Tally::default();
+        passed &= follow(&mut command, &mut apart)?;
+        // What it leaves out has run.
+        tally.add(&apart);
     }
-    let passed = follow(command.args(&filters), &mut tally)?;
     tally.print(started.elapsed().as_secs());
     if !passed || tally.failed > 0 {
         return Err(format!("{} tests failed", tally.failed));
@@ -41,6 +52,19 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         return Err("no test ran".to_owned());
     }
     Ok(())
+}
+
+/// The names of the tests that want the machine for themselves.
+fn alone(filters: &[&str]) -> Result<Vec<String>, String> {
+    let mut command = cargo(&["test", "--quiet", "--workspace", "--", "--list"]);
+    let listed = command.args(filters).current_dir(root()).output();
+    let listed = listed.map_err(|error| format!("cargo test --list: {error}"))?;
+    if !listed.status.success() {
+        return Err("cargo test --list failed".to_owned());
+    }
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.filter(|name| name.contains(ALONE)).map(str::to_owned).collect())
 }
 
 /// Runs `command`, shows what it prints, and counts.
@@ -72,6 +96,15 @@ struct Tally {
 }
 
 impl Tally {
+    /// Counts the tests of another run, of which none is a contract case.
+    fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        let run = other.passed + other.failed;
+        self.left_out = self.left_out.saturating_sub(run);
+    }
+
     fn count(&mut self, line: &str) {
         if let Some((_, rest)) = line.split_once("; ").filter(|_| line.starts_with("test result:"))
         {

@@ -216,12 +216,16 @@ impl Actor {
         self.take_in_all(&mut inbox);
         self.waiting.clear();
         for _ in 0..FAREWELLS {
-            if !self.holding.dirty
-                || matches!(self.attempt().await, Ok(Done::Served | Done::Partly))
-            {
+            if !self.holding.dirty {
                 return;
             }
-            self.seen = None;
+            // Whoever has found tickets has only then what it needs to go on.
+            if !matches!(self.attempt().await, Ok(Done::Served | Done::Partly)) {
+                self.seen = None;
+            }
+        }
+        if !self.holding.dirty {
+            return;
         }
         tracing::debug!(key = %self.place.key, "slots were not given back: their lease will end");
     }
@@ -255,7 +259,7 @@ impl Actor {
                 self.refunds.push((unused.taken, done));
             }
             Message::Released(released) => self.holding.release(released),
-            Message::FirstTicket(first) => self.prepared(first),
+            Message::FirstTicket(asked, first) => self.prepared(asked, first),
             Message::RunsLow => (self.asked, self.runs_low) = (true, true),
         }
     }

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use jetbridge_core::{
     Backend, BucketName, Capabilities, Counters, Error, ErrorKind, Key, Result, Support, Tasks,
-    random,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::place::Place;
-use crate::tickets::{CLOSING, FIRST_MAX, FIRST_MIN, JUMPS_MAX};
+use crate::tickets::{CLOSING, Tickets};
 
 /// Behind the name of the limiters' bucket.
 const SUFFIX: &str = "_tickets";
@@ -31,7 +30,8 @@ pub(crate) struct Booth {
     bucket: BucketName,
     /// Whoever opened the limiters would have made their bucket, too.
     makes: bool,
-    counters: OnceCell<Arc<dyn Counters>>,
+    /// Locked while they are opened.
+    counters: Mutex<Option<Arc<dyn Counters>>>,
     tasks: Tasks,
 }
 
@@ -39,7 +39,7 @@ impl Booth {
     /// Beside `bucket`; `None` if its name is too long to have something beside it.
     pub(crate) fn beside(bucket: &BucketName, makes: bool, tasks: Tasks) -> Option<Self> {
         let bucket = tickets_bucket(bucket)?;
-        Some(Self { bucket, makes, counters: OnceCell::new(), tasks })
+        Some(Self { bucket, makes, counters: Mutex::default(), tasks })
     }
 
     /// True if this process may begin to give tickets.
@@ -47,16 +47,57 @@ impl Booth {
         self.makes && store.shared && store.counters == Support::Native
     }
 
-    async fn open(&self, backend: &dyn Backend) -> Result<&Arc<dyn Counters>> {
-        self.counters.get_or_try_init(|| backend.counters(&self.bucket)).await
+    async fn open(&self, backend: &dyn Backend) -> Result<Arc<dyn Counters>> {
+        let mut counters = self.counters.lock().await;
+        if let Some(open) = &*counters {
+            return Ok(Arc::clone(open));
+        }
+        let open = backend.counters(&self.bucket).await?;
+        Ok(Arc::clone(counters.insert(open)))
     }
+
+    /// Adds to the counter `key`; the sum. Counters that were deleted are made again.
+    async fn add(&self, backend: &dyn Backend, key: &Key, n: i64) -> Result<i64> {
+        match self.open(backend).await?.fetch_add(key, n).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                *self.counters.lock().await = None;
+                self.open(backend).await?.fetch_add(key, n).await
+            }
+            added => added,
+        }
+    }
+
+    /// What the counter `key` has.
+    async fn sum(&self, backend: &dyn Backend, key: &Key) -> Result<i64> {
+        let sum = match self.open(backend).await?.value(key).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                *self.counters.lock().await = None;
+                self.open(backend).await?.value(key).await
+            }
+            read => read,
+        };
+        Ok(sum?.unwrap_or(0))
+    }
+}
+
+/// Ends the tickets of `key`, whatever was taken: whoever would take more looks at the value.
+pub(crate) async fn end_tickets(
+    booth: Option<&Booth>,
+    backend: &dyn Backend,
+    key: &Key,
+) -> Result<i64> {
+    let booth = booth.ok_or_else(|| nowhere(key))?;
+    booth.add(backend, key, CLOSING).await.map_err(|error| elsewhere(booth, key, error))
 }
 
 impl Place {
     /// True if tickets can be given for its limiter.
     pub(crate) fn has_tickets(&self) -> bool {
         let capabilities = self.backend.capabilities();
-        self.policy.is_plain_rate()
+        // Of the keys of a limiter there may be any number, and nothing says when the counter of
+        // one is of no use any more.
+        Tickets::are_for(&self.policy)
+            && !self.key.as_str().contains(':')
             && self.booth.as_ref().is_some_and(|booth| booth.may_begin(&capabilities))
     }
 
@@ -70,62 +111,38 @@ impl Place {
     /// Adds to its counter; the sum.
     pub(crate) async fn add(&self, n: i64) -> Result<i64> {
         self.tally.request();
-        let add = async { self.counters().await?.fetch_add(&self.key, n).await };
-        self.within("limit.write", add).await
+        let booth = self.booth()?;
+        let added = self.within("limit.write", booth.add(&*self.backend, &self.key, n)).await;
+        added.map_err(|error| elsewhere(booth, &self.key, error))
     }
 
     /// What its counter has.
     pub(crate) async fn sum(&self) -> Result<i64> {
         self.tally.request();
-        let sum = async { self.counters().await?.value(&self.key).await };
-        Ok(self.within("limit.read", sum).await?.unwrap_or(0))
+        let booth = self.booth()?;
+        let sum = self.within("limit.read", booth.sum(&*self.backend, &self.key)).await;
+        sum.map_err(|error| elsewhere(booth, &self.key, error))
     }
 
-    /// Forgets its counter, which is of no use any more.
-    pub(crate) async fn forget_sum(&self) -> Result<bool> {
-        self.tally.request();
-        let remove = async { self.counters().await?.remove(&self.key).await };
-        self.within("limit.write", remove).await
-    }
-
-    /// What the counter has, where tickets can begin from; `None` if it is being brought there.
-    pub(crate) async fn first_ticket(&self) -> Result<Option<i64>> {
-        let sum = self.sum().await?;
-        if sum > FIRST_MAX {
-            self.forget_sum().await?;
-            return Ok(None);
-        }
-        // Without a counter that may be deleted and begin anew, any number is as good.
-        if sum >= FIRST_MIN || !self.value_expires() {
-            return Ok(Some(sum));
-        }
-        let jumps = i64::try_from(1 + random::u64() % JUMPS_MAX).unwrap_or(1);
-        self.add(CLOSING * jumps).await?;
-        // Others who saw the same have added as much by then, as a rule.
-        Ok(Some(self.sum().await?).filter(|sum| *sum <= FIRST_MAX))
-    }
-
-    async fn counters(&self) -> Result<&Arc<dyn Counters>> {
-        counters(self.booth.as_deref(), &*self.backend, &self.key).await
+    fn booth(&self) -> Result<&Booth> {
+        self.booth.as_deref().ok_or_else(|| nowhere(&self.key))
     }
 }
 
-/// The counters; a limiter that says it is counted there cannot be decided about without.
-pub(crate) async fn counters<'a>(
-    booth: Option<&'a Booth>,
-    backend: &dyn Backend,
-    key: &Key,
-) -> Result<&'a Arc<dyn Counters>> {
-    match booth {
-        Some(booth) => booth.open(backend).await.map_err(|error| {
-            Error::new(error.kind(), "limit.open")
-                .because("other processes count this limiter's permits where this one cannot")
-                .with("key", key)
-                .with("counters", &booth.bucket)
-                .caused_by(error)
-        }),
-        None => Err(Error::new(ErrorKind::Corrupt, "limit.read")
-            .because("the value says that its permits are counted where nothing can be")
-            .with("key", key)),
+/// A limiter that says it is counted there cannot be decided about without.
+fn elsewhere(booth: &Booth, key: &Key, error: Error) -> Error {
+    if error.kind() == ErrorKind::Unavailable {
+        return error;
     }
+    Error::new(error.kind(), "limit.count")
+        .because("the permits of this limiter are counted where this process cannot count")
+        .with("key", key)
+        .with("counters", &booth.bucket)
+        .caused_by(error)
+}
+
+fn nowhere(key: &Key) -> Error {
+    Error::new(ErrorKind::Corrupt, "limit.read")
+        .because("the value says that its permits are counted where nothing can be")
+        .with("key", key)
 }

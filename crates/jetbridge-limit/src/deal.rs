@@ -22,6 +22,8 @@ pub(crate) struct Sorted {
     pub(crate) wanted: u64,
     /// For one of them it may be too late by the time that it has them.
     pub(crate) unsure: bool,
+    /// As in [`Outlook`].
+    until: u64,
 }
 
 /// What is known of the permits that come.
@@ -42,7 +44,8 @@ pub(crate) fn sort<'a>(
     outlook: Outlook,
     requests: impl Iterator<Item = &'a Request>,
 ) -> Sorted {
-    let (policy, mut sorted) = (&place.policy, Sorted::default());
+    let mut sorted = Sorted { until: outlook.until, ..Sorted::default() };
+    let policy = &place.policy;
     let mut base = outlook.next.max(now.store.saturating_sub(policy.saved_ns()));
     let mut granted = 0;
     for request in requests {
@@ -87,7 +90,8 @@ pub(crate) fn hand_out<'a>(
     let mut plan = Plan::default();
     for (request, denied) in requests.zip(&sorted.denied) {
         let cost = u64::from(request.cost);
-        let found = denied.map_or_else(|| run.slot(cost), Some);
+        let given = || run.slot(cost).filter(|slot| *slot <= sorted.until);
+        let found = denied.map_or_else(given, Some);
         let Some(slot) = found.map(|slot| slot.max(now.store)) else { break };
         if denied.is_some() || slot > latest(place, now, request) {
             // What it would have had goes to the next.
@@ -100,6 +104,9 @@ pub(crate) fn hand_out<'a>(
         plan.fates.push(Fate::Granted { decision, taken, slots: 0, ready, expires });
     }
     for _ in 0..run.left.min(AHEAD_MAX) {
+        if run.base > sorted.until {
+            break;
+        }
         let (decision, taken) = take(place, now, &mut run, 1);
         let (ready, expires) = (now.when(taken.slot), now.when(taken.expires(&place.policy)));
         plan.ahead.push(Ahead { decision, taken, ready, expires });

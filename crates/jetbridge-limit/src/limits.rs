@@ -21,7 +21,6 @@ use crate::place::Place;
 use crate::policy::Policy;
 use crate::record;
 use crate::tally::Tally;
-use crate::tickets::CLOSING;
 
 /// How long an unused limiter keeps its task and what it knows of the stored state. Forgetting
 /// costs the next call one read.
@@ -30,6 +29,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// and for a denial to be known to the next call.
 const IDLE_CROWDED: Duration = Duration::from_millis(200);
 const IDLE_MAX: usize = 4_096;
+
+/// How often a reset tries to delete exactly what it has read.
+const DELETIONS: u32 = 16;
 
 /// The limiters of one bucket. Clones share everything.
 ///
@@ -122,17 +124,32 @@ impl Limits {
     /// they next renew. Processes that have just denied a call may do so for ten more seconds.
     pub async fn reset(&self, id: &str) -> Result<bool> {
         let key = Key::parse(id)?;
-        let before = self.0.kv.get(&key, Read::Fresh).await?;
-        let opts = DeleteOpts::new().with_history();
-        let deleted = self.0.kv.delete(&key, opts).await?.is_some();
-        if before.is_some_and(|entry| record::has_tickets(&entry)) {
-            let (booth, backend) = (self.0.booth.as_deref(), &*self.0.backend);
-            booth::counters(booth, backend, &key).await?.fetch_add(&key, CLOSING).await?;
+        let (deleted, has_tickets) = self.delete(&key).await?;
+        if has_tickets {
+            booth::end_tickets(self.0.booth.as_deref(), &*self.0.backend, &key).await?;
         }
         if let Some(listed) = self.actors().get(&key) {
             listed.iter().for_each(|listed| listed.front.clear());
         }
         Ok(deleted)
+    }
+
+    /// Deletes a value; whether there was one, and whether it had tickets. Where others write it
+    /// faster than it can be read and deleted, it has none: those are not written.
+    async fn delete(&self, key: &Key) -> Result<(bool, bool)> {
+        for _ in 0..DELETIONS {
+            let Some(entry) = self.0.kv.get(key, Read::Fresh).await? else {
+                return Ok((false, false));
+            };
+            let opts = DeleteOpts::exactly(entry.revision).with_history();
+            match self.0.kv.delete(key, opts).await {
+                Ok(_) => return Ok((true, record::has_tickets(&entry))),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let opts = DeleteOpts::new().with_history();
+        Ok((self.0.kv.delete(key, opts).await?.is_some(), false))
     }
 
     /// The limiters and keys of limiters that have given something, as they come.

@@ -25,8 +25,8 @@ pub(crate) enum Message {
     Released(Released),
     /// A caller took a permit of those in stock, and few are left.
     RunsLow,
-    /// Where tickets can begin from, if they can.
-    FirstTicket(Result<Option<i64>>),
+    /// What the counter had when it was asked: tickets can begin from there.
+    FirstTicket(Instant, Result<i64>),
 }
 
 #[derive(Debug)]

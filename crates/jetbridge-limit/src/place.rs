@@ -73,7 +73,7 @@ impl Place {
     pub(crate) async fn look(&self) -> Result<Seen> {
         let seen = self.read().await?;
         let Some(tickets) = seen.state.tickets else { return Ok(seen) };
-        let (count, now) = (tickets.count(self.sum().await?), self.now().await?);
+        let (count, now) = (tickets.count(self.sum().await?, 0), self.now().await?);
         let state = seen.state.without_tickets(&self.policy, now.store, count);
         Ok(Seen { state, ..seen })
     }
@@ -112,20 +112,13 @@ impl Place {
     /// How long the value of one user, address or tenant is of use. Whoever asks can make as many
     /// of them as it likes, so they do not stay; a limiter's own key does.
     fn ttl(&self, state: &State, now: u64, keep: u64) -> Option<Duration> {
-        if !self.value_expires() {
+        if !self.expires || !self.key.as_str().contains(':') {
             return None;
         }
-        let counted = state.tickets.map(|it| it.until.saturating_add(self.policy.saved_ns()));
         let of_use = state.full_at(&self.policy).max(state.held.last_end().unwrap_or_default());
-        let of_use = of_use.max(counted.unwrap_or_default());
         let own = Duration::from_nanos(of_use.saturating_sub(now)) + KEPT;
         let ttl = own.max(Duration::from_nanos(keep.saturating_sub(now)));
         (ttl <= TTL_MAX).then_some(ttl)
-    }
-
-    /// True for one of many: as said at [`Place::ttl`].
-    pub(crate) fn value_expires(&self) -> bool {
-        self.expires && self.key.as_str().contains(':')
     }
 
     /// Until when an entry must stay for others than this policy: until it ends, unless this

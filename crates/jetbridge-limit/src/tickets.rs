@@ -16,21 +16,15 @@ use crate::policy::{Algorithm, Policy};
 use crate::state::State;
 
 /// What is added to end tickets: far more than can be taken while they are given.
-pub(crate) const CLOSING: i64 = 1 << 42;
-/// Tickets of a value that expires begin above this, somewhere at random: its counter is deleted
-/// with it, begins at zero again, and is known by that.
-pub(crate) const FIRST_MIN: i64 = CLOSING;
-/// The most times that [`CLOSING`] is added to a counter to bring it there: so whoever does that to
-/// a counter with tickets has ended them, as if it had meant to.
-pub(crate) const JUMPS_MAX: u64 = 1 << 12;
-/// A counter that is further on is not gone on with.
-pub(crate) const FIRST_MAX: i64 = 1 << 61;
+pub(crate) const CLOSING: i64 = 1 << 38;
+/// A counter that is further on is not gone on with: tickets would have ended on it for years.
+pub(crate) const FIRST_MAX: i64 = 1 << 62;
 /// Most permits that are taken with one addition.
 pub(crate) const TAKEN_MAX: u64 = 1 << 32;
-/// For how long tickets are given in nanoseconds, until somebody writes the value anew; and those
-/// of a value that expires, which must stay for as long.
+/// For how long tickets are given in nanoseconds, until somebody writes the value anew.
 const GIVEN_FOR: u64 = 600 * 1_000_000_000;
-const GIVEN_FOR_OF_A_KEY: u64 = 60 * 1_000_000_000;
+/// For a rate so slow that fewer than this many permits pass meanwhile, tickets are of no use.
+const GIVEN_MIN: u64 = 64;
 /// Permits that pass unused are jumped over only for so long, as a part of what can be saved up:
 /// several processes may do so at once.
 const JUMP_PART: u64 = 8;
@@ -54,22 +48,29 @@ pub(crate) enum Count {
     /// Tickets have ended. Before, at most so many permits were taken; exactly so many, if this
     /// is the sum of the addition that ended them.
     Ended(u64),
-    /// Not a number of these tickets: somebody deleted the counter.
-    Foreign,
+    /// Not a number of these tickets: somebody deleted the counter. At least so many were taken.
+    Foreign(u64),
 }
 
 impl Tickets {
-    pub(crate) fn new(first: i64, policy: &Policy, (now, expires): (u64, bool)) -> Self {
-        let given_for = if expires { GIVEN_FOR_OF_A_KEY } else { GIVEN_FOR };
-        Self { first, span: policy.span, until: now.saturating_add(given_for) }
+    pub(crate) fn new(first: i64, policy: &Policy, now: u64) -> Self {
+        Self { first, span: policy.span, until: now.saturating_add(GIVEN_FOR) }
     }
 
-    pub(crate) fn count(self, sum: i64) -> Count {
+    /// True for a rate whose permits can be counted out.
+    pub(crate) fn are_for(policy: &Policy) -> bool {
+        policy.is_plain_rate() && policy.span <= GIVEN_FOR / GIVEN_MIN
+    }
+
+    /// What `sum` says to who knows that `known` permits were taken at least.
+    pub(crate) fn count(self, sum: i64, known: u64) -> Count {
         let since = sum.checked_sub(self.first).and_then(|since| u64::try_from(since).ok());
+        let closing = CLOSING.unsigned_abs();
         match since {
-            None => Count::Foreign,
-            Some(taken) if taken < CLOSING.unsigned_abs() => Count::Open(taken),
-            Some(taken) => Count::Ended(taken % CLOSING.unsigned_abs()),
+            Some(since) if since % closing < known => Count::Foreign(known),
+            None => Count::Foreign(known),
+            Some(taken) if taken < closing => Count::Open(taken),
+            Some(taken) => Count::Ended(taken % closing),
         }
     }
 
@@ -83,15 +84,15 @@ impl State {
     /// Leaves tickets: the value that is to be written, with what the counter says.
     pub(crate) fn without_tickets(self, policy: &Policy, now: u64, count: Count) -> Self {
         let Some(tickets) = self.tickets else { return self };
-        let rate = policy.algorithm == Algorithm::Gcra;
-        match count {
-            Count::Open(taken) | Count::Ended(taken) if rate => {
-                Self { at: tickets.next(self.at, taken), tickets: None, ..self }
-            }
-            Count::Open(_) | Count::Ended(_) | Count::Foreign => {
-                Self { held: self.held, ..Self::exhausted(policy, now) }
-            }
+        let used_up = Self::exhausted(policy, now);
+        if policy.algorithm != Algorithm::Gcra {
+            return Self { held: self.held, ..used_up };
         }
+        let at = match count {
+            Count::Open(taken) | Count::Ended(taken) => tickets.next(self.at, taken),
+            Count::Foreign(known) => tickets.next(self.at, known).max(used_up.at),
+        };
+        Self { at, tickets: None, ..self }
     }
 }
 
@@ -145,6 +146,7 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_750_000_000_000_000_000;
+    const FIRST: i64 = 5;
     const MS: u64 = 1_000_000;
 
     fn policy() -> Policy {
@@ -153,19 +155,19 @@ mod tests {
 
     #[test]
     fn a_sum_says_what_was_taken_and_whether_it_is_over() {
-        let tickets = Tickets::new(FIRST_MIN, &policy(), (NOW, false));
-        assert_eq!(tickets.count(FIRST_MIN), Count::Open(0));
-        assert_eq!(tickets.count(FIRST_MIN + 7), Count::Open(7));
-        assert_eq!(tickets.count(FIRST_MIN + 7 + CLOSING), Count::Ended(7));
-        assert_eq!(tickets.count(FIRST_MIN + 9 + CLOSING * 3), Count::Ended(9), "ended by three");
-        for foreign in [0, 1, FIRST_MIN - 1, i64::MIN] {
-            assert_eq!(tickets.count(foreign), Count::Foreign);
+        let tickets = Tickets::new(FIRST, &policy(), NOW);
+        assert_eq!(tickets.count(FIRST, 0), Count::Open(0));
+        assert_eq!(tickets.count(FIRST + 7, 7), Count::Open(7));
+        assert_eq!(tickets.count(FIRST + 7 + CLOSING, 7), Count::Ended(7));
+        assert_eq!(tickets.count(FIRST + 9 + CLOSING * 3, 7), Count::Ended(9), "ended by three");
+        for deleted in [0, FIRST - 1, i64::MIN, FIRST + 6, FIRST + 6 + CLOSING] {
+            assert_eq!(tickets.count(deleted, 7), Count::Foreign(7));
         }
     }
 
     #[test]
     fn what_follows_tickets_is_what_they_came_to() {
-        let tickets = Some(Tickets::new(FIRST_MIN, &policy(), (NOW, false)));
+        let tickets = Some(Tickets::new(FIRST, &policy(), NOW));
         let state = State { at: NOW, tickets, ..State::default() };
         let after = |policy: &Policy, count| state.clone().without_tickets(policy, NOW, count);
         let expected = State { at: NOW + 7 * MS, ..State::default() };
@@ -173,7 +175,8 @@ mod tests {
         let slower = Policy::per_second(1.0).unwrap();
         assert_eq!(after(&slower, Count::Ended(7)), expected, "by the span they were given with");
         let used_up = State::exhausted(&policy(), NOW);
-        assert_eq!(after(&policy(), Count::Foreign), used_up);
+        assert_eq!(after(&policy(), Count::Foreign(0)), used_up);
+        assert_eq!(after(&policy(), Count::Foreign(7)), expected, "what is known was taken");
         let window = Policy::fixed_window(3, std::time::Duration::from_secs(1)).unwrap();
         assert_eq!(after(&window, Count::Ended(7)), State::exhausted(&window, NOW));
     }

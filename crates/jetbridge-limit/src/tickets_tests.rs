@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::policy::Policy;
 use super::state::{Ask, State, Verdict};
 use super::state_tests::{START, densest};
-use super::tickets::{CLOSING, Count, FIRST_MIN, Run, Tickets, jump};
+use super::tickets::{CLOSING, Count, Run, Tickets, jump};
 
 const PROCESSES: usize = 4;
 const SPAN_MAX: u64 = 20_000_000_000;
@@ -64,7 +64,7 @@ impl World {
     fn new(policy: Policy) -> Self {
         let value = Value::default();
         let ideas = std::array::from_fn(|_| value.clone());
-        let (sum, sums) = (FIRST_MIN, [FIRST_MIN; PROCESSES]);
+        let (sum, sums) = (0, [0; PROCESSES]);
         Self { policy, now: START, stored: value, sum, ideas, sums, grants: Vec::new() }
     }
 
@@ -87,7 +87,7 @@ impl World {
         let sum = self.add(CLOSING.unsigned_abs());
         let (policy, now) = (self.policy, self.now);
         let state = self.ideas[process].1.clone();
-        self.write(process, state.without_tickets(&policy, now, tickets.count(sum)));
+        self.write(process, state.without_tickets(&policy, now, tickets.count(sum, 0)));
     }
 
     fn step(&mut self, (process, pause, act, cost, wait): Step) {
@@ -112,7 +112,7 @@ impl World {
         let Verdict::Granted(slot) = state.reserve(&self.policy, self.now, ask) else { return };
         if begins {
             state.at = state.at.max(self.now - self.policy.saved_ns());
-            state.tickets = Some(Tickets::new(self.sum, &self.policy, (self.now, false)));
+            state.tickets = Some(Tickets::new(self.sum, &self.policy, self.now));
         }
         if self.write(process, state) {
             self.grants.push((slot, ask.cost));
@@ -121,7 +121,7 @@ impl World {
 
     fn take(&mut self, process: usize, tickets: Tickets, ask: Ask) {
         let (cost, at) = (u64::from(ask.cost), self.ideas[process].1.at);
-        let Count::Open(known) = tickets.count(self.sum) else {
+        let Count::Open(known) = tickets.count(self.sum, 0) else {
             // It would find that after it added.
             self.add(cost);
             self.ideas[process] = self.stored.clone();
@@ -130,9 +130,9 @@ impl World {
             }
             return;
         };
-        let known = match tickets.count(self.sums[process]) {
+        let known = match tickets.count(self.sums[process], 0) {
             Count::Open(before) => before.min(known),
-            Count::Ended(_) | Count::Foreign => 0,
+            Count::Ended(_) | Count::Foreign(_) => 0,
         };
         let next = tickets.next(at, known);
         let Some(jump) = jump(&self.policy, self.now, next, ROUND_TRIP) else {
@@ -140,7 +140,7 @@ impl World {
         };
         let own = cost + jump;
         self.sums[process] = self.add(own);
-        let Count::Open(taken) = tickets.count(self.sum) else { panic!("it was open") };
+        let Count::Open(taken) = tickets.count(self.sum, 0) else { panic!("it was open") };
         let base = tickets.next(at, taken - own);
         let mut run = Run { base, left: own, span: tickets.span };
         run.pass(self.now - self.policy.saved_ns());

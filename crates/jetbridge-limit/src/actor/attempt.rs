@@ -20,12 +20,12 @@ impl Actor {
         self.leave_to_others().await;
         let (seen, now, mut plan) = self.prepare().await?;
         if seen.state.tickets.is_some() {
+            self.desk.forget_first();
             self.seen = Some(seen);
             return Ok(Done::Partly);
         }
         self.desk.none_given();
-        let leaves = self.desk.must_write(seen.revision);
-        plan.write |= leaves;
+        plan.write |= self.desk.must_write(seen.revision);
         let wanted = plan.granted() > 0 || self.runs_low;
         self.begin_tickets(&mut plan, (&seen, now));
         if plan.write || self.runs_out() {
@@ -49,6 +49,9 @@ impl Actor {
         };
         self.contention.won();
         self.won_at = Some(Instant::now());
+        if plan.state.tickets.is_some() {
+            self.desk.forget_first();
+        }
         if wanted {
             self.pace.wrote(Instant::now(), self.contention.round_trip());
         }
@@ -59,11 +62,7 @@ impl Actor {
             self.seen = Some(Seen { revision: Some(revision), state, converted: false, keep });
             self.told_at = now.instant;
         }
-        let done = self.settle(plan, Some(revision), now);
-        if leaves && self.place.value_expires() {
-            self.clear_away().await;
-        }
-        Ok(done)
+        Ok(self.settle(plan, Some(revision), now))
     }
 
     /// Lets other processes go first after a write that won, and takes in what they do.

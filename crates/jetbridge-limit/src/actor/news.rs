@@ -81,6 +81,9 @@ impl Actor {
                 // What cannot be read is met again, and reported, by the next read.
                 self.seen = self.place.seen(&entry).ok();
                 self.told_at = Instant::now();
+                if self.tickets().is_some() {
+                    self.desk.forget_first();
+                }
                 true
             }
             Some(Change::Delete { revision, .. }) if known.is_some_and(|it| it < revision) => {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetbridge_core::{Result, Revision};
+use jetbridge_core::{Error, ErrorKind, Result, Revision};
 use tokio::time::Instant;
 
 use super::{Actor, Done};
@@ -18,7 +18,8 @@ use crate::deal::{Outlook, Sorted, hand_out, sort};
 use crate::message::Message;
 use crate::place::Seen;
 use crate::plan::Plan;
-use crate::tickets::{CLOSING, Count, Run, TAKEN_MAX, Tickets, jump};
+use crate::standing::BELIEVED;
+use crate::tickets::{CLOSING, Count, FIRST_MAX, Run, TAKEN_MAX, Tickets, jump};
 
 /// Additions in a row between which nobody else added anything: then nobody contends any more.
 const CALM: u32 = 256;
@@ -28,6 +29,9 @@ const RESTS_FOR: Duration = Duration::from_secs(10);
 const PATIENT: Duration = Duration::from_secs(1);
 /// What is known of a counter is old after two round trips and this.
 const OLD: Duration = Duration::from_millis(1);
+/// What a counter had is good to begin from for so long: had others given tickets meanwhile and
+/// ended them, what they gave would count a second time.
+const FIRST_FOR: Duration = Duration::from_secs(1);
 
 /// What this process knows of its limiter's tickets.
 #[derive(Debug)]
@@ -37,14 +41,16 @@ pub(super) struct Desk {
     told_at: Instant,
     /// Additions since somebody else's.
     alone: u32,
+    /// How many others took between the last two additions.
+    others: u64,
     /// Tickets that were found to have ended.
     ended: Option<i64>,
     /// The value that was left as if tickets had ended, until that is written.
     left: Option<Revision>,
-    /// What the counter has, for whoever begins.
-    first: Option<i64>,
-    /// That is being found out.
-    prepares: bool,
+    /// What the counter had, and when, for whoever begins.
+    first: Option<(i64, Instant)>,
+    /// Since when that is being found out.
+    asked: Option<Instant>,
     rests_until: Option<Instant>,
 }
 
@@ -54,10 +60,11 @@ impl Desk {
             known: None,
             told_at: Instant::now(),
             alone: 0,
+            others: 0,
             ended: None,
             left: None,
             first: None,
-            prepares: false,
+            asked: None,
             rests_until: None,
         }
     }
@@ -71,10 +78,14 @@ impl Desk {
     /// At `at` so many were taken, the last of them by this process.
     fn told(&mut self, tickets: Tickets, (taken, own): (u64, u64), at: Instant) {
         let before = self.taken(tickets);
-        if before + own < taken {
+        let others = taken.saturating_sub(before.saturating_add(own));
+        if others > 0 {
             self.alone = 0;
         } else if own > 0 {
             self.alone = self.alone.saturating_add(1);
+        }
+        if own > 0 {
+            self.others = others;
         }
         self.known = Some((tickets.first, before.max(taken)));
         self.told_at = at;
@@ -82,7 +93,12 @@ impl Desk {
 
     fn rest(&mut self, time: Duration) {
         self.rests_until = Instant::now().checked_add(time);
-        self.first = None;
+        self.forget_first();
+    }
+
+    /// Tickets are given, or were: where they could begin from is of the past.
+    pub(super) fn forget_first(&mut self) {
+        (self.first, self.asked) = (None, None);
     }
 
     /// The value has no tickets: if it had any, they have ended for a reason.
@@ -117,6 +133,9 @@ impl Actor {
     /// Decides about everybody who waits by an addition; `None` if there are no tickets (any
     /// more), and the value is to be written.
     pub(super) async fn attempt_by_ticket(&mut self) -> Result<Option<Done>> {
+        if self.must_look() {
+            self.seen = None;
+        }
         let Some(tickets) = self.tickets() else { return Ok(None) };
         let mut now = self.place.now().await?;
         if self.are_over(tickets, now) {
@@ -129,9 +148,10 @@ impl Actor {
             && self.desk.told_at + old < Instant::now()
         {
             let sent = Instant::now();
-            match tickets.count(self.place.sum().await?) {
+            let known = self.desk.taken(tickets);
+            match tickets.count(self.place.sum().await?, known) {
                 Count::Open(taken) => self.desk.told(tickets, (taken, 0), sent),
-                Count::Ended(_) | Count::Foreign => return Ok(Some(self.look_again(tickets))),
+                Count::Ended(_) | Count::Foreign(_) => return Ok(Some(self.look_again(tickets))),
             }
             now = self.place.now().await?;
             counter = self.look_at(tickets, now);
@@ -143,6 +163,13 @@ impl Actor {
                 Ok(None)
             }
         }
+    }
+
+    /// True if the value may have been deleted, or written, without news of it: as long as it is
+    /// not followed, and what came before it was.
+    fn must_look(&self) -> bool {
+        let behind = self.feed.is_live() && !self.feed.covers(self.told_at);
+        behind || !self.feed.is_live() && self.told_at + BELIEVED <= Instant::now()
     }
 
     /// True if nobody is to take tickets any more, whatever the counter says.
@@ -167,8 +194,9 @@ impl Actor {
         let next = tickets.next(at, self.desk.taken(tickets));
         let round_trip = length(self.contention.round_trip());
         let jump = jump(policy, now.store, next, round_trip)?;
-        // Others take some while this process does.
-        let slack = round_trip.saturating_add(policy.span).saturating_mul(2);
+        // Others take some while this process does: as many as before, or as the rate gives.
+        let rate = round_trip.saturating_add(policy.span);
+        let slack = rate.max(self.desk.others.saturating_mul(policy.span)).saturating_mul(2);
         let outlook = Outlook { next, slack, until: tickets.until };
         let sorted = sort(&self.place, now, outlook, self.waiting.iter());
         Some(Counter { tickets, at, now, sorted, jump })
@@ -177,19 +205,24 @@ impl Actor {
     /// Adds, and hands out what that took.
     async fn take(&mut self, counter: Counter) -> Result<Done> {
         let Counter { tickets, at, now, sorted, jump } = counter;
-        let wanted = sorted.wanted > 0 || self.runs_low;
-        (self.runs_low, self.returns) = (false, false);
-        if !wanted {
+        let runs_low = std::mem::take(&mut self.runs_low);
+        self.returns = false;
+        let next = tickets.next(at, self.desk.taken(tickets) + jump + sorted.wanted);
+        let present = now.store.saturating_sub(next) / tickets.span;
+        let ahead = u64::from(self.pace.block()).min(present / 2);
+        if sorted.wanted == 0 && !(runs_low && ahead > 0) {
             let none = Run::none(tickets.next(at, self.desk.taken(tickets)));
             let plan = hand_out(&self.place, now, none, &sorted, self.waiting.iter());
             return Ok(self.settle(plan, self.revision(), now));
         }
-        let next = tickets.next(at, self.desk.taken(tickets) + jump + sorted.wanted);
-        let present = now.store.saturating_sub(next) / tickets.span;
-        let ahead = u64::from(self.pace.block()).min(present / 2);
-        let own = (sorted.wanted + ahead + jump).clamp(1, TAKEN_MAX * 2);
-        let sum = self.add(i64::try_from(own).unwrap_or(i64::MAX)).await?;
-        let Count::Open(taken) = tickets.count(sum) else { return Ok(self.look_again(tickets)) };
+        let own = (sorted.wanted + ahead + jump).min(TAKEN_MAX * 2);
+        let least = self.desk.taken(tickets).saturating_add(own);
+        let count = match self.add(i64::try_from(own).unwrap_or(i64::MAX)).await {
+            Ok(sum) => tickets.count(sum, least),
+            Err(error) if is_full(&error) => Count::Foreign(least),
+            Err(error) => return Err(error),
+        };
+        let Count::Open(taken) = count else { return Ok(self.look_again(tickets)) };
         self.desk.told(tickets, (taken, own), now.instant);
         self.pace.wrote(Instant::now(), self.contention.round_trip());
         let base = tickets.next(at, taken.saturating_sub(own));
@@ -229,32 +262,29 @@ impl Actor {
 
     /// Ends tickets: from here on the value is written again.
     async fn leave_tickets(&mut self, tickets: Tickets, now: Moment) -> Result<()> {
-        let sum = self.place.add(CLOSING).await?;
+        let known = self.desk.taken(tickets);
+        let count = match self.place.add(CLOSING).await {
+            Ok(sum) => tickets.count(sum, known),
+            Err(error) if is_full(&error) => Count::Foreign(known),
+            Err(error) => return Err(error),
+        };
         let Some(seen) = self.seen.take() else { return Ok(()) };
-        let count = match tickets.count(sum) {
+        let count = match count {
             // It was added to: a smaller sum is none of these tickets.
-            Count::Open(_) => Count::Foreign,
+            Count::Open(_) => Count::Foreign(known),
             count => count,
         };
         if self.desk.alone >= CALM {
             self.contention.over();
         }
         let state = seen.state.without_tickets(&self.place.policy, now.store, count);
-        self.desk = Desk { left: seen.revision, prepares: self.desk.prepares, ..Desk::new() };
+        self.desk = Desk { left: seen.revision, ..Desk::new() };
         if now.store < tickets.until {
             self.desk.rest(RESTS_FOR);
         }
         self.told_at = now.instant;
         self.seen = Some(Seen { state, ..seen });
         Ok(())
-    }
-
-    /// Forgets the counter, when nobody is sent there any more.
-    pub(super) async fn clear_away(&mut self) {
-        self.desk.left = None;
-        if let Err(error) = self.place.forget_sum().await {
-            tracing::debug!(key = %self.place.key, %error, "a counter of tickets is left behind");
-        }
     }
 
     /// True if there can be tickets for as long as processes compete.
@@ -271,12 +301,13 @@ impl Actor {
         if !plan.write || !all_patient || seen.converted || !self.may_have_tickets() {
             return;
         }
-        let Some(first) = self.desk.first else { return self.prepare_tickets() };
+        let fresh = |(_, asked): &(i64, Instant)| now.instant < *asked + FIRST_FOR;
+        self.desk.first = self.desk.first.filter(fresh);
+        let Some((first, _)) = self.desk.first else { return self.prepare_tickets() };
         if self.contention.is_heavy() {
             let policy = &self.place.policy;
             plan.state.at = plan.state.at.max(now.store.saturating_sub(policy.saved_ns()));
-            let time = (now.store, self.place.value_expires());
-            plan.state.tickets = Some(Tickets::new(first, policy, time));
+            plan.state.tickets = Some(Tickets::new(first, policy, now.store));
         }
     }
 
@@ -284,22 +315,28 @@ impl Actor {
     /// race is lost, and of a store that is far away if several callers come at once.
     pub(super) fn prepare_tickets(&mut self) {
         let likely = self.contention.is_on() || self.contention.is_far() && self.waiting.len() > 1;
-        if !likely || self.desk.prepares || self.desk.first.is_some() || !self.may_have_tickets() {
+        let known = self.desk.asked.is_some() || self.desk.first.is_some();
+        if !likely || known || !self.may_have_tickets() {
             return;
         }
-        self.desk.prepares = true;
+        let asked = Instant::now();
+        self.desk.asked = Some(asked);
         let (place, home) = (Arc::clone(&self.place), self.home.clone());
         self.place.in_background(async move {
-            let first = place.first_ticket().await;
+            let first = place.sum().await;
             // A task that has ended needs none.
-            drop(home.send(Message::FirstTicket(first)));
+            drop(home.send(Message::FirstTicket(asked, first)));
         });
     }
 
-    pub(super) fn prepared(&mut self, first: Result<Option<i64>>) {
-        self.desk.prepares = false;
+    /// The counter had `first` when it was `asked`: news, unless tickets were given since.
+    pub(super) fn prepared(&mut self, asked: Instant, first: Result<i64>) {
+        if self.desk.asked.take_if(|it| *it == asked).is_none() {
+            return;
+        }
         match first {
-            Ok(first) => self.desk.first = first,
+            Ok(first) if first <= FIRST_MAX => self.desk.first = Some((first, asked)),
+            Ok(_) => self.desk.rest(REFUSED_FOR),
             Err(error) => {
                 tracing::debug!(key = %self.place.key, %error, "the limiter does without tickets");
                 self.desk.rest(REFUSED_FOR);
@@ -310,9 +347,10 @@ impl Actor {
     /// Ends tickets that nobody takes any more; the task ends, too.
     pub(crate) async fn retire(&mut self) {
         let Some(tickets) = self.tickets() else { return };
-        let still = match self.place.sum().await.map(|sum| tickets.count(sum)) {
-            Ok(Count::Open(taken)) => taken == self.desk.taken(tickets),
-            Ok(Count::Ended(_) | Count::Foreign) | Err(_) => false,
+        let known = self.desk.taken(tickets);
+        let still = match self.place.sum().await.map(|sum| tickets.count(sum, known)) {
+            Ok(Count::Open(taken)) => taken == known,
+            Ok(Count::Ended(_) | Count::Foreign(_)) | Err(_) => false,
         };
         if !still {
             return;
@@ -322,4 +360,9 @@ impl Actor {
             tracing::debug!(key = %self.place.key, %error, "tickets are left as they are");
         }
     }
+}
+
+/// True if the counter can take no more.
+fn is_full(error: &Error) -> bool {
+    error.kind() == ErrorKind::LimitExceeded
 }

@@ -45,7 +45,8 @@ macro_rules! row {
                 a_rest_leaves_the_whole_burst, a_denied_try_costs_no_ticket,
                 several_limiters_that_must_agree_lose_no_ticket, a_reset_reaches_everybody,
                 another_policy_ends_tickets, tickets_that_a_dead_process_ended_end,
-                a_counter_that_somebody_deleted_is_noticed, nobody_left_ends_tickets,
+                a_counter_that_somebody_deleted_is_noticed,
+                counters_that_somebody_deleted_are_made_again, nobody_left_ends_tickets,
                 who_may_not_make_a_bucket_begins_no_tickets);
             row!(@cases $row, stock: a_hot_caller_takes_ahead_and_the_rest_comes_back,
                 hot_callers_of_a_fleet_get_no_more_than_the_rate);

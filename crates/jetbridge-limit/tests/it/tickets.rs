@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jetbridge_core::{BucketKind, BucketName, Counters, Key, Open};
+use jetbridge_core::{BucketKind, BucketName, Counters, Key, Open, StreamName};
 use jetbridge_limit::{Composite, Limiter, Limits, Policy};
 use jetbridge_testkit::eventually;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ const BURST: u32 = 20;
 /// How a value says that its permits are counted out.
 const TICKETS: &str = "\"tickets\":";
 /// What ends tickets, when it is added to a counter.
-const CLOSING: i64 = 1 << 42;
+const CLOSING: i64 = 1 << 38;
 /// What the estimates of the store's time, and permits used late, may come to on a busy machine.
 const LATE: Duration = Duration::from_millis(150);
 
@@ -217,6 +217,21 @@ pub(crate) async fn a_counter_that_somebody_deleted_is_noticed(fleet: &Fleet) {
         })
         .await;
     // As a reset would be.
+    crowd.check(3);
+}
+
+pub(crate) async fn counters_that_somebody_deleted_are_made_again(fleet: &Fleet) {
+    let Some((crowd, counters)) = counted_out(fleet).await else { return };
+    let (store, bucket) = (&fleet.stores()[0], counters.bucket());
+    let stream = StreamName::parse(format!("CTR_{bucket}")).unwrap();
+    crowd
+        .during(async {
+            let deleted = store.delete_bucket(BucketKind::Kv, bucket).await.unwrap()
+                || store.bus().delete_stream(&stream).await.unwrap();
+            assert!(deleted);
+            crowd.more(u64::from(RATE) / 2).await;
+        })
+        .await;
     crowd.check(3);
 }
 
