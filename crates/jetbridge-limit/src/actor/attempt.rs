@@ -156,11 +156,11 @@ impl Actor {
     }
 
     /// True if another process has written over what the plan is for: its write has lost, and to
-    /// wait until it is told would be to lose the next race, too. What looks like the plan may be
-    /// it. If it was written after all and others came right behind, what it took is lost; so this
-    /// is for writes that put nothing back.
+    /// wait until a store that is far away says so would be to lose the next race, too. What looks
+    /// like the plan may be it. If it was written after all and others came right behind, what it
+    /// took is lost; so this is for writes that put nothing back.
     fn is_outrun(&self, over: Option<Revision>, plan: &Plan) -> bool {
-        let takes = self.place.policy.is_plain_rate();
+        let takes = self.place.policy.is_plain_rate() && self.contention.is_far();
         let only_takes = takes && self.refunds.is_empty() && self.owed.is_empty();
         let other = |seen: &Seen| seen.revision != over && seen.state != plan.state;
         only_takes && self.seen.as_ref().is_some_and(other)
