@@ -20,8 +20,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::store::{
-    GRACE, SOON, Store, away_while_a_deletion_is_forgotten, bucket, connect, connect_to,
-    forgetful_bucket, key, options_as, put,
+    GRACE, SOON, Store, away_while_a_deletion_is_forgotten, bucket, connect, forgetful_bucket, key,
+    options, options_as, put,
 };
 
 jetbridge_testkit::on_every_server!(
@@ -158,7 +158,10 @@ async fn are_told(watches: &mut [(Scope, Changes)], written: &[(Key, Revision)])
 async fn more_watch_than_a_stream_has_consumers(release: Release) {
     let server = NatsServer::start(release, ServerOptions::default()).await;
     let proxy = Proxy::start(server.address()).await;
-    let backend = connect_to(&proxy.url()).await;
+    // Hundreds ask again at once when the connection is back: on a busy machine that takes a while.
+    let mut options = options(&proxy.url());
+    options.request_timeout = SOON;
+    let backend = NatsBackend::connect(&options).await.unwrap();
     let store = Store { server, backend };
     let kv = narrow_bucket(&store).await;
     let before = write(&*kv, 100).await;
