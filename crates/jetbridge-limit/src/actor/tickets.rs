@@ -11,7 +11,7 @@ use std::time::Duration;
 use jetbridge_core::{Error, ErrorKind, Result, Revision};
 use tokio::time::Instant;
 
-use super::{Actor, Done};
+use super::{Actor, Done, FAREWELLS};
 use crate::booth::REFUSED_FOR;
 use crate::clock::{Moment, length};
 use crate::deal::{Outlook, Sorted, hand_out, sort};
@@ -133,10 +133,11 @@ impl Actor {
     /// Decides about everybody who waits by an addition; `None` if there are no tickets (any
     /// more), and the value is to be written.
     pub(super) async fn attempt_by_ticket(&mut self) -> Result<Option<Done>> {
+        let Some(tickets) = self.tickets() else { return Ok(None) };
         if self.must_look() {
             self.seen = None;
+            return Ok(None);
         }
-        let Some(tickets) = self.tickets() else { return Ok(None) };
         let mut now = self.place.now().await?;
         if self.are_over(tickets, now) {
             self.leave_tickets(tickets, now).await?;
@@ -177,8 +178,8 @@ impl Actor {
         let policy = &self.place.policy;
         let next = tickets.next(0, self.desk.taken(tickets));
         let at = self.seen.as_ref().map_or(0, |seen| seen.state.at);
-        let others = self.seen.as_ref().is_some_and(|seen| seen.converted);
-        others
+        let converted = self.seen.as_ref().is_some_and(|seen| seen.converted);
+        converted
             || !policy.is_plain_rate()
             || tickets.span != policy.span
             || now.store >= tickets.until
@@ -356,8 +357,16 @@ impl Actor {
             return;
         }
         self.desk.alone = CALM;
-        if let Err(error) = self.attempt().await {
-            tracing::debug!(key = %self.place.key, %error, "tickets are left as they are");
+        for _ in 0..FAREWELLS {
+            match self.attempt().await {
+                // It had to look at the value first.
+                Ok(Done::Partly) => {}
+                Ok(_) => return,
+                Err(error) => {
+                    let key = &self.place.key;
+                    return tracing::debug!(%key, %error, "tickets are left as they are");
+                }
+            }
         }
     }
 }
