@@ -5,14 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jetbridge_core::{BucketKind, BucketName, Counters, Key, Open, StreamName};
-use jetbridge_limit::{Composite, Limiter, Limits, Policy};
-use jetbridge_testkit::eventually;
+use jetbridge_core::{
+    Backend, BucketKind, BucketName, Counters, ErrorKind, Key, Open, Read, StreamName,
+};
+use jetbridge_limit::{Composite, Limiter, Limits, OnError, Policy};
+use jetbridge_nats::{ConnectOptions, NatsBackend};
+use jetbridge_testkit::{AckLoss, NatsServer, Proxy, Release, ServerOptions, eventually};
 use tokio::time::Instant;
 
-use crate::rig::{Fleet, strict};
+use crate::rig::{Fleet, PROCESSES, open, strict};
 
 const SOON: Duration = Duration::from_secs(30);
+/// For an answer of a server that may be killed.
+const DEADLINE: Duration = Duration::from_millis(500);
 const CALLERS: usize = 4;
 const RATE: u32 = 200;
 const BURST: u32 = 20;
@@ -42,20 +47,32 @@ struct Crowd {
     begun: Instant,
     granted: AtomicU64,
     over: AtomicBool,
+    /// Its server is killed meanwhile.
+    killed: bool,
 }
 
 impl Crowd {
     fn of(fleet: &Fleet, policy: Policy) -> Self {
         let (granted, over) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { limiters: fleet.limiters(policy), begun: Instant::now(), granted, over }
+        let limiters = fleet.limiters(policy);
+        Self { limiters, begun: Instant::now(), granted, over, killed: false }
     }
 
     /// Callers of every process take permits while `script` runs.
     async fn during<T>(&self, script: impl Future<Output = T>) -> T {
         let call = async |limiter: &Limiter| {
             while !self.over.load(Ordering::Relaxed) {
-                assert!(limiter.acquire().await.unwrap().allowed);
-                self.granted.fetch_add(1, Ordering::Relaxed);
+                match limiter.acquire().await {
+                    Ok(admission) => {
+                        assert!(admission.allowed);
+                        self.granted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Only a store that was killed says so.
+                    Err(error) => {
+                        let lost = self.killed && error.kind() == ErrorKind::Unavailable;
+                        assert!(lost, "{error:?}");
+                    }
+                }
             }
         };
         let calls = self.limiters.iter().flat_map(|limiter| (0..CALLERS).map(|_| call(limiter)));
@@ -253,10 +270,52 @@ pub(crate) async fn who_may_not_make_a_bucket_begins_no_tickets(fleet: &Fleet) {
         limiters.push(limits.limiter_with("api", policy(), strict()).unwrap());
     }
     let (granted, over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let crowd = Crowd { limiters, begun: Instant::now(), granted, over };
+    let crowd = Crowd { limiters, begun: Instant::now(), granted, over, killed: false };
     crowd.during(crowd.more(u64::from(RATE))).await;
     crowd.check(1);
     assert!(!has_tickets(fleet).await);
     let buckets = fleet.stores()[0].buckets(BucketKind::Kv).await.unwrap();
     assert_eq!(buckets.len(), 1, "{buckets:?}");
+}
+
+/// Answers that are lost and a server that is killed cost tickets, and give none twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_gives_no_ticket_twice() {
+    let server = NatsServer::start(Release::Newest, ServerOptions::default()).await;
+    let proxy = Proxy::start(server.address()).await;
+    let mut stores: Vec<Arc<dyn Backend>> = Vec::new();
+    for _ in 0..PROCESSES {
+        let mut options = ConnectOptions::default();
+        options.servers = vec![proxy.url()];
+        stores.push(Arc::new(NatsBackend::connect(&options).await.unwrap()));
+    }
+    let mut limiters = Vec::new();
+    for store in &stores {
+        let opts = strict().deadline(DEADLINE).on_error(OnError::Closed);
+        limiters.push(open(Arc::clone(store)).await.limiter_with("api", policy(), opts).unwrap());
+    }
+    let kv = stores[0].kv(&BucketName::parse("rate_limits").unwrap(), Open::existing()).await;
+    let kv = kv.unwrap();
+    let given = async || {
+        let entry = kv.get(&api(), Read::Fresh).await.ok()??;
+        std::str::from_utf8(&entry.value).unwrap().contains(TICKETS).then_some(())
+    };
+    let (granted, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let crowd = Crowd { limiters, begun: Instant::now(), granted, over, killed: true };
+    crowd.during(eventually("tickets", SOON, given)).await;
+    crowd
+        .during(async {
+            proxy.lose_acks(AckLoss::Seeded { seed: 7, per_mille: 100 });
+            crowd.more(u64::from(RATE)).await;
+            for _ in 0..3 {
+                server.kill();
+                server.restart().await;
+                crowd.more(u64::from(RATE) / 4).await;
+            }
+            proxy.lose_acks(AckLoss::None);
+            crowd.more(u64::from(RATE) / 4).await;
+        })
+        .await;
+    assert!(proxy.acks_lost() > 0);
+    crowd.check(1);
 }
